@@ -1,0 +1,9 @@
+//! The outside world behind the ports: brokers and databases.
+
+pub mod bookkeeping;
+#[cfg(feature = "embedded")]
+pub mod embedded;
+pub mod kafka;
+pub mod migrations;
+pub mod mysql;
+pub mod sqlite;

@@ -1,0 +1,226 @@
+//! actors.toml: read, checked as a whole, and handed on as plain values. No I/O but the file itself and the
+//! files that secrets point at; nothing here knows a database or a broker.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::core::target::OnConflict;
+
+/// A whole configuration, defaults filled in, every field valid by itself and beside the others.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub daemon: Daemon,
+    pub kafka: Kafka,
+    pub warehouse: WarehouseConfig,
+    pub streams: Vec<Stream>,
+    pub replays: Vec<Replay>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Daemon {
+    pub name: String,
+    /// Where page, API and metrics are served.
+    pub http: SocketAddr,
+    /// Host headers that are answered beside the address itself and localhost.
+    pub allowed_hosts: Vec<String>,
+    /// Bytes that records may take between broker and database.
+    pub memory: u64,
+    /// How long a drain may take before what is left is cut.
+    pub drain_timeout: Duration,
+    /// What to do when a stream has stopped for good.
+    pub on_fatal: OnFatal,
+    /// Restarts of one pipeline within `restart_window` before it counts as failed for good.
+    pub restart_budget: u32,
+    pub restart_window: Duration,
+    pub log: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFatal {
+    /// The daemon goes on serving `/readyz` with the cause.
+    StayUp,
+    /// The daemon exits with its documented code.
+    Exit,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone)]
+pub struct Kafka {
+    pub brokers: Brokers,
+    /// Each stream consumes in the group `{group}-{stream}`, so that streams never rebalance each other.
+    pub group: String,
+    /// Handed to librdkafka as they are; those that bief must own are refused by the check.
+    pub properties: BTreeMap<String, Secret>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Brokers {
+    /// The broker inside this process; for `bief demo`.
+    Embedded,
+    /// librdkafka's `bootstrap.servers`.
+    Servers(String),
+}
+
+#[derive(Debug, Clone)]
+pub struct WarehouseConfig {
+    /// `mysql://user:password@host:port/database` (MySQL and MariaDB) or `sqlite://path`.
+    pub url: Secret,
+    pub tls: Tls,
+    /// PEM file of the authority that signed the server's certificate; the system's where none is named.
+    pub ca: Option<PathBuf>,
+    /// Folder of the domain's SQL files; relative to the configuration file.
+    pub migrations: Option<PathBuf>,
+    /// How rows reach MySQL.
+    pub load: Load,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tls {
+    Disable,
+    /// Encrypted, the server's certificate not checked.
+    Require,
+    /// Encrypted, certificate and host name checked. The default where the host is not this machine.
+    Verify,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Load {
+    /// LOAD DATA LOCAL where the server allows it, else INSERT.
+    Auto,
+    LoadData,
+    Insert,
+}
+
+#[derive(Debug, Clone)]
+pub struct Stream {
+    /// The topic's name unless told otherwise; a label of metrics.
+    pub name: String,
+    pub topic: String,
+    pub start: Start,
+    /// Writers that commit in parallel; 1 on SQLite.
+    pub lanes: usize,
+    pub max_batch_records: usize,
+    /// Payload bytes.
+    pub max_batch_bytes: usize,
+    /// A larger payload is a dead letter.
+    pub max_record_bytes: usize,
+    pub tables: Vec<TableMapping>,
+}
+
+/// Where a partition begins that the database does not know yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    Earliest,
+    Latest,
+}
+
+/// How one record becomes one row of one table.
+#[derive(Debug, Clone)]
+pub struct TableMapping {
+    pub table: String,
+    pub on_conflict: OnConflict,
+    /// A record whose key for this table is null or missing yields no row, instead of a dead letter.
+    pub optional: bool,
+    pub columns: Vec<ColumnMapping>,
+    /// Where in the file the mapping stands, for what is only known once the database is.
+    pub location: Location,
+}
+
+#[derive(Debug, Clone)]
+pub struct ColumnMapping {
+    pub column: String,
+    pub source: Source,
+    pub location: Location,
+}
+
+/// Where a column's value comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// A field of the record's JSON object.
+    Field(String),
+    /// A field that counts time since 1970 in this unit, for a date or time column: `{ field = "ts", epoch = "ms" }`.
+    Epoch { field: String, unit: EpochUnit },
+    /// `@timestamp`: the record's time at the broker.
+    Timestamp,
+    /// `@key`: the record's key as text.
+    Key,
+    /// `@topic`
+    Topic,
+    /// `@partition`
+    Partition,
+    /// `@offset`
+    Offset,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EpochUnit {
+    Seconds,
+    Millis,
+    Micros,
+}
+
+/// A place in a configuration file, both from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Location {
+    pub line: usize,
+    pub column: usize,
+}
+
+/// What `bief demo` and `bief replay` send to a topic: a CSV file with columns of other files joined to it.
+#[derive(Debug, Clone)]
+pub struct Replay {
+    pub topic: String,
+    /// CSV, plain or gzip by its ending `.gz`; relative to the configuration file.
+    pub file: PathBuf,
+    /// Columns that make the record's key, joined by `|`.
+    pub key: Vec<String>,
+    /// The time column that decides by how many whole weeks all of `times` are shifted.
+    pub event_time: Option<String>,
+    /// Columns that hold UTC times and are shifted with it.
+    pub times: Vec<String>,
+    /// Partitions of the topic where the replay has to create it.
+    pub partitions: i32,
+    pub lookups: Vec<Lookup>,
+}
+
+/// Fields added to each record from the row of another CSV file that has the same key.
+#[derive(Debug, Clone)]
+pub struct Lookup {
+    pub file: PathBuf,
+    /// Column of the replayed file.
+    pub field: String,
+    /// Column of the lookup file that must be equal.
+    pub key: String,
+    /// Field of the record -> column of the lookup file.
+    pub take: BTreeMap<String, String>,
+}
+
+/// A value that is never printed: no Debug of the content, no Display, no Serialize.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    /// The content; for the client that needs it and nothing else.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}

@@ -1,0 +1,209 @@
+//! The traits that actors hold. An adapter is opened by the actor that uses it, on that actor's own
+//! thread, and is never shared between threads: what travels is the way to open one.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use futures_util::future::LocalBoxFuture;
+
+use crate::core::outcome::{Counts, Rejection};
+use crate::core::schema::Table;
+use crate::core::target::Rows;
+use crate::messages::{DeadLetter, OffsetMove};
+
+/// What can go wrong with the warehouse as a whole; a row that is refused is no error but an answer.
+#[derive(Debug, thiserror::Error)]
+pub enum WarehouseError {
+    /// The offset row is not what this writer left there: another daemon holds the partition now.
+    #[error("partition {partition} of topic {topic} is not ours any more: {detail}")]
+    Fenced { topic: String, partition: i32, detail: String },
+    /// Deadlock, lock wait, connection lost, server gone, read-only: the batch is tried again.
+    #[error("{what}")]
+    Transient { what: String },
+    /// Missing table, access denied, schema mismatch: trying again does not help.
+    #[error("{what}")]
+    Fatal { what: String },
+}
+
+/// A row that the database refused.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refusal {
+    /// Position in the `Rows` that were handed over.
+    pub row: usize,
+    pub rejection: Rejection,
+}
+
+/// What a [`Warehouse::write`] did.
+#[derive(Debug, Default, PartialEq)]
+pub struct Written {
+    /// Positions of the rows that were there already and were left as they are, ascending.
+    pub unchanged: Vec<usize>,
+    /// Rows that can't be written. When there is one, nothing of this call counts and the caller rolls
+    /// back to its savepoint. At least one, as many as were found.
+    pub refused: Vec<Refusal>,
+}
+
+/// How many offsets of one partition had which outcome in this transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PartitionCounts {
+    pub partition: i32,
+    pub counts: Counts,
+}
+
+/// One connection to the warehouse and its one transaction at a time: a writer's side of the database.
+/// Every method but `begin` is called within a transaction. After a `WarehouseError` the transaction is
+/// lost; the caller calls `abandon`, then begins again.
+#[async_trait(?Send)]
+pub trait Warehouse {
+    /// Opens a transaction, connecting again where the connection was lost.
+    async fn begin(&mut self) -> Result<(), WarehouseError>;
+
+    /// Compare-and-set of each partition's offset: `(next_offset, epoch)` must be `(from, epoch)` and becomes
+    /// `(to, epoch)`; the gaps are recorded in `bief_gap`. `moves` are ascending by partition.
+    async fn advance(&mut self, topic: &str, moves: &[OffsetMove]) -> Result<(), WarehouseError>;
+
+    /// Marks the point that `rollback_rows` returns to.
+    async fn savepoint(&mut self) -> Result<(), WarehouseError>;
+
+    /// Undoes every `write` since `savepoint`; the savepoint stays.
+    async fn rollback_rows(&mut self) -> Result<(), WarehouseError>;
+
+    /// Writes rows into one table.
+    async fn write(&mut self, rows: Rows<'_>) -> Result<Written, WarehouseError>;
+
+    /// Stores dead letters in `bief_dead_letter`.
+    async fn set_aside(&mut self, letters: &[DeadLetter], now: DateTime<Utc>) -> Result<(), WarehouseError>;
+
+    /// Adds to the partitions' counters in `bief_offset`. `counts` are ascending by partition.
+    async fn count(
+        &mut self,
+        topic: &str,
+        counts: &[PartitionCounts],
+        now: DateTime<Utc>,
+    ) -> Result<(), WarehouseError>;
+
+    async fn commit(&mut self) -> Result<(), WarehouseError>;
+
+    /// Ends the transaction without a trace.
+    async fn rollback(&mut self) -> Result<(), WarehouseError>;
+
+    /// Drops the connection, whatever its state; the next `begin` opens another.
+    fn abandon(&mut self);
+}
+
+/// How a writer opens its warehouse, on its own thread.
+pub type OpenWarehouse =
+    Arc<dyn Fn() -> LocalBoxFuture<'static, Result<Box<dyn Warehouse>, WarehouseError>> + Send + Sync>;
+
+/// Where one partition stands, as the bookkeeping tells it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct PartitionOffset {
+    pub topic: String,
+    pub partition: i32,
+    /// The broker's id of the topic; empty where it gives none.
+    pub topic_id: String,
+    /// Rises at every assignment.
+    pub epoch: i64,
+    /// Where reading began: the first offset that the ledger counts.
+    pub start_offset: i64,
+    /// The next offset to read.
+    pub next_offset: i64,
+    #[serde(flatten)]
+    pub counts: CountsView,
+    pub updated_at: DateTime<Utc>,
+}
+
+/// [`Counts`] as they are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct CountsView {
+    pub applied: i64,
+    pub duplicates: i64,
+    pub dead_letters: i64,
+    pub gaps: i64,
+}
+
+/// A partition to be taken over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    pub partition: i32,
+    pub topic_id: String,
+    /// Where to start when the database does not know the partition yet.
+    pub start_offset: i64,
+}
+
+/// A stored dead letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredDeadLetter {
+    pub id: i64,
+    pub letter: DeadLetter,
+    pub stored_at: DateTime<Utc>,
+}
+
+/// Which dead letters to list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeadLetterFilter {
+    pub topic: Option<String>,
+    pub reason: Option<String>,
+    /// Stored at or after.
+    pub since: Option<DateTime<Utc>>,
+    /// Ids above this one.
+    pub after_id: Option<i64>,
+    /// At most so many.
+    pub limit: u64,
+}
+
+/// The bookkeeping tables, read and claimed outside a batch's transaction.
+#[async_trait(?Send)]
+pub trait Bookkeeping {
+    /// Takes partitions over in one transaction: a known one gets a higher epoch, an unknown one a row. Answers in the order asked.
+    async fn claim(
+        &self,
+        topic: &str,
+        claims: &[Claim],
+        now: DateTime<Utc>,
+    ) -> Result<Vec<PartitionOffset>, WarehouseError>;
+
+    /// Where the partitions of a topic stand, ascending by partition; of all topics where none is named.
+    async fn offsets(&self, topic: Option<&str>) -> Result<Vec<PartitionOffset>, WarehouseError>;
+
+    /// Recorded gaps of a partition, ascending.
+    async fn gaps(&self, topic: &str, partition: i32) -> Result<Vec<std::ops::Range<i64>>, WarehouseError>;
+
+    /// Ascending by id.
+    async fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<Vec<StoredDeadLetter>, WarehouseError>;
+
+    async fn dead_letter(&self, id: i64) -> Result<Option<StoredDeadLetter>, WarehouseError>;
+
+    /// How many dead letters are stored, by partition, ascending.
+    async fn dead_letter_counts(&self, topic: &str) -> Result<Vec<(i32, i64)>, WarehouseError>;
+
+    /// How many rows a table has.
+    async fn count_rows(&self, table: &str) -> Result<i64, WarehouseError>;
+}
+
+/// How an actor or a command opens the bookkeeping, on its own thread.
+pub type OpenBookkeeping =
+    Arc<dyn Fn() -> LocalBoxFuture<'static, Result<Box<dyn Bookkeeping>, WarehouseError>> + Send + Sync>;
+
+/// What tables there are and what they can hold.
+#[async_trait(?Send)]
+pub trait Catalog {
+    /// The tables of these names; a name that is not there is left out of the answer.
+    async fn tables(&mut self, names: &[&str]) -> Result<Vec<Table>, WarehouseError>;
+}
+
+/// Now; tests hand in their own.
+pub trait Clock: Send + Sync {
+    fn now(&self) -> DateTime<Utc>;
+}
+
+/// The machine's clock.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> DateTime<Utc> {
+        Utc::now()
+    }
+}
