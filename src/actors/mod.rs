@@ -1,1 +1,2 @@
 //! Actors: one file each.
+pub mod commit;
