@@ -257,8 +257,8 @@ pub trait RecordSource {
     /// Serves the group; what happened is appended. Called often, whether lanes are full or not.
     fn serve(&mut self, events: &mut Vec<SourceEvent>) -> Result<(), SourceError>;
 
-    /// Starts a partition in this lane at this offset.
-    fn assign(&mut self, partition: i32, lane: usize, offset: i64) -> Result<(), SourceError>;
+    /// Starts partitions: number, lane, offset. Each assignment is answered by one call, even where nothing is left of it.
+    fn assign(&mut self, partitions: &[(i32, usize, i64)]) -> Result<(), SourceError>;
 
     /// Gives partitions back.
     fn release(&mut self, partitions: &[i32]) -> Result<(), SourceError>;

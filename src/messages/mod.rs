@@ -6,4 +6,4 @@ mod status;
 
 pub use assignments::{Assignments, InFlight};
 pub use batch::{DeadLetter, OffsetMove, Record, RecordBatch, RowBatch};
-pub use status::{Board, PartitionStatus, StreamStatus};
+pub use status::{Board, PartitionStatus, StreamStatus, Trouble};

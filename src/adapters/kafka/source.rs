@@ -9,7 +9,7 @@ use std::time::Duration;
 use rdkafka::bindings::rd_kafka_resp_err_t as Code;
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
@@ -61,6 +61,15 @@ impl ConsumerContext for SourceContext {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, code: Code, partitions: &mut TopicPartitionList) {
         let list: Vec<i32> = partitions.elements().iter().map(|e| e.partition()).collect();
         let assigned = code == Code::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        if list.is_empty() {
+            // Nothing to take over or give back, but the group waits for the answer.
+            let outcome = match assigned {
+                true => consumer.incremental_assign(partitions),
+                false => consumer.incremental_unassign(partitions),
+            };
+            tracing::debug!(?outcome, "an assignment of nothing");
+            return;
+        }
         if self.membership.closing.load(Ordering::SeqCst) {
             if !assigned {
                 unassign(consumer, partitions);
@@ -72,12 +81,9 @@ impl ConsumerContext for SourceContext {
     }
 }
 
+/// The group's protocol is cooperative: partitions are given back one by one, the others go on.
 fn unassign(consumer: &BaseConsumer<SourceContext>, partitions: &TopicPartitionList) {
-    let outcome = match consumer.rebalance_protocol() {
-        RebalanceProtocol::Cooperative => consumer.incremental_unassign(partitions),
-        _ => consumer.unassign(),
-    };
-    if let Err(error) = outcome {
+    if let Err(error) = consumer.incremental_unassign(partitions) {
         tracing::debug!(%error, "partitions were not given back; the group takes them when the session ends");
     }
 }
@@ -161,19 +167,15 @@ impl RecordSource for KafkaSource {
         Ok(())
     }
 
-    fn assign(&mut self, partition: i32, lane: usize, offset: i64) -> Result<(), SourceError> {
-        self.lanes[lane].take_partition(&self.topic, partition)?;
+    fn assign(&mut self, partitions: &[(i32, usize, i64)]) -> Result<(), SourceError> {
+        let told = |e: KafkaError| SourceError::Transient(format!("partitions of {} could not be assigned: {e}", self.topic));
         let mut list = TopicPartitionList::new();
-        let told = |e: KafkaError| SourceError::Transient(format!("partition {partition} could not be assigned: {e}"));
-        list.add_partition_offset(&self.topic, partition, Offset::Offset(offset)).map_err(told)?;
-        match self.consumer.rebalance_protocol() {
-            RebalanceProtocol::Cooperative => self.consumer.incremental_assign(&list).map_err(told),
-            _ => {
-                let mut whole = self.consumer.assignment().map_err(told)?;
-                whole.add_partition_offset(&self.topic, partition, Offset::Offset(offset)).map_err(told)?;
-                self.consumer.assign(&whole).map_err(told)
-            }
+        for (partition, lane, offset) in partitions {
+            // The lane's queue first, so that nothing comes another way.
+            self.lanes[*lane].take_partition(&self.topic, *partition)?;
+            list.add_partition_offset(&self.topic, *partition, Offset::Offset(*offset)).map_err(told)?;
         }
+        self.consumer.incremental_assign(&list).map_err(told)
     }
 
     fn release(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
