@@ -321,6 +321,12 @@ impl StreamMetrics {
         &self.dead_letters[reason as usize]
     }
 
+    /// Records that have an outcome so far.
+    pub fn outcomes(&self) -> u64 {
+        let set_aside: u64 = self.dead_letters.iter().map(IntCounter::get).sum();
+        self.records_applied.get() + self.duplicates.get() + set_aside
+    }
+
     /// A batch was committed: its records' outcomes, the time its transaction took in seconds, and now in seconds
     /// since 1970. Dead letters are counted by reason, apart.
     pub fn committed(&self, records: u64, counts: Counts, seconds: f64, now: f64) {
