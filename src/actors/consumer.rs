@@ -16,7 +16,7 @@ pub use self::feed::{Claimed, Claims, Ended};
 pub use self::lanes::BatchLimits;
 use self::feed::Feed;
 use crate::messages::{Assignments, Board, RecordBatch};
-use crate::metrics::StreamMetrics;
+use crate::metrics::{QueueMetrics, StreamMetrics};
 use crate::ports::{Broker, Claim, Clock, OpenBookkeeping, OpenSource, SourceError, WarehouseError};
 use crate::runtime::ExitGuard;
 
@@ -40,6 +40,8 @@ pub struct ConsumerSettings {
     pub assignments: Assignments,
     pub board: Board,
     pub metrics: StreamMetrics,
+    /// What waits for the decoders.
+    pub queue: QueueMetrics,
     pub lanes: Vec<Sender<RecordBatch>>,
 }
 
@@ -96,7 +98,9 @@ impl Actor for Consumer {
                     limits: settings.limits,
                     assignments: settings.assignments,
                     board: settings.board,
+                    blocked: settings.metrics.blocked_seconds("consumer"),
                     metrics: settings.metrics,
+                    queue: settings.queue,
                     claims: claims_in,
                     claim: Box::new(move |partitions| addr.do_send(PartitionsAssigned(partitions))),
                 }

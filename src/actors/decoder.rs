@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use actix::prelude::*;
+use prometheus::Counter;
 use tokio::sync::mpsc::{Receiver, Sender};
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::core::decode::{Decoder as RecordDecoder, Envelope, FieldOrder, TableRows};
 use crate::core::mapping::Plan;
 use crate::messages::{Board, RecordBatch, RowBatch};
-use crate::metrics::StreamMetrics;
+use crate::metrics::{QueueMetrics, StreamMetrics};
 use crate::runtime::ExitGuard;
 
 pub struct Decoder {
@@ -22,6 +23,9 @@ pub struct Decoder {
     output: Sender<RowBatch>,
     board: Board,
     metrics: StreamMetrics,
+    blocked: Counter,
+    queue_in: QueueMetrics,
+    queue_out: QueueMetrics,
     guard: ExitGuard,
 }
 
@@ -33,6 +37,9 @@ pub struct DecoderSettings {
     pub output: Sender<RowBatch>,
     pub board: Board,
     pub metrics: StreamMetrics,
+    /// What waits for the decoders, and what for the writers.
+    pub queue_in: QueueMetrics,
+    pub queue_out: QueueMetrics,
 }
 
 impl Decoder {
@@ -44,7 +51,10 @@ impl Decoder {
             input: Some(settings.input),
             output: settings.output,
             board: settings.board,
+            blocked: settings.metrics.blocked_seconds("decoder"),
             metrics: settings.metrics,
+            queue_in: settings.queue_in,
+            queue_out: settings.queue_out,
             guard,
         }
     }
@@ -94,6 +104,8 @@ impl Actor for Decoder {
 impl StreamHandler<RecordBatch> for Decoder {
     fn handle(&mut self, batch: RecordBatch, ctx: &mut Self::Context) {
         crate::failpoint!("before-decode");
+        let records = batch.records.len();
+        self.queue_in.left(records);
         let rows = decode_batch(&self.plan, &mut self.order, batch);
         self.count_unknown_fields();
         let (output, cancelled) = (self.output.clone(), self.guard.cancelled().clone());
@@ -105,8 +117,10 @@ impl StreamHandler<RecordBatch> for Decoder {
             }
         };
         ctx.wait(sent.into_actor(self).map(move |sent, actor, ctx| {
-            actor.metrics.blocked("decoder", began.elapsed());
-            if !sent {
+            actor.blocked.inc_by(began.elapsed().as_secs_f64());
+            if sent {
+                actor.queue_out.entered(records);
+            } else {
                 actor.guard.fail("the writer is gone", false);
                 ctx.stop();
             }

@@ -7,13 +7,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
+use prometheus::IntCounter;
 use tokio::sync::mpsc::Receiver;
 use tokio_stream::wrappers::ReceiverStream;
 
 pub use self::commit::{Committed, Committer, Rehearsed};
 use crate::core::mapping::Plan;
+use crate::core::outcome::Counts;
 use crate::messages::{Assignments, Board, RowBatch};
-use crate::metrics::StreamMetrics;
+use crate::metrics::{QueueMetrics, StreamMetrics};
 use crate::ports::{Clock, OpenWarehouse, Warehouse, WarehouseError};
 use crate::runtime::{Backoff, ExitGuard};
 
@@ -31,11 +33,14 @@ pub struct WriterSettings {
     pub assignments: Assignments,
     pub board: Board,
     pub metrics: StreamMetrics,
+    /// Rows written, by target.
+    pub rows_written: Vec<IntCounter>,
+    /// What waits for the writers.
+    pub queue: QueueMetrics,
 }
 
 pub struct Writer {
     stream: String,
-    plan: Arc<Plan>,
     input: Option<Receiver<RowBatch>>,
     open: OpenWarehouse,
     /// Away while a batch is being written.
@@ -44,6 +49,8 @@ pub struct Writer {
     assignments: Assignments,
     board: Board,
     metrics: StreamMetrics,
+    rows_written: Vec<IntCounter>,
+    queue: QueueMetrics,
     guard: ExitGuard,
 }
 
@@ -61,10 +68,9 @@ enum Outcome {
 
 impl Writer {
     pub fn new(settings: WriterSettings, guard: ExitGuard) -> Self {
-        let committer = Committer::new(Arc::clone(&settings.plan));
+        let committer = Committer::new(settings.plan);
         Self {
             stream: settings.stream,
-            plan: settings.plan,
             input: Some(settings.input),
             open: settings.open,
             lane: Some(Lane { committer, warehouse: None }),
@@ -72,6 +78,8 @@ impl Writer {
             assignments: settings.assignments,
             board: settings.board,
             metrics: settings.metrics,
+            rows_written: settings.rows_written,
+            queue: settings.queue,
             guard,
         }
     }
@@ -79,23 +87,20 @@ impl Writer {
     fn committed(&mut self, batch: &RowBatch, committed: &Committed, began: Instant) {
         let now = self.clock.now().timestamp_millis();
         let metrics = &self.metrics;
-        metrics.commit_duration.observe(began.elapsed().as_secs_f64());
-        metrics.batches_committed.inc();
-        metrics.batch_records.observe(batch.source.records.len() as f64);
-        metrics.last_commit_timestamp.set(now as f64 / 1000.0);
-        for (target, rows) in committed.rows.iter().enumerate() {
-            metrics.rows_written(&self.plan.targets[target].table.name, *rows);
+        let mut total = Counts::default();
+        for (partition, next_offset) in &committed.offsets {
+            let counts = committed.counts.iter().find(|c| c.partition == *partition).map(|c| c.counts).unwrap_or_default();
+            total = total.plus(counts);
+            self.assignments.committed(*partition, *next_offset);
+            self.board.committed(&self.stream, *partition, *next_offset, counts);
+        }
+        let records = batch.source.records.len() as u64;
+        metrics.committed(records, total, began.elapsed().as_secs_f64(), now as f64 / 1000.0);
+        for (counter, rows) in self.rows_written.iter().zip(&committed.rows) {
+            counter.inc_by(*rows);
         }
         for reason in &committed.dead_letters {
-            metrics.dead_letter(*reason);
-        }
-        for (partition, next_offset) in &committed.offsets {
-            self.assignments.committed(*partition, *next_offset);
-            let counts = committed.counts.iter().find(|c| c.partition == *partition).map(|c| c.counts).unwrap_or_default();
-            metrics.applied.inc_by(counts.applied as u64);
-            metrics.duplicates.inc_by(counts.duplicates as u64);
-            metrics.gap_offsets.inc_by(counts.gaps as u64);
-            self.board.committed(&self.stream, *partition, *next_offset, counts);
+            metrics.dead_letters(*reason).inc();
         }
         for record in batch.source.records.iter().filter(|r| r.timestamp >= 0) {
             metrics.end_to_end_latency.observe((now - record.timestamp).max(0) as f64 / 1000.0);
@@ -116,6 +121,7 @@ impl Actor for Writer {
 impl StreamHandler<RowBatch> for Writer {
     fn handle(&mut self, batch: RowBatch, ctx: &mut Self::Context) {
         crate::failpoint!("before-write");
+        self.queue.left(batch.source.records.len());
         let Some(mut lane) = self.lane.take() else { return };
         let open = Arc::clone(&self.open);
         let held = self.assignments.clone();
@@ -195,6 +201,7 @@ async fn write(
             warehouse.abandon();
         }
         let wait = backoff.next_delay();
+        reporter.metrics.commit_failures.inc();
         reporter.metrics.commit_retries.inc();
         reporter.board.troubled(&reporter.stream, &reporter.actor, &what, clock.now());
         tracing::warn!(

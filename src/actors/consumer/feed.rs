@@ -48,7 +48,8 @@ pub struct Feed {
     pub metrics: StreamMetrics,
     /// Seconds in which a lane had no room.
     pub blocked: Counter,
-    pub queues: Vec<QueueMetrics>,
+    /// What waits for the decoders.
+    pub queue: QueueMetrics,
     pub claims: Receiver<Claims>,
     /// Asks the actor to take these partitions over.
     pub claim: Box<dyn Fn(Vec<i32>) + Send>,
@@ -152,8 +153,10 @@ impl Feed {
         if !filling.is_empty() {
             let mut batch = filling.finish();
             batch.in_flight = Some(self.assignments.depart(batch.moves.iter().map(|m| m.partition)));
+            let records = batch.records.len();
             match self.lanes[lane].try_send(batch) {
                 Ok(()) => {
+                    self.queue.entered(records);
                     if let Some(since) = blocked[lane].take() {
                         self.blocked.inc_by(since.elapsed().as_secs_f64());
                     }
