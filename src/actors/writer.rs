@@ -131,8 +131,9 @@ impl StreamHandler<RowBatch> for Writer {
         let (stream, actor) = (self.stream.clone(), self.guard.name().to_owned());
         let began = Instant::now();
         let work = async move {
+            let reporter = Reporter { board, metrics, stream, actor };
             let outcome = tokio::select! {
-                outcome = write(&mut lane, &open, &batch, &held, &clock, &Reporter { board, metrics, stream, actor }) => outcome,
+                outcome = write(&mut lane, &open, &batch, &held, &clock, &reporter) => outcome,
                 () = cancelled.cancelled() => Outcome::Cancelled,
             };
             (lane, batch, outcome)
