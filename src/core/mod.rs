@@ -3,6 +3,7 @@
 pub mod cell;
 pub mod commit_plan;
 pub mod decode;
+pub mod ledger;
 pub mod mapping;
 pub mod outcome;
 pub mod schema;
