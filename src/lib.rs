@@ -5,6 +5,7 @@ pub mod actors;
 pub mod adapters;
 pub mod cli;
 pub mod config;
+pub mod failpoints;
 pub mod core;
 pub mod http;
 pub mod messages;

@@ -1,6 +1,11 @@
 //! The rules: record mapping, rows, offsets. Pure: no async, no I/O, no clock.
 
 pub mod cell;
+pub mod commit_plan;
+pub mod decode;
+pub mod mapping;
 pub mod outcome;
 pub mod schema;
 pub mod target;
+pub mod time;
+pub mod value;

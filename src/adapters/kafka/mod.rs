@@ -1,1 +1,6 @@
-//! (in work)
+//! Kafka through librdkafka: the consumer's source, questions to the broker, the producer of the replay.
+
+pub mod broker;
+pub mod client;
+mod queue;
+pub mod source;
