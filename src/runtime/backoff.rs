@@ -31,7 +31,7 @@ impl Default for RestartPolicy {
             initial: Duration::from_millis(200),
             max: Duration::from_secs(30),
             healthy_after: Duration::from_secs(60),
-            // Waits add up to about a minute and a half on the way to it: a cause that passes had its time.
+            // Waits add up to about a minute on the way to it: a cause that passes had its time.
             budget: 10,
             window: Duration::from_secs(600),
             // A commit that is under way may take as long as the database's lock wait.

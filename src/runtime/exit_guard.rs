@@ -90,6 +90,14 @@ impl ExitGuard {
         let _ = self.said.set(Exit::Failed { error: error.to_string(), fatal });
     }
 
+    /// Runs what has a thread of its own instead of an arbiter: a panic in it is reported by this guard and
+    /// nowhere else, and its log lines carry unit, name and generation.
+    pub fn run<T>(self, work: impl FnOnce(&ExitGuard) -> T) -> T {
+        let span = self.incarnation.span(&self.actor);
+        let _within = (panics::enter(), span.enter());
+        work(&self)
+    }
+
     /// The actor's name, as metrics and logs have it.
     pub fn name(&self) -> &str {
         &self.actor
@@ -160,6 +168,17 @@ mod tests {
         harness.cancel();
         drop(guard);
         assert_eq!(harness.exit("decoder").await, Exit::Finished);
+    }
+
+    #[actix::test]
+    async fn a_panic_on_a_thread_of_its_own_is_reported_by_the_guard_that_runs_it() {
+        panics::install();
+        let mut harness = Harness::new();
+        let guard = harness.incarnation().guard("poll");
+        let thread = std::thread::spawn(move || guard.run(|guard| panic!("{} hit a rock", guard.name())));
+        let Exit::Panicked { message: Some(message) } = harness.exit("poll").await else { panic!("no panic told") };
+        assert!(message.starts_with("poll hit a rock at src/runtime/exit_guard.rs:"), "{message}");
+        assert!(thread.join().is_err());
     }
 
     #[actix::test]

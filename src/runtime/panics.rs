@@ -74,6 +74,22 @@ fn log(place: &str, note: &PanicNote) {
     tracing::error!(thread = place, panic = note.text, backtrace = note.backtrace, "panicked outside any actor");
 }
 
+/// While it lives a panic of this thread is an actor's.
+pub(super) struct Within {
+    outer: bool,
+}
+
+/// From here on an actor's guard reports panics.
+pub(super) fn enter() -> Within {
+    Within { outer: IN_ACTOR.replace(true) }
+}
+
+impl Drop for Within {
+    fn drop(&mut self) {
+        let _ = IN_ACTOR.try_with(|flag| flag.set(self.outer));
+    }
+}
+
 /// A future within which a panic is the actor's, and all log lines are within the actor's span.
 pub(super) struct InActor<F> {
     future: Pin<Box<F>>,
@@ -90,13 +106,7 @@ impl<F: Future> Future for InActor<F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        struct Outer(bool);
-        impl Drop for Outer {
-            fn drop(&mut self) {
-                let _ = IN_ACTOR.try_with(|flag| flag.set(self.0));
-            }
-        }
-        let _outer = Outer(IN_ACTOR.replace(true));
+        let _within = enter();
         self.future.as_mut().poll(cx)
     }
 }

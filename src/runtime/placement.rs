@@ -59,7 +59,7 @@ impl Arbiters {
         A: Actor<Context = Context<A>>,
     {
         let name: Arc<str> = name.into();
-        let span = tracing::error_span!("actor", unit = &*self.unit, actor = &*name, generation = self.generation);
+        let span = self.span(&name);
         let (sender, receiver) = channel::channel(MAILBOX);
         let addr = Addr::new(sender);
         let run = move || {
@@ -87,6 +87,11 @@ impl Arbiters {
         };
         self.lock().push(started);
         addr
+    }
+
+    /// What an actor's log lines are within.
+    pub(super) fn span(&self, actor: &str) -> tracing::Span {
+        tracing::error_span!("actor", unit = &*self.unit, actor, generation = self.generation)
     }
 
     /// Ends all that was started: actors that still wait for something are dropped where they wait.

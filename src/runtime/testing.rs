@@ -13,7 +13,7 @@ use super::placement::Placement;
 use super::status::{StatusBoard, UnitStatus};
 use super::unit::{Conditions, Incarnation};
 
-/// How long anything may take in a test; in paused time it passes as soon as nothing else can happen.
+/// How long anything may take in a test; in paused time it passes at once when nothing else is due before.
 pub const LIMIT: Duration = Duration::from_secs(20);
 
 /// Stands where a supervisor would: hands out an incarnation, takes the reports of its guards.

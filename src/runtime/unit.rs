@@ -144,6 +144,10 @@ impl Incarnation {
         self.0.board.note(&self.0.unit, self.0.generation, actor, note.into());
     }
 
+    pub(super) fn span(&self, actor: &str) -> tracing::Span {
+        self.0.arbiters.span(actor)
+    }
+
     pub(super) fn cancel_ref(&self) -> &CancellationToken {
         &self.0.cancel
     }
