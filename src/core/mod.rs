@@ -4,4 +4,6 @@ pub mod cell;
 pub mod gaps;
 pub mod outcome;
 pub mod schema;
+pub mod sql_split;
+pub mod sql_time;
 pub mod target;

@@ -1,1 +1,5 @@
-//! (in work)
+//! SQLite: the warehouse of the demo and of tests.
+
+mod connect;
+
+pub use connect::{accepts, options};
