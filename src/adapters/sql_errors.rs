@@ -126,7 +126,8 @@ fn judge(error: &sqlx::Error) -> (Class, String, Option<&'static str>) {
         sqlx::Error::Protocol(words) => (Class::Transient, format!("connection lost: {words}"), None),
         sqlx::Error::Configuration(e) if e.to_string().contains("RSA") => (
             Class::Fatal,
-            "the server takes this user's password (caching_sha2_password) over an encrypted connection only".to_owned(),
+            "the server takes this user's password (caching_sha2_password) over an encrypted connection only"
+                .to_owned(),
             Some("set tls = \"require\" or \"verify\" under [warehouse]"),
         ),
         other => (Class::Fatal, other.to_string(), None),
@@ -139,10 +140,7 @@ fn broke_off(error: &(dyn StdError + 'static)) -> bool {
     while let Some(error) = at {
         if let Some(io) = error.downcast_ref::<io::Error>() {
             use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof};
-            return matches!(
-                io.kind(),
-                BrokenPipe | ConnectionAborted | ConnectionReset | TimedOut | UnexpectedEof
-            );
+            return matches!(io.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | TimedOut | UnexpectedEof);
         }
         at = error.source();
     }
@@ -168,14 +166,44 @@ fn mysql_class(number: u16) -> (Class, Option<&'static str>) {
     match number {
         1044 | 1045 | 1698 | 1130 => (Class::Fatal, Some("check user, password and grants of warehouse.url")),
         1142 | 1143 | 1227 | 1370 => (Class::Fatal, Some("grant the user what is missing")),
-        1049 => (Class::Fatal, Some("create it with CREATE DATABASE … CHARACTER SET utf8mb4, or correct warehouse.url")),
+        1049 => {
+            (Class::Fatal, Some("create it with CREATE DATABASE … CHARACTER SET utf8mb4, or correct warehouse.url"))
+        }
         1046 => (Class::Fatal, Some("name the database in warehouse.url: mysql://user@host/database")),
         1146 => (Class::Fatal, Some("apply the migrations; `bief run` does at start")),
         1820 | 1862 | 3118 => (Class::Fatal, Some("the database's administrator has to renew the account")),
         // Read-only after a failover, out of connections, shutting down, disk full, lock waits, killed.
-        1020 | 1021 | 1028 | 1040 | 1053 | 1077..=1080 | 1105 | 1114 | 1129 | 1152 | 1158..=1161 | 1184 | 1194
-        | 1195 | 1203 | 1205 | 1213 | 1226 | 1290 | 1317 | 1613 | 1614 | 1792 | 1836 | 1927 | 3024 | 3058 | 3100
-        | 3101 | 3572 | 4031 => (Class::Transient, None),
+        1020
+        | 1021
+        | 1028
+        | 1040
+        | 1053
+        | 1077..=1080
+        | 1105
+        | 1114
+        | 1129
+        | 1152
+        | 1158..=1161
+        | 1184
+        | 1194
+        | 1195
+        | 1203
+        | 1205
+        | 1213
+        | 1226
+        | 1290
+        | 1317
+        | 1613
+        | 1614
+        | 1792
+        | 1836
+        | 1927
+        | 3024
+        | 3058
+        | 3100
+        | 3101
+        | 3572
+        | 4031 => (Class::Transient, None),
         _ => (Class::Fatal, None),
     }
 }

@@ -64,7 +64,8 @@ fn skip_comment(sql: &str, at: usize) -> Result<Option<usize>, SplitError> {
         [b'-', b'-', next, ..] if next.is_ascii_whitespace() => Ok(Some(to_end_of_line())),
         [b'-', b'-', ..] => Err(SplitError {
             line: line_of(sql, at),
-            what: "`--` without a space after it: a comment to SQLite, two minus signs to MySQL; write `-- `".to_owned(),
+            what: "`--` without a space after it: a comment to SQLite, two minus signs to MySQL; write `-- `"
+                .to_owned(),
         }),
         [b'/', b'*', ..] => match sql[at + 2..].find("*/") {
             Some(n) => Ok(Some(at + 2 + n + 2)),
@@ -88,8 +89,9 @@ fn skip_quoted(sql: &str, start: usize) -> Result<usize, SplitError> {
         if quote != b'`' && backslashes % 2 == 1 {
             return Err(SplitError {
                 line: line_of(sql, at),
-                what: "a backslash before a quote: MySQL reads on, SQLite ends the text there; double the quote instead"
-                    .to_owned(),
+                what:
+                    "a backslash before a quote: MySQL reads on, SQLite ends the text there; double the quote instead"
+                        .to_owned(),
             });
         }
         if bytes.get(at + 1) != Some(&quote) {

@@ -34,9 +34,7 @@ impl MigrationTrait for CreateTables {
         }
         if backend == DbBackend::Sqlite {
             // SQLite takes no index within CREATE TABLE.
-            manager
-                .create_index(dead_letter_by_reason().table(dead_letter::Entity).if_not_exists().take())
-                .await?;
+            manager.create_index(dead_letter_by_reason().table(dead_letter::Entity).if_not_exists().take()).await?;
         }
         Ok(())
     }

@@ -8,9 +8,7 @@ mod sql_bookkeeping;
 
 use std::sync::Arc;
 
-use sea_orm::{
-    DatabaseConnection, DbBackend, SqliteTransactionMode, TransactionOptions, TransactionTrait,
-};
+use sea_orm::{DatabaseConnection, DbBackend, SqliteTransactionMode, TransactionOptions, TransactionTrait};
 use sea_orm_migration::MigratorTrait;
 
 use crate::adapters::sql_errors::from_db_err;

@@ -10,8 +10,7 @@ use chrono::{DateTime, NaiveDateTime, Utc};
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict, Query};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, EntityTrait,
-    IsolationLevel, QueryFilter, QueryOrder, QuerySelect, Statement, TransactionOptions,
-    TransactionTrait,
+    IsolationLevel, QueryFilter, QueryOrder, QuerySelect, Statement, TransactionOptions, TransactionTrait,
 };
 
 use super::entities::{dead_letter, gap, offset};
@@ -41,12 +40,7 @@ impl SqlBookkeeping {
         Self { db }
     }
 
-    async fn claim_once(
-        &self,
-        topic: &str,
-        claims: &[Claim],
-        now: DateTime<Utc>,
-    ) -> Result<Vec<offset::Model>, DbErr> {
+    async fn claim_once(&self, topic: &str, claims: &[Claim], now: DateTime<Utc>) -> Result<Vec<offset::Model>, DbErr> {
         let transaction = self.db.begin_with_options(claiming(self.db.get_database_backend())).await?;
         let rows = claim_within(&transaction, topic, claims, now).await;
         match rows {
@@ -162,7 +156,9 @@ impl Bookkeeping for SqlBookkeeping {
             .iter()
             .map(|claim| rows.iter().find(|row| row.partition_id == claim.partition).map(partition_offset))
             .collect::<Option<_>>()
-            .ok_or_else(|| WarehouseError::Transient { what: format!("{WHAT}: rows of bief_offset vanished meanwhile") })
+            .ok_or_else(|| WarehouseError::Transient {
+                what: format!("{WHAT}: rows of bief_offset vanished meanwhile"),
+            })
     }
 
     async fn offsets(&self, topic: Option<&str>) -> Result<Vec<PartitionOffset>, WarehouseError> {
