@@ -6,4 +6,5 @@ pub mod embedded;
 pub mod kafka;
 pub mod migrations;
 pub mod mysql;
+pub mod replay;
 pub mod sqlite;

@@ -2,5 +2,6 @@
 
 pub mod cell;
 pub mod outcome;
+pub mod replay;
 pub mod schema;
 pub mod target;

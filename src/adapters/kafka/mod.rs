@@ -1,1 +1,4 @@
-//! (in work)
+//! Kafka through librdkafka.
+
+pub mod client;
+pub mod producer;
