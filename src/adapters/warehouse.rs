@@ -4,13 +4,13 @@ use std::path::Path;
 
 use super::bookkeeping::connect::{Sessions, connect, connect_sqlite};
 use super::migrations::Applied;
-use super::{bookkeeping, migrations, sqlite};
+use super::{bookkeeping, migrations, mysql, sqlite};
 use crate::config::WarehouseConfig;
 use crate::ports::{Catalog, OpenBookkeeping, OpenWarehouse, WarehouseError};
 
 /// How a writer opens its side of the warehouse.
 pub fn open_warehouse(settings: &WarehouseConfig) -> OpenWarehouse {
-    if sqlite::accepts(settings.url.expose()) { sqlite::open(settings) } else { mysql_pending::open(settings) }
+    if sqlite::accepts(settings.url.expose()) { sqlite::open(settings) } else { mysql::open(settings) }
 }
 
 /// How an actor or a command opens the bookkeeping tables.
@@ -45,26 +45,5 @@ pub async fn catalog(settings: &WarehouseConfig) -> Result<Box<dyn Catalog>, War
     if sqlite::accepts(settings.url.expose()) {
         return Ok(Box::new(sqlite::catalog::open(settings).await?));
     }
-    mysql_pending::catalog(settings).await
-}
-
-/// Stands where `adapters::mysql` goes.
-mod mysql_pending {
-    use std::sync::Arc;
-
-    use super::{Catalog, OpenWarehouse, WarehouseConfig, WarehouseError};
-
-    fn absent() -> WarehouseError {
-        WarehouseError::Fatal {
-            what: "this build writes to SQLite only; write sqlite://path in warehouse.url".to_owned(),
-        }
-    }
-
-    pub fn open(_: &WarehouseConfig) -> OpenWarehouse {
-        Arc::new(|| Box::pin(async { Err(absent()) }))
-    }
-
-    pub async fn catalog(_: &WarehouseConfig) -> Result<Box<dyn Catalog>, WarehouseError> {
-        Err(absent())
-    }
+    mysql::catalog(settings)
 }

@@ -7,6 +7,7 @@ pub mod gaps;
 pub mod ledger;
 pub mod mapping;
 pub mod outcome;
+pub mod replay;
 pub mod schema;
 pub mod sql_split;
 pub mod sql_time;
