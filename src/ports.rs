@@ -299,8 +299,14 @@ pub trait Broker: Send + Sync {
 
     /// At most `limit` records from these offsets on, as many of each partition as are there within a few
     /// seconds; for looking, not for consuming.
-    fn look(&self, topic: &str, from: &[(i32, i64)], limit: usize) -> Result<crate::messages::RecordBatch, SourceError>;
+    fn look(&self, topic: &str, from: &[(i32, i64)], limit: usize)
+    -> Result<crate::messages::RecordBatch, SourceError>;
 
     /// Whether reading `offsets` of a partition, read_committed, yields a record: the offsets that do.
-    fn records_within(&self, topic: &str, partition: i32, offsets: &[std::ops::Range<i64>]) -> Result<Vec<i64>, SourceError>;
+    fn records_within(
+        &self,
+        topic: &str,
+        partition: i32,
+        offsets: &[std::ops::Range<i64>],
+    ) -> Result<Vec<i64>, SourceError>;
 }

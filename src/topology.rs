@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::TcpListener;
+use std::path::Path;
 use std::sync::Arc;
 
 use chrono::Utc;
@@ -67,7 +68,8 @@ pub fn launch(config: Arc<Config>, bootstrap: &str, listener: TcpListener) -> io
         })
         .collect();
     let restarts = metrics.clone();
-    let on_restart = Arc::new(move |_: &str, actor: &str, _: &crate::runtime::Exit| restarts.actor_restarts(actor).inc());
+    let on_restart =
+        Arc::new(move |_: &str, actor: &str, _: &crate::runtime::Exit| restarts.actor_restarts(actor).inc());
     let supervisor = Supervisor::launch(units, Options { on_restart: Some(on_restart), ..Options::default() });
     let (statuses, checked, troubles) = (supervisor.board().clone(), supervisor.board().clone(), board.clone());
     let server = http::serve(
@@ -152,7 +154,7 @@ impl Pipeline {
         {
             let mut prepared = self.prepared.lock().await;
             if !*prepared {
-                warehouse::prepare(&self.config.warehouse).await.map_err(warehouse_start)?;
+                warehouse::prepare(&self.config.warehouse, Path::new("")).await.map_err(warehouse_start)?;
                 *prepared = true;
             }
         }
@@ -176,14 +178,19 @@ impl Pipeline {
             memory: self.config.daemon.memory / self.config.streams.len().max(1) as u64,
             max_record_bytes: self.stream.max_record_bytes,
         };
-        let open_source: OpenSource = Arc::new(move || {
-            KafkaSource::open(&settings).map(|source| Box::new(source) as Box<dyn RecordSource>)
-        });
+        let open_source: OpenSource =
+            Arc::new(move || KafkaSource::open(&settings).map(|source| Box::new(source) as Box<dyn RecordSource>));
         self.start_actors(&incarnation, plan, open_source, broker);
         Ok(())
     }
 
-    fn start_actors(&self, incarnation: &Incarnation, plan: Arc<Plan>, open_source: OpenSource, broker: Arc<dyn Broker>) {
+    fn start_actors(
+        &self,
+        incarnation: &Incarnation,
+        plan: Arc<Plan>,
+        open_source: OpenSource,
+        broker: Arc<dyn Broker>,
+    ) {
         let stream = &self.stream;
         let metrics = self.metrics.stream(&stream.name);
         let assignments = Assignments::default();

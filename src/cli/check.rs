@@ -3,8 +3,8 @@
 
 use std::path::PathBuf;
 
-use super::support::{block_on, broker_of, colour};
 use super::exit;
+use super::support::{block_on, broker_of, colour};
 use crate::config::{self, Brokers, Diagnostic, Loaded, Location, Severity};
 use crate::topology;
 
@@ -51,7 +51,7 @@ pub fn run(args: &Args) -> u8 {
         eprint!("{}", report.text(colour()));
     }
     match (sound, report.is_sound()) {
-        (false, _) => exit::CONFIGURATION,
+        (false, _) => exit::USAGE,
         (true, false) => exit::FOUND,
         (true, true) => exit::OK,
     }
@@ -75,7 +75,11 @@ async fn connect(loaded: &Loaded) -> Vec<Diagnostic> {
                 }
             }
             Err(error) => {
-                tell(first, format!("the warehouse can't be asked: {error}"), "mend [warehouse], or start the server".to_owned());
+                tell(
+                    first,
+                    format!("the warehouse can't be asked: {error}"),
+                    "mend [warehouse], or start the server".to_owned(),
+                );
                 break;
             }
         }
@@ -96,7 +100,11 @@ async fn connect(loaded: &Loaded) -> Vec<Diagnostic> {
                     ),
                     Ok(_) => {}
                     Err(error) => {
-                        tell(location, format!("the broker can't be asked: {error}"), "mend [kafka], or start it".to_owned());
+                        tell(
+                            location,
+                            format!("the broker can't be asked: {error}"),
+                            "mend [kafka], or start it".to_owned(),
+                        );
                         break;
                     }
                 }

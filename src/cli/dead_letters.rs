@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::support::{block_on, fail, load, print_json};
-use super::{exit, text};
+use super::{exit, printable};
 use crate::adapters::warehouse;
 use crate::core::decode::shortened;
 use crate::ports::{DeadLetterFilter, StoredDeadLetter};
@@ -123,11 +123,11 @@ fn table(letters: &[StoredDeadLetter]) -> String {
             l.id,
             l.stored_at.format("%Y-%m-%dT%H:%M:%S%.6fZ"),
             letter.rejection.reason,
-            text::printable(letter.rejection.field.as_deref().unwrap_or("-")),
-            text::printable(&letter.topic),
+            printable::printable(letter.rejection.field.as_deref().unwrap_or("-")),
+            printable::printable(&letter.topic),
             letter.partition,
             letter.offset,
-            text::printable(&shortened(&letter.rejection.message)),
+            printable::printable(&shortened(&letter.rejection.message)),
         );
     }
     out
@@ -144,20 +144,24 @@ fn show(args: &ShowArgs) -> u8 {
     });
     match outcome {
         Err(error) => fail(args.json, &error.to_string()),
-        Ok(None) => fail(args.json, &format!("there is no dead letter {}; `bief dead-letters list` has the numbers", args.id)),
+        Ok(None) => {
+            fail(args.json, &format!("there is no dead letter {}; `bief dead-letters list` has the numbers", args.id))
+        }
         Ok(Some(letter)) if args.json => {
             print_json(&as_json(&letter));
             exit::OK
         }
         Ok(Some(l)) => {
             let letter = &l.letter;
-            let bytes = |b: &Option<Vec<u8>>| b.as_ref().map_or("-".to_owned(), |b| text::printable(&String::from_utf8_lossy(b)));
+            let bytes = |b: &Option<Vec<u8>>| {
+                b.as_ref().map_or("-".to_owned(), |b| printable::printable(&String::from_utf8_lossy(b)).into_owned())
+            };
             println!("dead letter {}", l.id);
-            println!("  record   {}[{}]@{}", text::printable(&letter.topic), letter.partition, letter.offset);
+            println!("  record   {}[{}]@{}", printable::printable(&letter.topic), letter.partition, letter.offset);
             println!("  stored   {}", l.stored_at.to_rfc3339());
             println!("  reason   {}", letter.rejection.reason);
-            println!("  field    {}", text::printable(letter.rejection.field.as_deref().unwrap_or("-")));
-            println!("  message  {}", text::printable(&letter.rejection.message));
+            println!("  field    {}", printable::printable(letter.rejection.field.as_deref().unwrap_or("-")));
+            println!("  message  {}", printable::printable(&letter.rejection.message));
             println!("  key      {}", bytes(&letter.key));
             println!("  payload  {}", bytes(&letter.payload));
             exit::OK

@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use indicatif::ProgressBar;
 
+use super::exit;
 use super::replay::{Sent, bar, send};
 use super::run::listen;
-use super::support::{block_on, fail, load, print_json};
+use super::support::{block_on, fail, load, log_command, print_json};
 use super::verify::{self, Proof};
-use super::{exit, logging};
 use crate::adapters::embedded::EmbeddedBroker;
 use crate::adapters::kafka::broker::KafkaBroker;
 use crate::adapters::kafka::client::client_config;
@@ -64,7 +64,9 @@ pub struct Args {
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 pub fn run(args: &Args, log: Option<&str>) -> u8 {
-    logging::quiet(log);
+    if let Err(code) = log_command(log) {
+        return code;
+    }
     let mut config = match load(&args.config) {
         Ok(loaded) => loaded.config,
         Err(code) => return code,
@@ -253,4 +255,3 @@ impl Summary {
         if self.proof.is_clean() { exit::OK } else { exit::FOUND }
     }
 }
-

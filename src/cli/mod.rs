@@ -2,7 +2,7 @@
 
 pub mod exit;
 pub mod logging;
-pub mod text;
+pub mod printable;
 
 mod check;
 mod completions;
@@ -17,6 +17,7 @@ mod replay;
 mod run;
 mod status;
 mod support;
+mod table;
 mod verify;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -73,7 +74,7 @@ pub fn main() -> u8 {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            let code = if error.use_stderr() { exit::CONFIGURATION } else { exit::OK };
+            let code = if error.use_stderr() { exit::USAGE } else { exit::OK };
             // Nothing to be done where the terminal is gone.
             let _ = error.print();
             return code;
@@ -92,7 +93,7 @@ pub fn main() -> u8 {
         Command::Status(args) => status::run(args),
         Command::Healthcheck(args) => healthcheck::run(args),
         Command::DeadLetters(args) => dead_letters::run(args),
-        Command::Completions(args) => completions::run(args),
-        Command::Man(args) => man::run(args),
+        Command::Completions(args) => completions::run(args, &mut command(), &mut std::io::stdout()),
+        Command::Man(args) => man::run(args, command(), &mut std::io::stdout()),
     }
 }

@@ -1,11 +1,12 @@
 //! What `bief run --dry-run` shows: real records, decoded and written in a transaction that is rolled back.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use chrono::Utc;
 
 use super::support::{block_on, broker_of, fail, print_json};
-use super::{exit, text};
+use super::{exit, printable};
 use crate::actors::decoder::decode_batch;
 use crate::actors::writer::Committer;
 use crate::adapters::warehouse;
@@ -37,8 +38,14 @@ pub fn run(config: &Config, records: usize, json: bool) -> u8 {
     }
 }
 
-async fn rehearse(config: &Config, stream: &Stream, broker: &Arc<dyn Broker>, limit: usize, json: bool) -> Result<(), String> {
-    warehouse::prepare(&config.warehouse).await.map_err(|e| e.to_string())?;
+async fn rehearse(
+    config: &Config,
+    stream: &Stream,
+    broker: &Arc<dyn Broker>,
+    limit: usize,
+    json: bool,
+) -> Result<(), String> {
+    warehouse::prepare(&config.warehouse, Path::new("")).await.map_err(|e| e.to_string())?;
     let plan = Arc::new(topology::read_plan(config, stream).await.map_err(|e| e.to_string())?);
     let bookkeeping = (warehouse::open_bookkeeping(&config.warehouse))().await.map_err(|e| e.to_string())?;
     let known = bookkeeping.offsets(Some(&stream.topic)).await.map_err(|e| e.to_string())?;
@@ -69,7 +76,8 @@ async fn rehearse(config: &Config, stream: &Stream, broker: &Arc<dyn Broker>, li
         show(&plan, stream, &rows, index, letter.map(|l| &l.rejection), json);
     }
     if !json {
-        let sum = rehearsed.committed.counts.iter().fold(crate::core::outcome::Counts::default(), |s, c| s.plus(c.counts));
+        let sum =
+            rehearsed.committed.counts.iter().fold(crate::core::outcome::Counts::default(), |s, c| s.plus(c.counts));
         println!("would be: {} applied, {} duplicates, {} dead letters", sum.applied, sum.duplicates, sum.dead_letters);
         for (target, count) in plan.targets.iter().zip(&rehearsed.committed.rows) {
             println!("  {}: {count} rows inserted or changed", target.table.name);
@@ -112,14 +120,20 @@ fn show(plan: &Plan, stream: &Stream, batch: &RowBatch, index: usize, rejection:
         return;
     }
     println!("{}[{}]@{}", stream.topic, record.partition, record.offset);
-    println!("  {}", text::printable(payload.as_deref().unwrap_or("no payload")));
+    println!("  {}", printable::printable(payload.as_deref().unwrap_or("no payload")));
     for (table, cells) in rows {
-        let cells: Vec<String> = cells.iter().map(|(name, value)| format!("{name}={}", text::printable(value))).collect();
+        let cells: Vec<String> =
+            cells.iter().map(|(name, value)| format!("{name}={}", printable::printable(value))).collect();
         println!("  -> {table}: {}", cells.join(" "));
     }
     if let Some(r) = rejection {
         let field = r.field.as_deref().map(|f| format!(" in {f}")).unwrap_or_default();
-        println!("  -> dead letter: {}{}: {}", r.reason, text::printable(&field), text::printable(&r.message));
+        println!(
+            "  -> dead letter: {}{}: {}",
+            r.reason,
+            printable::printable(&field),
+            printable::printable(&r.message)
+        );
     }
 }
 

@@ -10,8 +10,8 @@ use std::time::Instant;
 use chrono::Utc;
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::support::{bootstrap, fail, load, print_json};
-use super::{exit, logging};
+use super::exit;
+use super::support::{bootstrap, fail, load, log_command, print_json};
 use crate::adapters::kafka::producer::ReplayProducer;
 use crate::adapters::replay::{self, Options, Pace, Progress, Shift};
 use crate::config::Replay;
@@ -65,7 +65,9 @@ pub struct Args {
 }
 
 pub fn run(args: &Args, log: Option<&str>) -> u8 {
-    logging::quiet(log);
+    if let Err(code) = log_command(log) {
+        return code;
+    }
     let loaded = match load(&args.config) {
         Ok(loaded) => loaded,
         Err(code) => return code,
@@ -81,7 +83,7 @@ pub fn run(args: &Args, log: Option<&str>) -> u8 {
             },
             shift: if args.no_shift { Shift::None } else { Shift::WeeksToNow { now: Utc::now() } },
         };
-        send(&replays, &loaded.config.kafka, bootstrap, &options, &bar(), &interrupted()?)
+        send(&replays, &loaded.config.kafka, bootstrap, &options, &bar(), &*interrupted()?)
     });
     match outcome {
         Err(error) => fail(args.json, &error),
@@ -134,7 +136,8 @@ fn replays(args: &Args, configured: &[Replay]) -> Result<Vec<Replay>, String> {
 fn interrupted() -> Result<Arc<AtomicBool>, String> {
     let flag = Arc::new(AtomicBool::new(false));
     let set = Arc::clone(&flag);
-    let mut signals = crate::runtime::signals::Signals::listen().map_err(|e| format!("signals can't be listened to: {e}"))?;
+    let mut signals =
+        crate::runtime::signals::Signals::listen().map_err(|e| format!("signals can't be listened to: {e}"))?;
     std::thread::spawn(move || {
         if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() {
             runtime.block_on(signals.first());
@@ -169,7 +172,7 @@ pub fn send(
         bar.set_length(p.total);
         bar.set_position(p.delivered);
         if let Some(trouble) = &p.trouble {
-            bar.set_message(super::text::printable(trouble));
+            bar.set_message(super::printable::printable(trouble).into_owned());
         }
     };
     // Paths of the configuration start at its folder already.

@@ -5,8 +5,8 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::support::{block_on, bootstrap, fail, load};
-use super::{exit, logging, rehearsal};
+use super::support::{block_on, bootstrap, fail, load, log_command, log_daemon};
+use super::{exit, rehearsal};
 use crate::config::{Config, Loaded, OnFatal};
 use crate::runtime::UnitState;
 use crate::runtime::signals::Signals;
@@ -41,10 +41,14 @@ pub fn run(args: &Args, log: Option<&str>) -> u8 {
         Err(code) => return code,
     };
     if let Some(records) = args.dry_run {
-        logging::quiet(log);
+        if let Err(code) = log_command(log) {
+            return code;
+        }
         return rehearsal::run(&loaded.config, records, args.json);
     }
-    logging::daemon(loaded.config.daemon.log, log);
+    if let Err(code) = log_daemon(loaded.config.daemon.log, log) {
+        return code;
+    }
     let bootstrap = match bootstrap(&loaded.config) {
         Ok(bootstrap) => bootstrap.to_owned(),
         Err(error) => return fail(false, &error),
@@ -89,7 +93,7 @@ async fn serve(loaded: Loaded, bootstrap: &str) -> u8 {
         () = given_up(&daemon), if config.daemon.on_fatal == OnFatal::Exit => {
             tracing::error!("a stream stopped for good and on_fatal is \"exit\"");
             daemon.supervisor.drain(config.daemon.drain_timeout).await;
-            exit::STREAM_FAILED
+            exit::STREAM_STOPPED
         }
     }
 }

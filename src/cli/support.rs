@@ -8,9 +8,10 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::exit;
+use super::logging::Format;
 use crate::adapters::kafka::broker::KafkaBroker;
 use crate::adapters::kafka::client::client_config;
-use crate::config::{self, Brokers, Config, Loaded};
+use crate::config::{self, Brokers, Config, Loaded, LogFormat};
 use crate::ports::Broker;
 
 /// Reads the configuration; tells every mistake on stderr and answers the exit code where there is one.
@@ -20,7 +21,30 @@ pub fn load(path: &Path) -> Result<Loaded, u8> {
     if report.errors() + report.warnings() > 0 {
         eprint!("{}", report.text(colour()));
     }
-    outcome.map_err(|_| exit::CONFIGURATION)
+    outcome.map_err(|_| exit::USAGE)
+}
+
+/// Sets the daemon's log up, as configured.
+pub fn log_daemon(format: LogFormat, filter: Option<&str>) -> Result<(), u8> {
+    let format = match format {
+        LogFormat::Auto => Format::Auto,
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+    };
+    log(format, filter)
+}
+
+/// Sets a command's log up: what it does it prints itself, so that only trouble is logged.
+pub fn log_command(filter: Option<&str>) -> Result<(), u8> {
+    let quiet = std::env::var_os("RUST_LOG").is_none().then_some("error,bief=warn");
+    log(Format::Auto, filter.or(quiet))
+}
+
+fn log(format: Format, filter: Option<&str>) -> Result<(), u8> {
+    super::logging::init(format, filter).map_err(|error| {
+        eprintln!("bief: {error}");
+        exit::USAGE
+    })
 }
 
 /// Whether stderr wants colour: a terminal, and NO_COLOR is not set.
@@ -33,7 +57,7 @@ pub fn fail(json: bool, error: &str) -> u8 {
     if json {
         print_json(&serde_json::json!({ "code": "failed", "message": error }));
     }
-    eprintln!("bief: {}", super::text::printable(error));
+    eprintln!("bief: {}", super::printable::printable(error));
     exit::FAILED
 }
 

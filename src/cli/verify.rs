@@ -117,7 +117,10 @@ impl Proof {
             }
             for p in &stream.partitions {
                 for f in &p.findings {
-                    out += &format!("  {bad}partition {}: {} (off by {}): {}{plain}\n", p.partition, f.kind, f.off_by, f.message);
+                    out += &format!(
+                        "  {bad}partition {}: {} (off by {}): {}{plain}\n",
+                        p.partition, f.kind, f.off_by, f.message
+                    );
                 }
                 for n in &p.notes {
                     out += &format!("  partition {}: note: {}\n", p.partition, n.message);
@@ -125,7 +128,9 @@ impl Proof {
             }
         }
         out += &match self.is_clean() {
-            true => format!("{good}clean{plain}: every offset has exactly one outcome, every gap was read again and is empty\n"),
+            true => format!(
+                "{good}clean{plain}: every offset has exactly one outcome, every gap was read again and is empty\n"
+            ),
             false => format!("{bad}{}{plain}\n", self.verify),
         };
         out

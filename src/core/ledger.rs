@@ -78,7 +78,10 @@ pub fn judge(facts: &PartitionFacts) -> (Vec<Finding>, Vec<Note>) {
     found(
         "unaccounted",
         unaccounted,
-        format!("{advanced} offsets advanced, {} accounted for: {unaccounted} without an outcome", recorded.counts.total()),
+        format!(
+            "{advanced} offsets advanced, {} accounted for: {unaccounted} without an outcome",
+            recorded.counts.total()
+        ),
     );
     let in_gaps: i64 = recorded.gaps.iter().map(|g| g.end - g.start).sum();
     found(
@@ -93,7 +96,11 @@ pub fn judge(facts: &PartitionFacts) -> (Vec<Finding>, Vec<Note>) {
     );
     let lost = facts.found_in_gaps.len() as i64;
     if let Some(first) = facts.found_in_gaps.first() {
-        found("lost", lost, format!("{lost} records were skipped as if they were not there, the first at offset {first}"));
+        found(
+            "lost",
+            lost,
+            format!("{lost} records were skipped as if they were not there, the first at offset {first}"),
+        );
     }
     let Some((low, high)) = facts.bounds else {
         found("in_doubt", advanced.max(1), "the broker does not have this partition any more".to_owned());
@@ -103,7 +110,10 @@ pub fn judge(facts: &PartitionFacts) -> (Vec<Finding>, Vec<Note>) {
         found(
             "recreated",
             advanced.max(1),
-            format!("the topic was made anew: its id is {}, the offsets are those of {}", facts.topic_id, recorded.topic_id),
+            format!(
+                "the topic was made anew: its id is {}, the offsets are those of {}",
+                facts.topic_id, recorded.topic_id
+            ),
         );
     }
     let next = recorded.next_offset;

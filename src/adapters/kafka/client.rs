@@ -64,9 +64,11 @@ pub fn classify(code: RDKafkaErrorCode, what: String) -> SourceError {
             "{what}: the offset in the database is not there at the broker: the topic was made anew, or retention took \
              records before they were read; nothing was consumed"
         )),
-        E::TopicAuthorizationFailed | E::GroupAuthorizationFailed | E::ClusterAuthorizationFailed => SourceError::Fatal(
-            format!("{what}: the broker denies access: grant READ and DESCRIBE on the topic and READ on the group"),
-        ),
+        E::TopicAuthorizationFailed | E::GroupAuthorizationFailed | E::ClusterAuthorizationFailed => {
+            SourceError::Fatal(format!(
+                "{what}: the broker denies access: grant READ and DESCRIBE on the topic and READ on the group"
+            ))
+        }
         E::SaslAuthenticationFailed | E::Authentication => {
             SourceError::Fatal(format!("{what}: the broker does not accept the credentials of [kafka.properties]"))
         }
