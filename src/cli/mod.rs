@@ -18,6 +18,8 @@ mod run;
 mod status;
 mod support;
 mod table;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -90,7 +92,7 @@ pub fn main() -> u8 {
         Command::Check(args) => check::run(args),
         Command::Replay(args) => replay::run(args, log),
         Command::Verify(args) => verify::run(args),
-        Command::Status(args) => status::run(args),
+        Command::Status(args) => status::run(args, &mut std::io::stdout()),
         Command::Healthcheck(args) => healthcheck::run(args),
         Command::DeadLetters(args) => dead_letters::run(args),
         Command::Completions(args) => completions::run(args, &mut command(), &mut std::io::stdout()),

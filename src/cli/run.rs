@@ -72,6 +72,7 @@ async fn serve(loaded: Loaded, bootstrap: &str) -> u8 {
         Ok(listener) => listener,
         Err(error) => return fail(false, &error),
     };
+    let address = listener.local_addr();
     let daemon = match topology::launch(Arc::clone(&config), bootstrap, listener) {
         Ok(daemon) => daemon,
         Err(error) => return fail(false, &format!("the page can't be served: {error}")),
@@ -79,7 +80,7 @@ async fn serve(loaded: Loaded, bootstrap: &str) -> u8 {
     tracing::info!(
         name = config.daemon.name,
         version = env!("CARGO_PKG_VERSION"),
-        http = %config.daemon.http,
+        http = %address.unwrap_or(config.daemon.http),
         streams = config.streams.len(),
         "bief runs"
     );
