@@ -20,8 +20,9 @@ use super::state::{Caller, State};
 /// The largest Produce request, as Kafka's `socket.request.max.bytes`.
 const LARGEST_PRODUCE: usize = 100 * 1024 * 1024;
 
-/// The largest request of any other kind. An assignment for ten thousand partitions is a tenth of this.
-const LARGEST_OTHER: usize = 4 * 1024 * 1024;
+/// The largest request of any other kind: room for an assignment of all the partitions there can be. What is decoded
+/// takes some tens of times the bytes that were sent.
+const LARGEST_OTHER: usize = 1024 * 1024;
 
 /// API key, version and correlation id: every request begins with them.
 const SHORTEST: usize = 8;

@@ -76,6 +76,7 @@ impl Producers {
         producer.batches.push_back((sequence.first, sequence.last, base_offset));
     }
 
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.0.len()
     }
