@@ -105,7 +105,7 @@ async fn answer(mut frame: Bytes, state: &State, caller: &mut Caller) -> Result<
         return Err(Closed::NotOffered { key, version });
     }
     let header = RequestHeader::decode(&mut frame, api.request_header_version(version))
-        .map_err(|why| Closed::Malformed { key, version, why: why.to_string() })?;
+        .map_err(|why| Closed::Malformed { key, version, why: why.to_string().trim_end().to_owned() })?;
     caller.client_id = header.client_id.map(|id| id.to_string()).unwrap_or_default();
     shape::walk(offer, version, &frame).map_err(|why: Malformed| Closed::Malformed {
         key,
@@ -155,7 +155,7 @@ impl Incoming {
         R::decode(&mut self.body.clone(), version).map_err(|why| Closed::Malformed {
             key,
             version,
-            why: why.to_string(),
+            why: why.to_string().trim_end().to_owned(),
         })
     }
 

@@ -22,7 +22,8 @@ use kafka_protocol::protocol::StrBytes;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
-use super::group::{Committed, Group, Joined, Joining};
+use super::group::Group;
+use super::member::{Committed, Joined, Joining};
 use super::state::{Caller, NODE, State, code};
 
 /// As Kafka's `group.max.session.timeout.ms`; the shortest is lower than Kafka's, for tests in a hurry.
