@@ -1,6 +1,8 @@
 //! What there is: ApiVersions, Metadata, CreateTopics, DeleteTopics, DescribeConfigs. A topic is created by CreateTopics
 //! alone, never because somebody asked for it.
 
+use std::collections::BTreeSet;
+
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::api_versions_response::ApiVersion;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
@@ -54,8 +56,11 @@ impl State {
         let answers = if all {
             topics.iter().map(|(name, topic)| described(name, topic)).collect()
         } else {
-            let asked = request.topics.unwrap_or_default();
-            let answer = asked.into_iter().map(|asked| match asked.name {
+            // Each once, however often it is asked for.
+            let mut seen = BTreeSet::new();
+            let asked = request.topics.unwrap_or_default().into_iter();
+            let asked = asked.filter(|asked| seen.insert((asked.name.clone(), asked.topic_id)));
+            let answer = asked.map(|asked| match asked.name {
                 Some(name) => match topics.get(name.as_str()) {
                     Some(topic) => described(&name, topic),
                     None => missing(Some(name), Uuid::nil(), ResponseError::UnknownTopicOrPartition),

@@ -20,8 +20,9 @@ use super::state::{Caller, State};
 /// The largest Produce request, as Kafka's `socket.request.max.bytes`.
 const LARGEST_PRODUCE: usize = 100 * 1024 * 1024;
 
-/// The largest request of any other kind. An assignment for ten thousand partitions is a tenth of this.
-const LARGEST_OTHER: usize = 4 * 1024 * 1024;
+/// The largest request of any other kind: room for an assignment of all the partitions there can be. What is decoded
+/// takes some tens of times the bytes that were sent.
+const LARGEST_OTHER: usize = 1024 * 1024;
 
 /// API key, version and correlation id: every request begins with them.
 const SHORTEST: usize = 8;
@@ -104,7 +105,7 @@ async fn answer(mut frame: Bytes, state: &State, caller: &mut Caller) -> Result<
         return Err(Closed::NotOffered { key, version });
     }
     let header = RequestHeader::decode(&mut frame, api.request_header_version(version))
-        .map_err(|why| Closed::Malformed { key, version, why: why.to_string() })?;
+        .map_err(|why| Closed::Malformed { key, version, why: why.to_string().trim_end().to_owned() })?;
     caller.client_id = header.client_id.map(|id| id.to_string()).unwrap_or_default();
     shape::walk(offer, version, &frame).map_err(|why: Malformed| Closed::Malformed {
         key,
@@ -154,7 +155,7 @@ impl Incoming {
         R::decode(&mut self.body.clone(), version).map_err(|why| Closed::Malformed {
             key,
             version,
-            why: why.to_string(),
+            why: why.to_string().trim_end().to_owned(),
         })
     }
 

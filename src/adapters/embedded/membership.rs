@@ -1,7 +1,7 @@
 //! Consumer groups on the wire: FindCoordinator, JoinGroup, SyncGroup, Heartbeat, LeaveGroup, OffsetCommit, OffsetFetch,
 //! DescribeGroups, ListGroups. What a group is and does stands in `group.rs`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::pending;
 use std::time::Duration;
 
@@ -13,16 +13,17 @@ use kafka_protocol::messages::list_groups_response::ListedGroup;
 use kafka_protocol::messages::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
 use kafka_protocol::messages::offset_fetch_response::{OffsetFetchResponsePartition, OffsetFetchResponseTopic};
 use kafka_protocol::messages::{
-    DescribeGroupsRequest, DescribeGroupsResponse, FindCoordinatorRequest, FindCoordinatorResponse, HeartbeatRequest,
-    HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse, ListGroupsRequest,
-    ListGroupsResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse,
-    SyncGroupRequest, SyncGroupResponse, TopicName,
+    DescribeGroupsRequest, DescribeGroupsResponse, FindCoordinatorRequest, FindCoordinatorResponse, GroupId,
+    HeartbeatRequest, HeartbeatResponse, JoinGroupRequest, JoinGroupResponse, LeaveGroupRequest, LeaveGroupResponse,
+    ListGroupsRequest, ListGroupsResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest,
+    OffsetFetchResponse, SyncGroupRequest, SyncGroupResponse, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
-use super::group::{Committed, Group, Joined, Joining};
+use super::group::Group;
+use super::member::{Committed, Joined, Joining};
 use super::state::{Caller, NODE, State, code};
 
 /// As Kafka's `group.max.session.timeout.ms`; the shortest is lower than Kafka's, for tests in a hurry.
@@ -208,7 +209,9 @@ impl State {
 
     pub fn describe_groups(&self, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
         let groups = self.groups.borrow();
-        let described = request.groups.into_iter().map(|id| {
+        // Each once, however often it is asked for.
+        let asked: BTreeSet<GroupId> = request.groups.into_iter().collect();
+        let described = asked.into_iter().map(|id| {
             let Some(group) = groups.get(id.as_str()).map(Group::describe) else {
                 return DescribedGroup::default().with_group_id(id).with_group_state(text("Dead"));
             };

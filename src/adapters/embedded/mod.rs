@@ -19,6 +19,7 @@ mod catalog;
 mod connection;
 mod group;
 mod log;
+mod member;
 mod membership;
 mod producers;
 mod records;

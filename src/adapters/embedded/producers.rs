@@ -1,5 +1,6 @@
 //! What a partition remembers of its idempotent producers, so that a batch sent twice is stored once.
-//! The rules are those of Kafka's `ProducerStateManager`: five batches are remembered, as many as a producer may have in flight.
+//! The rules are those of Kafka's `ProducerStateManager`: five batches are remembered, as many as a producer may have
+//! under way.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -7,7 +8,7 @@ use kafka_protocol::ResponseError;
 
 use super::batch::Sequence;
 
-/// `max.in.flight.requests.per.connection` of an idempotent producer is at most this.
+/// An idempotent producer has at most this many requests under way on a connection.
 const REMEMBERED: usize = 5;
 
 /// What a remembered producer costs, counted against the broker's memory, in bytes.
@@ -76,6 +77,7 @@ impl Producers {
         producer.batches.push_back((sequence.first, sequence.last, base_offset));
     }
 
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.0.len()
     }

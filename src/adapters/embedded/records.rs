@@ -24,6 +24,9 @@ use super::state::{State, code};
 /// No fetch waits longer, whatever it asks for: a client that is gone holds its place for no longer than this.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
+/// As Kafka's `fetch.max.bytes`: an answer holds no more than this and one batch, whatever was asked for.
+const LARGEST_FETCH: usize = 55 * 1024 * 1024;
+
 /// Special timestamps of ListOffsets.
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
@@ -101,7 +104,7 @@ impl State {
 
     /// What there is now, and whether it is reason enough to answer.
     fn read(&self, request: &FetchRequest, correlation_id: i32, version: i16) -> Result<(Reply, bool), EncodeError> {
-        let mut room = usize::try_from(request.max_bytes).unwrap_or(0);
+        let mut room = usize::try_from(request.max_bytes).unwrap_or(0).min(LARGEST_FETCH);
         let (mut bytes, mut failed) = (0, false);
         let mut reply = Reply::to::<FetchResponse>(correlation_id, version)?;
         reply.put(&FetchResponse::default())?;
@@ -134,7 +137,7 @@ impl State {
                 room = room.saturating_sub(size);
             }
         }
-        let enough = usize::try_from(request.min_bytes).unwrap_or(0);
+        let enough = usize::try_from(request.min_bytes).unwrap_or(0).min(LARGEST_FETCH);
         Ok((reply, failed || bytes >= enough))
     }
 
@@ -197,4 +200,112 @@ impl State {
 /// A client that knows a later epoch than this broker ever had is talking to another broker's successor.
 fn check_epoch(epoch: i32) -> Result<(), ResponseError> {
     if epoch > LEADER_EPOCH { Err(ResponseError::UnknownLeaderEpoch) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Buf;
+    use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+    use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+
+    use super::super::batch::sample;
+    use super::*;
+
+    /// Partition 0 holds a small and a large batch, partition 1 is empty.
+    fn state() -> State {
+        let state = State::new(1 << 20);
+        state.create_topic("events", 2).unwrap();
+        for payload in [40, 5_000] {
+            let data = PartitionProduceData::default().with_records(Some(sample::batch(3, 0, payload, None)));
+            let topic = TopicProduceData::default()
+                .with_name(TopicName("events".into()))
+                .with_partition_data(vec![data.with_index(0)]);
+            let answer = state.produce(ProduceRequest::default().with_acks(-1).with_topic_data(vec![topic]), 6_000);
+            assert_eq!(answer.unwrap().responses[0].partition_responses[0].error_code, 0);
+        }
+        state
+    }
+
+    fn request(partitions: &[(i32, i64)]) -> FetchRequest {
+        let partitions = partitions.iter().map(|(partition, offset)| {
+            FetchPartition::default()
+                .with_partition(*partition)
+                .with_fetch_offset(*offset)
+                .with_partition_max_bytes(1 << 20)
+        });
+        let topic = FetchTopic::default().with_topic(TopicName("events".into())).with_partitions(partitions.collect());
+        FetchRequest::default().with_max_bytes(1 << 20).with_min_bytes(1).with_topics(vec![topic])
+    }
+
+    #[test]
+    fn a_fetch_answer_is_what_the_encoder_would_write() {
+        let state = state();
+        for version in 4..=11 {
+            let asked = request(&[(0, 0), (1, 0), (7, 0), (0, 99)]);
+            let (reply, satisfied) = state.read(&asked, 5, version).unwrap();
+            assert!(satisfied);
+            let stored = state.partition("events", 0, |log| log.read(0, usize::MAX, true)).unwrap().concat();
+            let partition = |index: i32, error: i16, end: i64, start: i64, records: Bytes| {
+                PartitionData::default()
+                    .with_partition_index(index)
+                    .with_error_code(error)
+                    .with_high_watermark(end)
+                    .with_last_stable_offset(end)
+                    .with_log_start_offset(start)
+                    .with_aborted_transactions(None)
+                    .with_records(Some(records))
+            };
+            let partitions = vec![
+                partition(0, 0, 6, 0, stored.into()),
+                partition(1, 0, 0, 0, Bytes::new()),
+                partition(7, 3, -1, -1, Bytes::new()),
+                partition(0, 1, 6, 0, Bytes::new()),
+            ];
+            let topic =
+                FetchableTopicResponse::default().with_topic(TopicName("events".into())).with_partitions(partitions);
+            let body = FetchResponse::default().with_responses(vec![topic]);
+            let (mut ours, mut theirs) = (reply.into_frame(), Reply::whole(5, version, &body).unwrap().into_frame());
+            let (ours, theirs) = (ours.copy_to_bytes(ours.remaining()), theirs.copy_to_bytes(theirs.remaining()));
+            assert_eq!(ours, theirs, "version {version}");
+        }
+    }
+
+    #[test]
+    fn a_fetch_takes_no_more_than_it_asked_for_but_always_a_batch() {
+        let state = state();
+        let size = |max_bytes: usize| {
+            let asked = request(&[(0, 3), (0, 0)]).with_max_bytes(max_bytes as i32);
+            let (reply, _) = state.read(&asked, 5, 11).unwrap();
+            reply.into_frame().remaining()
+        };
+        let empty = {
+            let (reply, satisfied) = state.read(&request(&[(1, 0), (1, 0)]), 5, 11).unwrap();
+            assert!(!satisfied, "there is nothing to answer yet");
+            reply.into_frame().remaining()
+        };
+        let (small, large) = (40 + 61, 5_000 + 61);
+        assert_eq!(size(0) - empty, large, "the first batch, though it is too large");
+        assert_eq!(size(large) - empty, large);
+        assert_eq!(size(large + small) - empty, large + small);
+    }
+
+    #[test]
+    fn a_fetch_waits_for_records_and_not_longer_than_it_may() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let state = state();
+            let asked = request(&[(1, 0)]).with_max_wait_ms(500);
+            let started = Instant::now();
+            state.fetch(&asked, 5, 11).await.unwrap();
+            assert_eq!(started.elapsed(), Duration::from_millis(500));
+            let started = Instant::now();
+            let later = async {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                state.store("events", 1, sample::batch(1, 0, 10, None), 0).unwrap();
+                state.appended.notify_waiters();
+            };
+            tokio::join!(async { state.fetch(&asked, 5, 11).await.unwrap() }, later);
+            assert_eq!(started.elapsed(), Duration::from_millis(100));
+        });
+    }
 }
