@@ -302,3 +302,124 @@ fn hex(bytes: impl AsRef<[u8]>) -> String {
 fn failed(error: DbErr) -> MigrationError {
     MigrationError::Database(from_db_err("reading or writing bief_migration", &error))
 }
+
+#[cfg(test)]
+mod tests {
+    use sea_orm::Statement;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::adapters::bookkeeping;
+    use crate::adapters::bookkeeping::connect::{Sessions, connect_sqlite};
+    use crate::adapters::sqlite;
+
+    struct Fixture {
+        folder: TempDir,
+        db: DatabaseConnection,
+    }
+
+    impl Fixture {
+        async fn new() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let db = Self::open(&folder).await;
+            bookkeeping::migrate(&db).await.unwrap();
+            std::fs::create_dir(folder.path().join("sql")).unwrap();
+            Self { folder, db }
+        }
+
+        async fn open(folder: &TempDir) -> DatabaseConnection {
+            let url = format!("sqlite://{}/x.db", folder.path().display());
+            connect_sqlite(sqlite::options(&url).unwrap().create_if_missing(true), Sessions::One).await.unwrap()
+        }
+
+        fn path(&self) -> PathBuf {
+            self.folder.path().join("sql")
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            std::fs::write(self.path().join(name), text).unwrap();
+        }
+
+        async fn apply(&self) -> Result<Vec<(String, usize)>, String> {
+            let applied = apply(&self.db, &self.path()).await.map_err(|e| e.to_string())?;
+            Ok(applied.into_iter().map(|a| (a.name, a.statements)).collect())
+        }
+
+        async fn tables(&self) -> Vec<String> {
+            let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name LIKE 't_' ORDER BY name";
+            let rows = self.db.query_all_raw(Statement::from_string(DbBackend::Sqlite, sql)).await.unwrap();
+            rows.iter().map(|r| r.try_get("", "name").unwrap()).collect()
+        }
+    }
+
+    #[tokio::test]
+    async fn files_are_applied_in_order_of_their_numbers_and_once() {
+        let f = Fixture::new().await;
+        f.write("10000_last.sql", "INSERT INTO t1 VALUES (2)");
+        f.write("0002_more.sql", "INSERT INTO t1 VALUES (1);\r\nCREATE TABLE t2 (a INTEGER);\r\n");
+        f.write("0001_first.sql", "-- the one table\nCREATE TABLE t1 (a INTEGER PRIMARY KEY);");
+        f.write("0003_empty.sql", "-- nothing yet\n");
+        f.write("README.md", "not SQL");
+        let names: Vec<_> = f.apply().await.unwrap();
+        let expected = [("0001_first.sql", 1), ("0002_more.sql", 2), ("0003_empty.sql", 0), ("10000_last.sql", 1)];
+        assert_eq!(names, expected.map(|(n, s)| (n.to_owned(), s)));
+        assert_eq!(f.apply().await.unwrap(), []);
+        // Line endings are a checkout's matter.
+        f.write("0002_more.sql", "INSERT INTO t1 VALUES (1);\nCREATE TABLE t2 (a INTEGER);\n");
+        assert_eq!(f.apply().await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_was_changed_or_taken_away_is_named_with_what_to_do() {
+        let f = Fixture::new().await;
+        f.write("0001_first.sql", "CREATE TABLE t1 (a INTEGER)");
+        f.apply().await.unwrap();
+        f.write("0001_first.sql", "CREATE TABLE t1 (a INTEGER, b INTEGER)");
+        let error = f.apply().await.unwrap_err();
+        assert!(error.contains("0001_first.sql was changed") && error.contains("new file"), "{error}");
+        std::fs::remove_file(f.path().join("0001_first.sql")).unwrap();
+        let error = f.apply().await.unwrap_err();
+        assert!(error.contains("0001_first.sql is applied") && error.contains("restore"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn names_that_leave_the_order_open_are_refused() {
+        let f = Fixture::new().await;
+        f.write("0002_b.sql", "CREATE TABLE t2 (a INTEGER)");
+        f.apply().await.unwrap();
+        f.write("0001_late.sql", "CREATE TABLE t1 (a INTEGER)");
+        assert!(f.apply().await.unwrap_err().contains("comes before 0002_b.sql"));
+        std::fs::rename(f.path().join("0001_late.sql"), f.path().join("0002_late.sql")).unwrap();
+        assert!(f.apply().await.unwrap_err().contains("same number"));
+        std::fs::rename(f.path().join("0002_late.sql"), f.path().join("late.sql")).unwrap();
+        assert!(f.apply().await.unwrap_err().contains("rename the file"));
+        assert!(apply(&f.db, &f.path().join("absent")).await.unwrap_err().to_string().contains("warehouse.migrations"));
+    }
+
+    #[tokio::test]
+    async fn a_refused_statement_is_told_with_file_line_and_the_databases_words_and_nothing_is_kept() {
+        let f = Fixture::new().await;
+        f.write("0001_first.sql", "CREATE TABLE t1 (a INTEGER);");
+        f.write("0002_bad.sql", "CREATE TABLE t2 (a INTEGER);\n\n-- oops\nINSERT INTO t9\n  VALUES (1);\n");
+        let error = f.apply().await.unwrap_err();
+        for part in ["0002_bad.sql, line 4", "no such table: t9", "INSERT INTO t9 VALUES (1)", "start again"] {
+            assert!(error.contains(part), "{error}");
+        }
+        assert_eq!(f.tables().await, Vec::<String>::new());
+        f.write("0002_bad.sql", "CREATE TABLE t2 (a INTEGER);\nINSERT INTO t2\n  VALUES (1);\n");
+        assert_eq!(f.apply().await.unwrap().len(), 2);
+        assert_eq!(f.tables().await, ["t1", "t2"]);
+        f.write("0003_open.sql", "SELECT 1;\nSELECT 'x");
+        assert!(f.apply().await.unwrap_err().contains("0003_open.sql, line 2: a quote"));
+    }
+
+    #[tokio::test]
+    async fn two_daemons_that_start_at_once_apply_each_file_once() {
+        let f = Fixture::new().await;
+        f.write("0001_first.sql", "CREATE TABLE t1 (a INTEGER); INSERT INTO t1 VALUES (1);");
+        let other = Fixture::open(&f.folder).await;
+        let path = f.path();
+        let (a, b) = tokio::join!(apply(&f.db, &path), apply(&other, &path));
+        assert_eq!(a.unwrap().len() + b.unwrap().len(), 1);
+    }
+}

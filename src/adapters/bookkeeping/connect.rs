@@ -113,8 +113,11 @@ pub async fn lock_schema(db: &DatabaseConnection) -> Result<(), WarehouseError> 
         return Ok(());
     }
     const WHAT: &str = "waiting for the lock on schema changes";
-    // User locks are the whole server's, so the schema's name is part of theirs; names end at 64 characters.
-    let sql = format!("SELECT GET_LOCK(CONCAT('bief-schema-', MD5(DATABASE())), {SCHEMA_LOCK_SECONDS}) AS locked");
+    // User locks are the whole server's, so the schema's name is part of theirs; names end at 64 characters. MySQL 9
+    // has no MD5 any more.
+    let sql = format!(
+        "SELECT GET_LOCK(CONCAT('bief-schema-', LEFT(SHA2(DATABASE(), 256), 40)), {SCHEMA_LOCK_SECONDS}) AS locked"
+    );
     let row = db.query_one_raw(Statement::from_string(DbBackend::MySql, sql)).await;
     let row = row.map_err(|e| from_db_err(WHAT, &e))?;
     let locked = row.map(|r| r.try_get::<Option<i64>>("", "locked")).transpose().map_err(|e| from_db_err(WHAT, &e))?;
@@ -129,7 +132,7 @@ pub async fn lock_schema(db: &DatabaseConnection) -> Result<(), WarehouseError> 
 /// Gives the lock back. An error is not worth telling: the lock ends with the session.
 pub async fn unlock_schema(db: &DatabaseConnection) {
     if db.get_database_backend() == DbBackend::MySql {
-        let sql = "SELECT RELEASE_LOCK(CONCAT('bief-schema-', MD5(DATABASE())))";
+        let sql = "SELECT RELEASE_LOCK(CONCAT('bief-schema-', LEFT(SHA2(DATABASE(), 256), 40)))";
         let _ = db.query_one_raw(Statement::from_string(DbBackend::MySql, sql)).await;
     }
 }

@@ -31,3 +31,6 @@ pub fn open(settings: &WarehouseConfig) -> OpenWarehouse {
         })
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,14 +2,14 @@
 //! are found by asking for missing parents and by halving. Must never leave a refusal without its row.
 
 use sea_orm::sqlx::sqlite::{SqliteArguments, SqliteConnection};
-use sea_orm::sqlx::{self, AssertSqlSafe, Row};
+use sea_orm::sqlx::{self, AssertSqlSafe};
 
 use super::cells;
 use super::shape::{Kind, ParentKey, Shape};
 use crate::adapters::sql_errors::{Class, sqlite_class, sqlite_code, warehouse_error};
 use crate::core::cell::Cell;
 use crate::core::outcome::{Reason, Rejection};
-use crate::core::target::{OnConflict, Rows};
+use crate::core::target::Rows;
 use crate::ports::{Refusal, WarehouseError, Written};
 
 /// `SQLITE_CONSTRAINT_FOREIGNKEY`
@@ -82,17 +82,12 @@ impl<'a> RowWriter<'a> {
         if self.shape.key.is_empty() {
             return Ok(block);
         }
-        let there = self.select(Kind::Ask, &block).await?;
-        *self.meets_existing = !there.is_empty();
+        let (there, unchanged) = self.ask(Kind::Ask, &block).await?;
+        *self.meets_existing = there > 0;
         let mut left = vec![true; block.len()];
-        for answer in &there {
-            let (n, same): (i64, bool) = decoded(answer.try_get(0).and_then(|n| Ok((n, answer.try_get(1)?))))?;
-            if (same || self.shape.on_conflict == OnConflict::Ignore)
-                && let Some(left) = left.get_mut(n as usize)
-                && *left
-            {
-                *left = false;
-                self.written.unchanged.push(block[n as usize]);
+        for n in unchanged {
+            if std::mem::replace(&mut left[n], false) {
+                self.written.unchanged.push(block[n]);
             }
         }
         Ok(block.into_iter().zip(left).filter_map(|(row, left)| left.then_some(row)).collect())
@@ -128,10 +123,7 @@ impl<'a> RowWriter<'a> {
     async fn refuse_orphans(&mut self, block: &[usize]) -> Result<Vec<usize>, WarehouseError> {
         let mut left = vec![true; block.len()];
         for parent in 0..self.shape.parents.len() {
-            let mut orphans = Vec::new();
-            for answer in self.select(Kind::Orphans(parent), block).await? {
-                orphans.push(decoded(answer.try_get::<i64, _>(0))? as usize);
-            }
+            let (_, mut orphans) = self.ask(Kind::Orphans(parent), block).await?;
             orphans.sort_unstable();
             for n in orphans {
                 let key = &self.shape.parents[parent];
@@ -221,12 +213,17 @@ impl<'a> RowWriter<'a> {
         }
     }
 
-    async fn select(&mut self, kind: Kind, block: &[usize]) -> Result<Vec<sqlx::sqlite::SqliteRow>, WarehouseError> {
+    /// How many rows of the block the question is true of, and the positions in the block that it tells.
+    async fn ask(&mut self, kind: Kind, block: &[usize]) -> Result<(i64, Vec<usize>), WarehouseError> {
+        let what = format!("reading {}", self.shape.table);
         let (sql, arguments) = self.statement(kind, block);
-        sqlx::query_with(AssertSqlSafe(sql), arguments)
-            .fetch_all(&mut *self.connection)
+        let (count, positions): (i64, Option<String>) = sqlx::query_as_with(AssertSqlSafe(sql), arguments)
+            .fetch_one(&mut *self.connection)
             .await
-            .map_err(|e| warehouse_error(&format!("reading {}", self.shape.table), &e))
+            .map_err(|e| warehouse_error(&what, &e))?;
+        let positions = positions.unwrap_or_default();
+        let positions = positions.split(',').filter_map(|n| n.parse().ok()).filter(|&n| n < block.len()).collect();
+        Ok((count, positions))
     }
 
     fn statement(&mut self, kind: Kind, block: &[usize]) -> (std::sync::Arc<str>, SqliteArguments) {
@@ -271,8 +268,4 @@ fn named_values<'c, N: AsRef<str>>(names: &[N], cells: impl Iterator<Item = &'c 
     let pairs: Vec<String> =
         names.iter().zip(cells).map(|(n, c)| format!("{} = {}", n.as_ref(), cells::text(c, arena))).collect();
     pairs.join(" and ")
-}
-
-fn decoded<T>(value: Result<T, sqlx::Error>) -> Result<T, WarehouseError> {
-    value.map_err(|e| warehouse_error("reading the database's answer", &e))
 }

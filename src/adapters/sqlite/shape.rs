@@ -19,9 +19,9 @@ pub enum Kind {
     Insert,
     /// Writes rows as the target's `on_conflict` says.
     Write,
-    /// Answers the positions of rows whose key is there, and whether all given columns are equal.
+    /// Answers how many rows have a key that is there, and the positions of those that need no writing.
     Ask,
-    /// Answers the positions of rows that point at no parent by this foreign key.
+    /// Answers how many rows point at no parent by this foreign key, and their positions.
     Orphans(usize),
 }
 
@@ -146,8 +146,9 @@ impl Shape {
         let same = (self.key.len()..bound.len()).map(|i| format!("t.{} IS v.c{i}", quoted(&self.columns[bound[i]])));
         let same: Vec<String> = same.collect();
         format!(
-            // CROSS JOIN keeps SQLite from walking the table instead of the batch.
-            "{} SELECT v.n, {} FROM v CROSS JOIN {} AS t ON {}",
+            // One row of answer: each row would wake this thread. CROSS JOIN keeps SQLite from walking the table
+            // instead of the batch.
+            "{} SELECT COUNT(*), group_concat(CASE WHEN {} THEN v.n END) FROM v CROSS JOIN {} AS t ON {}",
             numbered_values(bound.len(), rows),
             if same.is_empty() { "1".to_owned() } else { same.join(" AND ") },
             quoted(&self.table),
@@ -159,7 +160,7 @@ impl Shape {
         let given: Vec<String> = (0..parent.cells.len()).map(|i| format!("v.c{i} IS NOT NULL")).collect();
         let matches = parent.parent_columns.iter().enumerate().map(|(i, c)| format!("p.{}=v.c{i}", quoted(c)));
         format!(
-            "{} SELECT v.n FROM v WHERE {} AND NOT EXISTS (SELECT 1 FROM {} AS p WHERE {})",
+            "{} SELECT COUNT(*), group_concat(v.n) FROM v WHERE {} AND NOT EXISTS (SELECT 1 FROM {} AS p WHERE {})",
             numbered_values(parent.cells.len(), rows),
             given.join(" AND "),
             quoted(&parent.parent),
