@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::Location;
 use super::diagnostic::{Diagnostic, Severity};
+use super::schema::ROOT;
 
 /// Stands for what is not shown.
 pub(super) const MASK: &str = "***";
@@ -82,8 +83,9 @@ impl SourceText {
             if !telling && (harmless_section || HARMLESS_KEYS.contains(&key)) {
                 continue;
             }
-            let plain_key = key.len() <= 60
-                && key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-\"' ".contains(&b));
+            // A line's start is shown only where it is a key that bief knows: it may as well be a secret's second line.
+            let name = key.trim_matches(['"', '\'']);
+            let plain_key = super::properties::is_prefix(name) || ROOT.all().iter().any(|s| s.key(name).is_some());
             ranges.push(if plain_key { value_at..range.end } else { range });
         }
         self.hide(ranges);
