@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::names;
-use super::reader::{Reader, Section, Text, article};
+use super::reader::{Reader, Section, Text};
 use super::schema::{LOOKUP, REPLAY, TAKE};
 use super::source::quoted;
 use super::{Lookup, Replay};
@@ -104,7 +104,7 @@ fn read_lookup(r: &mut Reader<'_>, s: &Section<'_>, taken: &mut HashMap<String, 
     let key = r.required(s, "key");
     let mut take = BTreeMap::new();
     if s.value(TAKE.name()).is_none() {
-        r.error(&s.span, "[[replay.lookup]] has no `take`", HELP);
+        r.missing_section(s, &TAKE, HELP);
     } else if let Some(section) = r.section(s, &TAKE) {
         let entries = section.entries();
         if entries.is_empty() {
@@ -113,8 +113,7 @@ fn read_lookup(r: &mut Reader<'_>, s: &Section<'_>, taken: &mut HashMap<String, 
         for (name, value) in entries {
             let field = name.get_ref().to_string();
             let text = r.text_of(value, false, &mut |r, found| {
-                let message =
-                    format!("the field {} must come from a column's name, not {}", quoted(&field), article(found));
+                let message = format!("the field {} must come from a column's name, not {found}", quoted(&field));
                 r.error(&value.span(), message, HELP);
             });
             let Some(text) = text else { continue };

@@ -37,10 +37,10 @@ pub fn report(file: &str, outcome: &Result<Loaded, Vec<Diagnostic>>) -> Report {
 pub fn missing_files(loaded: &Loaded) -> Vec<Diagnostic> {
     let mut findings = Vec::new();
     for named in &loaded.paths {
-        let kind = if named.folder { "folder" } else { "file" };
+        let (kind, other) = if named.folder { ("folder", "file") } else { ("file", "folder") };
         let what = match std::fs::metadata(&named.path) {
             Ok(found) if found.is_dir() == named.folder => continue,
-            Ok(_) => format!("is no {kind}"),
+            Ok(_) => format!("is a {other}"),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => "is not there".to_owned(),
             Err(error) => format!("cannot be read: {}", super::secrets::cause(&error)),
         };

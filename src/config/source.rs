@@ -119,7 +119,9 @@ impl SourceText {
     /// A finding about a byte range; only its first line is shown.
     pub fn diagnostic(&self, severity: Severity, span: Range<usize>, message: String, help: String) -> Diagnostic {
         let location = self.locate(span.start);
-        let (source, caret) = self.show_line(location.line - 1, &span);
+        // A finding about the file as a whole has nothing to underline.
+        let whole = span == (0..0);
+        let (source, caret) = if whole { (String::new(), 0..0) } else { self.show_line(location.line - 1, &span) };
         Diagnostic {
             severity,
             file: self.file.clone(),
@@ -261,7 +263,7 @@ mod tests {
     #[test]
     fn a_password_within_a_url_is_hidden_and_a_reference_shown() {
         let source = SourceText::new("f", "u = \"mysql://me:hun:ter@2@db/x\"\nv = \"mysql://me:${PW}@db/x\"");
-        let line = |at| source.diagnostic(Severity::Error, at..at, String::new(), String::new()).source;
+        let line = |at| source.diagnostic(Severity::Error, at..at + 1, String::new(), String::new()).source;
         assert_eq!(line(0), "u = \"mysql://me:***@db/x\"");
         assert_eq!(line(32), "v = \"mysql://me:${PW}@db/x\"");
         assert_eq!(quoted("mysql://a:b@c"), "\"mysql://a:***@c\"");
