@@ -151,7 +151,7 @@ fn collect(r: &mut Reader<'_>, name: &str, key_span: &Span, value: &Value<'_>, o
             return;
         }
         DeValue::String(raw) => {
-            let Some(text) = r.text_of(value, true, &mut |_, _| {}) else { return };
+            let Some(text) = r.text_of(&quoted(name), value, true, &mut |_, _| {}) else { return };
             let (shown, origin) =
                 if is_reference(raw) { (raw.to_string(), text.origin()) } else { (MASK.to_owned(), Origin::Hidden) };
             (text.value, shown, origin)

@@ -242,7 +242,8 @@ impl<'a> Reader<'a> {
                 continue;
             }
             // The tables that a dotted key makes have the key's own place.
-            let is_section = value.span() != key.span() && holds_sections(value.get_ref());
+            let is_section =
+                (value.span() != key.span() || section.spec.path.is_empty()) && holds_sections(value.get_ref());
             let unknown = super::unknown::describe(section.spec, name, is_section, value.get_ref().is_bool());
             if !unknown.showable {
                 self.hide(value);
@@ -256,7 +257,7 @@ impl<'a> Reader<'a> {
     pub fn text(&mut self, section: &Section<'_>, key: &'static str) -> Option<Text> {
         let spec = section.spec.key(key)?;
         let value = section.value(key)?;
-        let text = self.text_of(value, spec.secret, &mut |reader, found| {
+        let text = self.text_of(&format!("`{key}`"), value, spec.secret, &mut |reader, found| {
             reader.wrong_type(value, section.spec, key, "a text in quotes", &found);
         })?;
         if !spec.secret {
@@ -265,9 +266,10 @@ impl<'a> Reader<'a> {
         Some(text)
     }
 
-    /// The text of a value. A secret's literal parts are hidden; what is no text is handed to `otherwise`.
+    /// The text of a value; `name` is what messages call it. A secret's literal parts are hidden; what is no text is handed to `otherwise`.
     pub fn text_of(
         &mut self,
+        name: &str,
         value: &Value<'_>,
         secret: bool,
         otherwise: &mut dyn FnMut(&mut Self, String),
@@ -290,7 +292,7 @@ impl<'a> Reader<'a> {
             }
             Err(faults) => {
                 for fault in faults {
-                    self.error(&span, format!("the value {}", fault.what), fault.help);
+                    self.error(&span, format!("{name} {}", fault.what), fault.help);
                 }
                 None
             }
@@ -327,7 +329,8 @@ impl<'a> Reader<'a> {
             return;
         }
         let owner = if parent.spec.path.is_empty() { "the file".to_owned() } else { parent.spec.header() };
-        self.error(&parent.span, format!("{owner} has no {}", spec.header()), help);
+        let wanted = if spec.example.is_empty() { spec.header() } else { format!("`{}`", spec.name()) };
+        self.error(&parent.span, format!("{owner} has no {wanted}"), help);
     }
 
     /// A text that `parse` turns into a value, else the default, which is noted as such.
@@ -422,7 +425,7 @@ impl<'a> Reader<'a> {
         };
         let mut texts = Vec::with_capacity(list.len());
         for item in list.iter() {
-            let text = self.text_of(item, false, &mut |reader, found| {
+            let text = self.text_of(&format!("`{key}`"), item, false, &mut |reader, found| {
                 reader.wrong_type(item, section.spec, key, "a list of texts", &format!("one with {found}"));
             });
             texts.extend(text);

@@ -186,7 +186,7 @@ fn read_source(r: &mut Reader<'_>, column: &str, value: &Value<'_>) -> Option<So
     if let DeValue::Table(table) = value.get_ref() {
         return read_long_source(r, column, value, table);
     }
-    let text = r.text_of(value, false, &mut |r, found| {
+    let text = r.text_of(&format!("the column {}", quoted(column)), value, false, &mut |r, found| {
         r.error(
             &value.span(),
             format!("the column {} must come from a field's name, not {found}", quoted(column)),
@@ -240,7 +240,7 @@ fn read_long_source(r: &mut Reader<'_>, column: &str, value: &Value<'_>, table: 
             sound = false;
             continue;
         }
-        let text = r.text_of(value, false, &mut |r, found| {
+        let text = r.text_of(&format!("`{name}`"), value, false, &mut |r, found| {
             r.error(&value.span(), format!("`{name}` must be a text in quotes, not {}", found), HELP);
         });
         let Some(text) = text else {

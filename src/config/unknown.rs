@@ -36,7 +36,12 @@ pub(super) fn describe(spec: &'static SectionSpec, name: &str, is_section: bool,
     } else if spec.path == "kafka" && properties::is_prefix(name) {
         "properties of the Kafka client belong in [kafka.properties]".to_owned()
     } else {
-        let list: Vec<String> = known().map(|k| format!("`{k}`")).collect();
+        let list: Vec<String> = known()
+            .map(|k| match spec.section(k) {
+                Some(section) => section.header(),
+                None => format!("`{k}`"),
+            })
+            .collect();
         let owner = if spec.path.is_empty() { "the file".to_owned() } else { spec.header() };
         format!("remove it; {owner} knows {}", list.join(", "))
     };

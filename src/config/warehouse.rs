@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use url::Url;
 
 use super::print::{Line, Origin};
-use super::reader::{Fault, Reader, Section, Text, toml_text};
+use super::reader::{Fault, Reader, Section, Span, Text, toml_text};
 use super::schema::WAREHOUSE;
 use super::secrets::Part;
 use super::source::{MASK, is_reference};
@@ -56,7 +56,13 @@ pub(super) fn read(r: &mut Reader<'_>, root: &Section<'_>) -> ReadWarehouse {
         );
     }
     let s = r.section_or_empty(root, &WAREHOUSE);
-    let target = r.required(&s, "url").and_then(|text| read_url(r, &text));
+    let text = r.required(&s, "url");
+    if let Some(value) = s.value("url")
+        && let Some(raw) = value.get_ref().as_str()
+    {
+        uncover(r, raw, &value.span());
+    }
+    let target = text.and_then(|text| read_url(r, &text));
     let backend = target.as_ref().map(|target| target.backend);
     let tls_options = [("disable", Tls::Disable), ("require", Tls::Require), ("verify", Tls::Verify)];
     let default_tls = if target.as_ref().is_some_and(|target| target.local) { Tls::Disable } else { Tls::Verify };
@@ -92,7 +98,6 @@ fn read_url(r: &mut Reader<'_>, text: &Text) -> Option<Target> {
     } else {
         mysql(&text.parts)
     };
-    uncover(r, text);
     match outcome {
         Ok(target) => {
             let shown = redacted(&text.raw);
@@ -111,21 +116,32 @@ fn read_url(r: &mut Reader<'_>, text: &Text) -> Option<Target> {
 }
 
 /// Lets the URL be shown but for its password, where there is no doubt what its password is.
-fn uncover(r: &mut Reader<'_>, text: &Text) {
-    let clear = match text.raw.strip_prefix("sqlite:") {
+fn uncover(r: &mut Reader<'_>, raw: &str, span: &Span) {
+    let clear = match raw.strip_prefix("sqlite:") {
         Some(rest) => !rest.contains('?'),
         None => {
-            let parsed = Url::parse(&join(&text.parts));
-            text.raw.contains("://") && parsed.is_ok_and(|url| url.query().is_none() && url.fragment().is_none())
+            let parsed = Url::parse(&stand_ins(raw));
+            raw.contains("://") && parsed.is_ok_and(|url| url.query().is_none() && url.fragment().is_none())
         }
     };
     // Without escapes and with single quotes, the text's bytes are the file's.
-    if !clear || text.raw.len() + 2 != text.span.len() {
+    if !clear || raw.len() + 2 != span.len() {
         return;
     }
-    r.masks.retain(|mask| *mask != text.span);
-    let start = text.span.start + 1;
-    r.masks.extend(password(&text.raw).map(|range| start + range.start..start + range.end));
+    r.masks.retain(|mask| mask != span);
+    let start = span.start + 1;
+    r.masks.extend(password(raw).map(|range| start + range.start..start + range.end));
+}
+
+/// The text with a digit, which fits everywhere in a URL, for each reference.
+fn stand_ins(raw: &str) -> String {
+    let (mut out, mut rest) = (String::new(), raw);
+    while let Some((before, after)) = rest.split_once("${") {
+        out.push_str(before);
+        out.push('1');
+        rest = after.split_once('}').map_or("", |(_, rest)| rest);
+    }
+    out + rest
 }
 
 fn sqlite(path: &str) -> Result<(), Fault> {
