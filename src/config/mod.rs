@@ -1,5 +1,32 @@
-//! actors.toml: read, checked as a whole, and handed on as plain values. No I/O but the file itself and the
-//! files that secrets point at; nothing here knows a database or a broker.
+//! actors.toml: read, checked as a whole, and handed on as plain values. No I/O but the file itself, the
+//! files that secrets point at, and whether files it names are there; nothing here knows a database or a broker.
+//!
+//! `load` finds every mistake at once; what it read can be printed (`print`) and judged (`report`). The parts:
+//! `schema` names every key, `reader` walks the parsed file and collects findings, a file for each section gives
+//! the values their meaning, `source` shows lines of the file without its secrets.
+
+mod daemon;
+mod diagnostic;
+mod load;
+mod names;
+mod print;
+mod properties;
+mod reader;
+mod replays;
+mod report;
+pub mod schema;
+mod secrets;
+mod source;
+mod streams;
+mod syntax;
+mod units;
+mod unknown;
+mod warehouse;
+
+pub use diagnostic::{Diagnostic, Severity};
+pub use load::{Loaded, load, parse, print};
+pub use report::{Report, missing_files, report};
+pub use warehouse::Backend;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
