@@ -1,6 +1,8 @@
 //! The replay that ships, as `actors.toml` has it: every record of the shipped files, with what was joined to it.
 //! Facts about the files are those of data/README.md, counted by data/prepare.py.
 
+#![allow(clippy::unwrap_used, reason = "a test states what must hold")]
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;

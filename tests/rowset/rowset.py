@@ -115,16 +115,19 @@ NOT_COMPARED = "ingested_at"
 
 def read_time(text):
     """A time in any of the spellings that databases print: UTC, with or without T, Z and a fraction."""
-    plain = text.replace("T", " ").removesuffix("Z").removesuffix("+00:00")
-    whole, _, fraction = plain.partition(".")
-    return datetime.strptime(whole, "%Y-%m-%d %H:%M:%S").replace(microsecond=int(fraction[:6].ljust(6, "0") or 0))
+    whole, _, fraction = text.replace("T", " ").removesuffix("Z").removesuffix("+00:00").partition(".")
+    time = datetime.fromisoformat(whole)
+    return time.replace(microsecond=int(fraction[:6].ljust(6, "0"))) if fraction else time
 
 
 def read_integer(text):
-    value = Decimal(text)
-    if value != value.to_integral_value():
-        raise ValueError(f"{text} is no integer")
-    return int(value)
+    try:
+        return int(text)
+    except ValueError:
+        value = Decimal(text)
+        if value != value.to_integral_value():
+            raise ValueError(f"{text} is no integer") from None
+        return int(value)
 
 
 READ = {TEXT: str, INTEGER: read_integer, FLOAT: float, TIME: read_time}
@@ -147,7 +150,7 @@ def unescape(text):
     return "".join(out)
 
 
-SHOW = {TEXT: show_text, INTEGER: str, FLOAT: show_float, TIME: lambda v: v.strftime("%Y-%m-%d %H:%M:%S.%f")}
+SHOW = {TEXT: show_text, INTEGER: str, FLOAT: show_float, TIME: lambda time: time.isoformat(" ", "microseconds")}
 
 
 def show(kind, value):
@@ -238,7 +241,8 @@ def read_table(path, table):
     columns, key = TABLES[table]
     rows = {}
     # Split on \n only: text may hold other characters that Python takes for ends of lines.
-    lines = io.open(path, encoding="utf-8", newline="").read().split("\n")
+    with open(path, encoding="utf-8", newline="") as file:
+        lines = file.read().split("\n")
     if lines[-1] == "":
         lines.pop()
     if not lines:

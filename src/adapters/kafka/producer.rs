@@ -26,6 +26,7 @@ const NEW_TOPIC: Duration = Duration::from_secs(20);
 /// What every producer of bief sets unless the configuration says otherwise.
 const DEFAULTS: [(&str, &str); 7] = [
     ("enable.idempotence", "true"),
+    // On 2 shared cores, 265 MB of JSON took 3.6 s with it, 4.3 s with zstd and with snappy.
     ("compression.type", "lz4"),
     ("linger.ms", "5"),
     ("batch.size", "1000000"),

@@ -1,9 +1,11 @@
-//! Files in a folder of their own, a sink in memory, and once a mock cluster.
+//! Files in a folder of their own, a sink in memory.
 
 use std::cell::RefCell;
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use super::*;
 use crate::config::{Lookup, Replay};
