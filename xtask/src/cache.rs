@@ -68,7 +68,8 @@ impl Cache {
         for entry in fs::read_dir(&self.root).with_context(|| format!("cannot list {}", self.root.display()))? {
             let entry = entry?;
             let name = entry.file_name();
-            let maker = name.to_str().and_then(|name| name.strip_prefix(PARTIAL)).and_then(|rest| rest.split('-').next());
+            let maker =
+                name.to_str().and_then(|name| name.strip_prefix(PARTIAL)).and_then(|rest| rest.split('-').next());
             if let Some(maker) = maker
                 && !Path::new("/proc").join(maker).exists()
             {

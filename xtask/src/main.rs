@@ -1,13 +1,13 @@
 //! What developers run: servers for tests, the tests with their servers, benchmarks. The product never needs it.
 
 mod cache;
+mod interrupt;
 mod servers;
 mod shell;
+mod test;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
@@ -28,6 +28,16 @@ enum Task {
     /// Kafka, MySQL and MariaDB on this machine, nothing installed.
     #[command(subcommand)]
     Servers(ServersTask),
+    /// All tests, with the servers they need: fetched, started on free ports, and taken down at the end.
+    ///
+    /// A server that is there already is used instead where its variable is set: BIEF_TEST_KAFKA (host:port),
+    /// BIEF_TEST_MYSQL and BIEF_TEST_MARIADB (mysql://user:password@host:port/).
+    #[command(after_help = "Examples:\n  cargo xtask test\n  cargo xtask test -- --test kafka -- --nocapture")]
+    Test {
+        /// Handed to `cargo test`.
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
 }
 
 #[derive(Subcommand)]
@@ -86,6 +96,7 @@ fn run(task: Task) -> Result<ExitCode> {
         }
         Task::Servers(ServersTask::Up { which, durable }) => up(&which.kinds(), durable)?,
         Task::Servers(ServersTask::Down { folder, all }) => down(folder, all)?,
+        Task::Test { arguments } => return test::run(&arguments),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -93,7 +104,7 @@ fn run(task: Task) -> Result<ExitCode> {
 fn up(kinds: &[Kind], durable: bool) -> Result<()> {
     let cache = Cache::open()?;
     let durability = if durable { Durability::Durable } else { Durability::Lean };
-    let servers = Servers::start(&cache, kinds, durability, &Arc::new(AtomicBool::new(false)))?;
+    let servers = Servers::start(&cache, kinds, durability, interrupt::watch()?.as_ref())?;
     for running in servers.running() {
         eprintln!("{} at {}", running.version, running.address);
         println!("{}={}", running.kind.variable(), running.address);

@@ -65,7 +65,8 @@ fn mirror_in_deb822(text: &str) -> Option<Mirror> {
     text.split(|line| line.trim().is_empty()).find_map(|stanza| {
         let field = |name: &str| {
             let at = stanza.iter().position(|line| {
-                line.split_once(':').is_some_and(|(field, _)| field.eq_ignore_ascii_case(name) && !line.starts_with([' ', '\t']))
+                line.split_once(':')
+                    .is_some_and(|(field, _)| field.eq_ignore_ascii_case(name) && !line.starts_with([' ', '\t']))
             })?;
             let mut value = stanza[at].split_once(':')?.1.trim().to_string();
             for line in stanza[at + 1..].iter().take_while(|line| line.starts_with([' ', '\t'])) {
@@ -74,12 +75,14 @@ fn mirror_in_deb822(text: &str) -> Option<Mirror> {
             }
             Some(value)
         };
-        let (types, uris, suites, components) = (field("Types")?, field("URIs")?, field("Suites")?, field("Components")?);
+        let (types, uris, suites, components) =
+            (field("Types")?, field("URIs")?, field("Suites")?, field("Components")?);
         let words = |value: &str| value.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         let (suites, components) = (words(&suites), words(&components));
         let suites: Vec<_> = suites.iter().map(String::as_str).collect();
         let components: Vec<_> = components.iter().map(String::as_str).collect();
-        if !words(&types).contains(&"deb".to_string()) || field("Enabled").is_some_and(|e| e.eq_ignore_ascii_case("no")) {
+        if !words(&types).contains(&"deb".to_string()) || field("Enabled").is_some_and(|e| e.eq_ignore_ascii_case("no"))
+        {
             return None;
         }
         let uri = words(&uris).into_iter().find(|uri| is_main_archive(uri, &suites, &components))?;
@@ -103,7 +106,8 @@ fn mirror_in_list(text: &str) -> Option<Mirror> {
         if !is_main_archive(uri, &[suite], components) {
             return None;
         }
-        let signed_by = options.split_whitespace().find_map(|option| option.strip_prefix("signed-by=")).map(PathBuf::from);
+        let signed_by =
+            options.split_whitespace().find_map(|option| option.strip_prefix("signed-by=")).map(PathBuf::from);
         Some(Mirror { uri: (*uri).to_string(), signed_by })
     })
 }
@@ -223,7 +227,8 @@ mod tests {
     fn a_stanza_that_is_switched_off_or_holds_its_keys_is_understood() {
         let off = "Types: deb\nURIs: http://a.test/debian\nSuites: sid\nComponents: main\nEnabled: no\n";
         assert_eq!(mirror_in_deb822(off), None);
-        let inline = "Types: deb\nURIs: http://a.test/debian\nSuites: sid\nComponents: main\nSigned-By:\n -----BEGIN PGP\n .\n";
+        let inline =
+            "Types: deb\nURIs: http://a.test/debian\nSuites: sid\nComponents: main\nSigned-By:\n -----BEGIN PGP\n .\n";
         assert_eq!(mirror_in_deb822(inline), Some(Mirror { uri: "http://a.test/debian".into(), signed_by: None }));
     }
 

@@ -20,10 +20,10 @@ alive() {
 }
 signal() {
     for file in "$2"/*.group; do
-        read -r pid start 2>/dev/null <"$file" && kill "-$1" -- "-$pid" 2>/dev/null
+        read -r pid start 2>/dev/null <"$file" && kill -s "$1" -- "-$pid" 2>/dev/null
     done
     for file in "$2"/*.pid; do
-        read -r pid start 2>/dev/null <"$file" && alive "$pid" "$start" && kill "-$1" "$pid" 2>/dev/null
+        read -r pid start 2>/dev/null <"$file" && alive "$pid" "$start" && kill -s "$1" "$pid" 2>/dev/null
     done
 }
 some_alive() {
@@ -68,7 +68,8 @@ pub struct Guard {
 impl Guard {
     /// Watches a fresh folder.
     pub fn new() -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("bief-servers-").tempdir().context("cannot make a temporary folder")?;
+        let folder =
+            tempfile::Builder::new().prefix("bief-servers-").tempdir().context("cannot make a temporary folder")?;
         let folder = folder.keep();
         let shell = spawn_end(&folder)?;
         Ok(Self { folder, shell: Some(shell) })
@@ -86,10 +87,11 @@ impl Guard {
         started.spawn().with_context(|| format!("cannot start {name}"))
     }
 
-    /// Starts a program that ends with the guard together with all of its process group. Its output is ours.
-    pub fn start_group(&self, name: &str, command: &Command) -> Result<Child> {
+    /// Starts a program that ends with the guard together with all of its process group. What it says on its standard
+    /// error is ours.
+    pub fn start_group(&self, name: &str, command: &Command, stdout: Stdio) -> Result<Child> {
         let mut started = self.wrapped(&format!("{name}.group"), command);
-        started.stdin(Stdio::null()).process_group(0);
+        started.stdin(Stdio::null()).stdout(stdout).process_group(0);
         started.spawn().with_context(|| format!("cannot start {name}"))
     }
 
@@ -142,7 +144,9 @@ pub fn end(folder: &Path) -> Result<()> {
 
 /// Sends a signal to a process group; one that is gone is no error.
 pub fn signal_group(signal: &str, leader: u32) {
-    let _ = Command::new("sh").args(["-c", r#"kill "-$1" -- "-$2" 2>/dev/null"#, "sh", signal, &leader.to_string()]).status();
+    let _ = Command::new("sh")
+        .args(["-c", r#"kill -s "$1" -- "-$2" 2>/dev/null"#, "sh", signal, &leader.to_string()])
+        .status();
 }
 
 fn spawn_end(folder: &Path) -> Result<Child> {
@@ -192,14 +196,16 @@ mod tests {
         let mut command = Command::new("sh");
         let grandchild = folder.with_extension("grandchild");
         command.args(["-c", r#"sleep 1000 & echo $! >"$1"; wait"#, "sh"]).arg(&grandchild);
-        guard.start_group("tests", &command).unwrap();
+        guard.start_group("tests", &command, Stdio::inherit()).unwrap();
         let pid = || std::fs::read_to_string(&grandchild).ok().filter(|text| text.ends_with('\n'));
         wait_until("the grandchild runs", || pid().is_some());
         let stat = PathBuf::from("/proc").join(pid().unwrap().trim()).join("stat");
         drop(guard);
         std::fs::remove_file(&grandchild).unwrap();
         // Dead, or waiting for a parent that collects it.
-        wait_until("the grandchild is dead", || !std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")));
+        wait_until("the grandchild is dead", || {
+            !std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "))
+        });
     }
 
     #[test]

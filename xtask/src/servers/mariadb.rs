@@ -71,7 +71,11 @@ pub fn start(folder: &Path, guard: &Guard, port: u16, durability: Durability) ->
     listen(&mut command, guard, &data, "mariadb", port);
     command.args(["--max-allowed-packet=64M", "--performance-schema=OFF"]);
     if durability == Durability::Lean {
-        command.args(["--innodb-buffer-pool-size=64M", "--innodb-flush-log-at-trx-commit=2", "--innodb-doublewrite=OFF"]);
+        command.args([
+            "--innodb-buffer-pool-size=64M",
+            "--innodb-flush-log-at-trx-commit=2",
+            "--innodb-doublewrite=OFF",
+        ]);
     }
     guard.start("mariadb", &command)
 }

@@ -150,7 +150,13 @@ impl Servers {
     }
 }
 
-fn start_on_free_port(kind: Kind, folder: &Path, guard: &Guard, durability: Durability, interrupted: &AtomicBool) -> Result<String> {
+fn start_on_free_port(
+    kind: Kind,
+    folder: &Path,
+    guard: &Guard,
+    durability: Durability,
+    interrupted: &AtomicBool,
+) -> Result<String> {
     let mut last = String::new();
     for _ in 0..START_TRIES {
         let ports = free_ports()?;
@@ -206,8 +212,11 @@ pub fn remember(cache: &Cache, folder: &Path) -> Result<()> {
 /// Folders of kept servers.
 pub fn remembered(cache: &Cache) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(cache.root().join("running")) else { return Vec::new() };
-    let mut folders: Vec<_> =
-        entries.flatten().filter_map(|entry| fs::read_to_string(entry.path()).ok()).map(|text| PathBuf::from(text.trim())).collect();
+    let mut folders: Vec<_> = entries
+        .flatten()
+        .filter_map(|entry| fs::read_to_string(entry.path()).ok())
+        .map(|text| PathBuf::from(text.trim()))
+        .collect();
     folders.sort();
     folders
 }
