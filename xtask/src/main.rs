@@ -1,5 +1,6 @@
 //! What developers run: servers for tests, the tests with their servers, benchmarks. The product never needs it.
 
+mod bench;
 mod cache;
 mod interrupt;
 mod servers;
@@ -28,6 +29,9 @@ enum Task {
     /// Kafka, MySQL and MariaDB on this machine, nothing installed.
     #[command(subcommand)]
     Servers(ServersTask),
+    /// How fast bief is, beside what the same server does without it.
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// All tests, with the servers they need: fetched, started on free ports, and taken down at the end.
     ///
     /// A server that is there already is used instead where its variable is set: BIEF_TEST_KAFKA (host:port),
@@ -96,6 +100,7 @@ fn run(task: Task) -> Result<ExitCode> {
         }
         Task::Servers(ServersTask::Up { which, durable }) => up(&which.kinds(), durable)?,
         Task::Servers(ServersTask::Down { folder, all }) => down(folder, all)?,
+        Task::Bench(bench) => return bench::run(bench),
         Task::Test { arguments } => return test::run(&arguments),
     }
     Ok(ExitCode::SUCCESS)

@@ -196,11 +196,12 @@ mod tests {
         let mut command = Command::new("sh");
         let grandchild = folder.with_extension("grandchild");
         command.args(["-c", r#"sleep 1000 & echo $! >"$1"; wait"#, "sh"]).arg(&grandchild);
-        guard.start_group("tests", &command, Stdio::inherit()).unwrap();
+        let mut child = guard.start_group("tests", &command, Stdio::inherit()).unwrap();
         let pid = || std::fs::read_to_string(&grandchild).ok().filter(|text| text.ends_with('\n'));
         wait_until("the grandchild runs", || pid().is_some());
         let stat = PathBuf::from("/proc").join(pid().unwrap().trim()).join("stat");
         drop(guard);
+        assert!(!child.wait().unwrap().success());
         std::fs::remove_file(&grandchild).unwrap();
         // Dead, or waiting for a parent that collects it.
         wait_until("the grandchild is dead", || {

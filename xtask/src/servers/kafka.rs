@@ -43,12 +43,19 @@ pub fn start(folder: &Path, guard: &Guard, [port, controller_port]: [u16; 2]) ->
     fs::create_dir_all(&data).context("cannot make Kafka's folder")?;
     let properties = data.join("server.properties");
     fs::write(&properties, server_properties(&data, port, controller_port))?;
-    let mut format = java(folder, &["-Xmx128m", "-XX:TieredStopAtLevel=1"]);
-    format.args(["kafka.tools.StorageTool", "format", "-t", "bief0000000000000000AA", "-c"]).arg(&properties);
+    let mut format = tool(folder, "kafka.tools.StorageTool");
+    format.args(["format", "-t", "bief0000000000000000AA", "-c"]).arg(&properties);
     shell::run(&mut format).context("cannot prepare Kafka's data")?;
     let mut broker = java(folder, &["-Xms384m", "-Xmx384m", "-XX:+UseSerialGC"]);
     broker.arg("kafka.Kafka").arg(&properties);
     guard.start("kafka", &broker)
+}
+
+/// A command that runs one of Kafka's own tools, named by its class.
+pub fn tool(folder: &Path, class: &str) -> Command {
+    let mut command = java(folder, &["-Xmx128m", "-XX:TieredStopAtLevel=1"]);
+    command.arg(class);
+    command
 }
 
 fn java(folder: &Path, options: &[&str]) -> Command {

@@ -3,7 +3,7 @@
 
 mod debian;
 pub mod guard;
-mod kafka;
+pub mod kafka;
 mod mariadb;
 mod maven;
 mod mysql;
