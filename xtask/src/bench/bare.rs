@@ -9,7 +9,7 @@ use futures_util::{StreamExt, stream};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
-use super::database::{Rows, connect};
+use super::database::{Rows, connect, list, quoted};
 
 pub const CHUNK_ROWS: u64 = 10_000;
 
@@ -43,7 +43,7 @@ pub async fn insert(mysql: &str, parents: &[Rows], facts: &Rows, clients: usize)
 /// UPDATE into the table. Returns rows a second.
 pub async fn update(mysql: &str, facts: &Rows, clients: usize) -> Result<f64> {
     let mut connections = connections(mysql, clients).await?;
-    let columns = facts.columns.join(", ");
+    let columns = list(&facts.columns);
     for conn in &mut connections {
         conn.query_drop(format!("CREATE TEMPORARY TABLE staging AS SELECT {columns} FROM {} LIMIT 0", facts.table))
             .await?;
@@ -52,7 +52,7 @@ pub async fn update(mysql: &str, facts: &Rows, clients: usize) -> Result<f64> {
         .columns
         .iter()
         .filter(|column| !facts.key.contains(column))
-        .map(|column| format!("{column} = VALUES({column})"))
+        .map(|column| format!("{column} = VALUES({column})", column = quoted(column)))
         .collect();
     let upsert = format!(
         "INSERT INTO {} ({columns}) SELECT {columns} FROM staging ON DUPLICATE KEY UPDATE {}",

@@ -9,6 +9,8 @@ use toml::{Table, Value};
 
 use super::workspace;
 
+/// The shipped configuration for real servers.
+const SHIPPED: &str = "examples/mysql/actors.toml";
 /// The stream that is measured.
 pub const TOPIC: &str = "flights";
 /// The table that gets one row of each of its records.
@@ -28,13 +30,14 @@ pub struct Config {
 impl Config {
     /// The shipped configuration, cut down to the measured stream.
     pub fn shipped(folder: &Path, kafka: &str, mysql: &str, http: &str) -> Result<Self> {
-        let path = workspace().join("actors.toml");
+        let path = workspace().join(SHIPPED);
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let mut root: Table = toml::from_str(&text).with_context(|| format!("cannot parse {}", path.display()))?;
         for (section, key, value) in [
             ("daemon", "http", http.to_string()),
             ("kafka", "brokers", kafka.to_string()),
             ("warehouse", "url", format!("{mysql}{DATABASE}")),
+            ("warehouse", "tls", "disable".to_string()),
             ("warehouse", "migrations", folder.join("migrations").display().to_string()),
         ] {
             section_of(&mut root, section)?.insert(key.into(), Value::String(value));
@@ -45,7 +48,8 @@ impl Config {
         config.stream()?.insert("start".into(), Value::String("earliest".into()));
         let replay = first(&mut config.root, "replay")?;
         replay.insert("partitions".into(), Value::Integer(PARTITIONS));
-        absolute(replay);
+        let shipped = path.parent().context("a file without a folder")?;
+        absolute(replay, shipped);
         let migrations = folder.join("migrations");
         fs::create_dir_all(&migrations)?;
         for file in migration_files(&workspace().join("migrations"))? {
@@ -158,13 +162,15 @@ fn first<'a>(root: &'a mut Table, key: &str) -> Result<&'a mut Table> {
     entry.and_then(Value::as_table_mut).with_context(|| format!("no [[{key}]]"))
 }
 
-/// Paths were relative to the shipped file.
-fn absolute(table: &mut Table) {
+/// Paths were relative to the shipped file's folder.
+fn absolute(table: &mut Table, folder: &Path) {
     for (key, value) in table.iter_mut() {
         match value {
-            Value::String(path) if key == "file" => *path = workspace().join(&*path).display().to_string(),
-            Value::Table(inner) => absolute(inner),
-            Value::Array(entries) => entries.iter_mut().filter_map(Value::as_table_mut).for_each(absolute),
+            Value::String(path) if key == "file" => *path = folder.join(&*path).display().to_string(),
+            Value::Table(inner) => absolute(inner, folder),
+            Value::Array(entries) => {
+                entries.iter_mut().filter_map(Value::as_table_mut).for_each(|entry| absolute(entry, folder));
+            }
             _ => {}
         }
     }

@@ -80,6 +80,16 @@ pub async fn assert_complete(mysql: &str, records: u64) -> Result<()> {
     Ok(())
 }
 
+/// A name as MySQL quotes it.
+pub fn quoted(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
+}
+
+/// Quoted names, apart by commas.
+pub fn list(names: &[String]) -> String {
+    names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ")
+}
+
 /// A column as the server describes it.
 pub struct Column {
     pub name: String,
@@ -127,25 +137,31 @@ pub async fn plain_table(mysql: &str) -> Result<String> {
         .await?;
     conn.disconnect().await?;
     let describe = |column: &Column| {
-        format!("  {} {} {}", column.name, column.kind, if column.nullable { "NULL" } else { "NOT NULL" })
+        format!("  {} {} {}", quoted(&column.name), column.kind, if column.nullable { "NULL" } else { "NOT NULL" })
     };
     let columns: Vec<_> = columns.iter().map(describe).collect();
-    Ok(format!("CREATE TABLE {FACT} (\n{},\n  PRIMARY KEY ({})\n)", columns.join(",\n"), key.join(", ")))
+    Ok(format!("CREATE TABLE {FACT} (\n{},\n  PRIMARY KEY ({})\n)", columns.join(",\n"), list(&key)))
 }
 
-/// A numeric column of the fact table outside every index, whose values can be changed to be set right again.
+/// A numeric column of the fact table outside every index and constraint, whose values can be changed to be set right again.
 pub async fn free_number(conn: &mut Conn) -> Result<String> {
+    let checks: Vec<String> = conn
+        .exec("SELECT check_clause FROM information_schema.check_constraints WHERE constraint_schema = ?", (DATABASE,))
+        .await?;
     let mut columns = columns(conn, FACT).await?;
-    columns.retain(|column| column.numeric && !column.indexed);
+    columns.retain(|column| {
+        let is_checked = checks.iter().any(|check| check.contains(&quoted(&column.name)));
+        column.numeric && !column.indexed && !is_checked
+    });
     columns.sort_by_key(|column| column.nullable);
     let column = columns.into_iter().next();
-    Ok(column.with_context(|| format!("{FACT} has no numeric column without an index"))?.name)
+    Ok(column.with_context(|| format!("{FACT} has no numeric column without an index or a constraint"))?.name)
 }
 
 /// Makes every row of the fact table differ from its record in this column.
 pub async fn disturb(mysql: &str, column: &str) -> Result<()> {
     let mut conn = connect(mysql, true).await?;
-    conn.query_drop(format!("UPDATE {FACT} SET {column} = COALESCE({column}, 0) + 1")).await?;
+    conn.query_drop(format!("UPDATE {FACT} SET {column} = COALESCE({column}, 0) + 1", column = quoted(column))).await?;
     conn.disconnect().await?;
     Ok(())
 }
@@ -153,6 +169,7 @@ pub async fn disturb(mysql: &str, column: &str) -> Result<()> {
 /// A number that differs when any value of the column does, near enough.
 pub async fn fingerprint(mysql: &str, column: &str) -> Result<String> {
     let mut conn = connect(mysql, true).await?;
+    let column = quoted(column);
     let sql = format!("SELECT CAST(CONCAT(COUNT({column}), ':', COALESCE(SUM({column}), 0)) AS CHAR) FROM {FACT}");
     let fingerprint: Option<String> = conn.query_first(sql).await?;
     conn.disconnect().await?;
@@ -177,7 +194,7 @@ pub async fn read(mysql: &str, table: &str, chunk_rows: u64) -> Result<Rows> {
         described.iter().filter(|column| column.in_primary_key).map(|column| column.name.clone()).collect();
     let mut chunks = Vec::new();
     let (mut lines, mut count) = (Vec::new(), 0);
-    let sql = format!("SELECT {} FROM {table} FORCE INDEX (PRIMARY) ORDER BY {}", names.join(", "), key.join(", "));
+    let sql = format!("SELECT {} FROM {table} FORCE INDEX (PRIMARY) ORDER BY {}", list(&names), list(&key));
     let mut result = conn.query_iter(sql).await?;
     while let Some(row) = result.next().await? {
         write_line(&mut lines, row)?;
