@@ -17,6 +17,8 @@ use crate::ports::Written;
 
 /// Emptying a temporary table row by row is quicker than making it anew up to about this many rows.
 const EMPTIED: usize = 500;
+/// Rows named in one statement.
+const LEFT_OUT: usize = 5_000;
 /// Temporary tables of one connection: one for each table and set of columns given.
 const MAX_STAGES: usize = 64;
 
@@ -71,7 +73,11 @@ pub(super) async fn write(
     if !plan.key.is_empty() && poison.any_left() {
         unchanged = session.rows::<u64>(&plan.unchanged(rows)).await?.into_iter().map(|p| p as usize).collect();
     }
-    let affected = poison.apply(session, &plan).await?;
+    let mut affected = 0;
+    if unchanged.len() < rows.len() {
+        leave_out(session, &plan, &unchanged).await?;
+        affected = poison.apply(session, &plan).await?;
+    }
     let refused = poison.refusals()?;
     if refused.is_empty() {
         let clean = unchanged.is_empty() && affected == rows.len() as u64;
@@ -79,6 +85,16 @@ pub(super) async fn write(
     } else {
         Ok(Outcome { written: Written { unchanged: Vec::new(), refused }, clean: false })
     }
+}
+
+/// Takes rows out of the stage that need no writing: even an update that changes nothing locks its row, and writers
+/// that lock each other's parents for nothing end in deadlocks.
+async fn leave_out(session: &mut Session, plan: &Plan, unchanged: &[usize]) -> Result<(), Failure> {
+    for part in unchanged.chunks(LEFT_OUT) {
+        let positions: Vec<String> = part.iter().map(usize::to_string).collect();
+        session.run(&format!("DELETE FROM {} WHERE bief_seq IN ({})", plan.stage, positions.join(","))).await?;
+    }
+    Ok(())
 }
 
 /// The quoted name of an empty stage for these columns.
