@@ -7,4 +7,6 @@ pub mod kafka;
 pub mod migrations;
 pub mod mysql;
 pub mod replay;
+pub mod sql_errors;
 pub mod sqlite;
+pub mod warehouse;

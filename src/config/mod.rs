@@ -33,6 +33,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use crate::core::mapping::{EpochUnit, Source};
 use crate::core::target::OnConflict;
 
 /// A whole configuration, defaults filled in, every field valid by itself and beside the others.
@@ -167,32 +168,6 @@ pub struct ColumnMapping {
     pub column: String,
     pub source: Source,
     pub location: Location,
-}
-
-/// Where a column's value comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Source {
-    /// A field of the record's JSON object.
-    Field(String),
-    /// A field that counts time since 1970 in this unit, for a date or time column: `{ field = "ts", epoch = "ms" }`.
-    Epoch { field: String, unit: EpochUnit },
-    /// `@timestamp`: the record's time at the broker.
-    Timestamp,
-    /// `@key`: the record's key as text.
-    Key,
-    /// `@topic`
-    Topic,
-    /// `@partition`
-    Partition,
-    /// `@offset`
-    Offset,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum EpochUnit {
-    Seconds,
-    Millis,
-    Micros,
 }
 
 /// A place in a configuration file, both from 1.

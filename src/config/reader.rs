@@ -148,7 +148,7 @@ impl<'a> Reader<'a> {
         let value = parent.value(spec.name())?;
         let table = match value.get_ref() {
             DeValue::Table(table) => table,
-            DeValue::Array(list) if list.iter().all(|v| v.get_ref().is_table()) && list.first().is_some() => {
+            DeValue::Array(list) if !list.is_empty() && list.iter().all(|v| v.get_ref().is_table()) => {
                 self.error(
                     &value.span(),
                     format!("`[[{}]]` is a list, but there is one {} only", spec.path, spec.header()),

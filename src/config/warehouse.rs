@@ -119,10 +119,11 @@ fn read_url(r: &mut Reader<'_>, text: &Text) -> Option<Target> {
 fn uncover(r: &mut Reader<'_>, raw: &str, span: &Span) {
     let clear = match raw.strip_prefix("sqlite:") {
         Some(rest) => !rest.contains('?'),
-        None => {
-            let parsed = Url::parse(&stand_ins(raw));
-            raw.contains("://") && parsed.is_ok_and(|url| url.query().is_none() && url.fragment().is_none())
-        }
+        // A scheme, then user or password: else a slip may have made the password look like another part.
+        None => raw.split_once("://").is_some_and(|(scheme, rest)| {
+            let sound = Url::parse(&stand_ins(raw)).is_ok_and(|url| url.query().is_none() && url.fragment().is_none());
+            sound && rest.contains('@') && scheme.bytes().all(|b| b.is_ascii_alphanumeric())
+        }),
     };
     // Without escapes and with single quotes, the text's bytes are the file's.
     if !clear || raw.len() + 2 != span.len() {
@@ -257,11 +258,12 @@ fn encode(value: &str, out: &mut String) {
     }
 }
 
-/// Where the literal password of a URL stands. All up to the last `@` may be the password's, whatever is in it.
+/// Where the literal password of a URL stands. All up to the last `@` may be the password's, whatever is in it;
+/// without a colon, all of it may be.
 fn password(raw: &str) -> Option<Range<usize>> {
     let start = raw.find("://")? + 3;
     let end = start + raw[start..].rfind('@')?;
-    let from = start + raw[start..end].find(':')? + 1;
+    let from = raw[start..end].find(':').map_or(start, |colon| start + colon + 1);
     (from < end && !is_reference(&raw[from..end])).then_some(from..end)
 }
 
@@ -332,6 +334,6 @@ mod tests {
         assert_eq!(show("mysql://u:p@ss@h/d"), "mysql://u:***@h/d");
         assert_eq!(show("mysql://u:${PW}@h/d"), "mysql://u:${PW}@h/d");
         assert_eq!(show("mysql://u:x${PW}@h/d"), "mysql://u:***@h/d");
-        assert_eq!(show("mysql://u@h/d"), "mysql://u@h/d");
+        assert_eq!(show("mysql://u@h/d"), "mysql://***@h/d");
     }
 }

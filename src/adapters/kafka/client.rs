@@ -2,9 +2,12 @@
 //! configuration hands on. Must never show the value of a property: it may be a password.
 
 use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaErrorCode;
 
 use crate::config;
+use crate::ports::SourceError;
 
 /// A client's configuration: the properties of `[kafka.properties]` as they are, then the broker's address, which
 /// they cannot replace. `client_id` stands where the properties name none.
@@ -15,6 +18,7 @@ pub fn client_config(kafka: &config::Kafka, bootstrap: &str, client_id: &str) ->
     }
     set_default(&mut config, "client.id", client_id);
     config.set("bootstrap.servers", bootstrap);
+    config.set_log_level(RDKafkaLogLevel::Warning);
     config
 }
 
@@ -32,6 +36,44 @@ pub fn describe(error: &KafkaError) -> String {
             format!("librdkafka does not take the property {name:?} or its value")
         }
         other => other.to_string(),
+    }
+}
+
+/// librdkafka's log lines as bief's.
+pub fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
+            tracing::error!(facility, "librdkafka: {message}");
+        }
+        RDKafkaLogLevel::Warning => tracing::warn!(facility, "librdkafka: {message}"),
+        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => tracing::info!(facility, "librdkafka: {message}"),
+        RDKafkaLogLevel::Debug => tracing::debug!(facility, "librdkafka: {message}"),
+    }
+}
+
+/// A client that could not be made: a property that librdkafka refuses.
+pub fn setup_error(what: &str, error: &KafkaError) -> SourceError {
+    SourceError::Fatal(format!("the Kafka {what} could not be set up: {}; mend [kafka.properties]", describe(error)))
+}
+
+/// Errors that another try can't mend, with what to do; all others are waited for.
+pub fn classify(code: RDKafkaErrorCode, what: String) -> SourceError {
+    use RDKafkaErrorCode as E;
+    match code {
+        E::AutoOffsetReset | E::OffsetOutOfRange => SourceError::Fatal(format!(
+            "{what}: the offset in the database is not there at the broker: the topic was made anew, or retention took \
+             records before they were read; nothing was consumed"
+        )),
+        E::TopicAuthorizationFailed | E::GroupAuthorizationFailed | E::ClusterAuthorizationFailed => {
+            SourceError::Fatal(format!(
+                "{what}: the broker denies access: grant READ and DESCRIBE on the topic and READ on the group"
+            ))
+        }
+        E::SaslAuthenticationFailed | E::Authentication => {
+            SourceError::Fatal(format!("{what}: the broker does not accept the credentials of [kafka.properties]"))
+        }
+        E::InvalidTopic | E::Fatal | E::FencedInstanceId | E::UnsupportedFeature => SourceError::Fatal(what),
+        _ => SourceError::Transient(what),
     }
 }
 
