@@ -180,25 +180,3 @@ fn the_embedded_broker_takes_the_first_records_of_each_file() {
     let options = Options { rows: Some(30_000), ..Options::default() };
     send(&broker.address().to_string(), &shipped(), &options, &wanted);
 }
-
-#[test]
-#[ignore = "needs a Kafka: set BIEF_TEST_KAFKA=host:port, or run `cargo xtask test`"]
-fn all_shipped_records_arrive_in_a_real_kafka() {
-    let bootstrap = std::env::var("BIEF_TEST_KAFKA").expect("BIEF_TEST_KAFKA");
-    let unique = uuid::Uuid::new_v4();
-    let mut replays = shipped();
-    for replay in &mut replays {
-        replay.topic = format!("{}-{unique}", replay.topic);
-    }
-    let wanted: BTreeMap<_, _> = all().into_iter().map(|(topic, count)| (format!("{topic}-{unique}"), count)).collect();
-    send(&bootstrap, &replays, &Options::default(), &wanted);
-    delete(&bootstrap, wanted.keys().map(String::as_str));
-}
-
-fn delete<'a>(bootstrap: &str, topics: impl Iterator<Item = &'a str>) {
-    let admin: rdkafka::admin::AdminClient<rdkafka::client::DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", bootstrap).create().unwrap();
-    let topics: Vec<_> = topics.collect();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(admin.delete_topics(&topics, &Default::default())).unwrap();
-}

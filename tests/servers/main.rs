@@ -3,6 +3,7 @@
 //! Without them these tests are left out, and said to be.
 
 mod faults;
+mod items;
 mod pipeline;
 mod poison;
 mod support;
@@ -41,7 +42,9 @@ fn main() -> ExitCode {
     });
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
     if servers.is_none() && !arguments.list {
-        println!("left out: {count} tests that need Kafka, MySQL and MariaDB; `cargo xtask test` brings them up and runs these too\n");
+        println!(
+            "left out: {count} tests that need Kafka, MySQL and MariaDB; `cargo xtask test` brings them up and runs these too\n"
+        );
     }
     conclusion.exit_code()
 }

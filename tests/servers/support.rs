@@ -332,7 +332,12 @@ impl Drop for Daemon {
 }
 
 pub fn partitions(status: &Value) -> Vec<&Value> {
-    status["streams"].as_array().into_iter().flatten().flat_map(|s| s["partitions"].as_array().into_iter().flatten()).collect()
+    status["streams"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .flat_map(|s| s["partitions"].as_array().into_iter().flatten())
+        .collect()
 }
 
 fn outcomes(status: &Value) -> i64 {
@@ -364,7 +369,8 @@ pub fn differing_tables(database: &Database) -> Vec<(String, String)> {
     let found = tempfile::tempdir().unwrap();
     let mut differing = Vec::new();
     for table in TABLES {
-        let (wanted, exported) = (wanted_rows().join(format!("{table}.tsv")), found.path().join(format!("{table}.tsv")));
+        let (wanted, exported) =
+            (wanted_rows().join(format!("{table}.tsv")), found.path().join(format!("{table}.tsv")));
         database.export(table, &exported);
         let output = rowset(&["--compare", wanted.to_str().unwrap(), exported.to_str().unwrap()]);
         if !output.status.success() {
