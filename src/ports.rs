@@ -123,6 +123,13 @@ pub struct CountsView {
     pub gaps: i64,
 }
 
+impl From<CountsView> for Counts {
+    fn from(view: CountsView) -> Self {
+        let CountsView { applied, duplicates, dead_letters, gaps } = view;
+        Counts { applied, duplicates, dead_letters, gaps }
+    }
+}
+
 /// A partition to be taken over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
@@ -290,6 +297,16 @@ pub trait Broker: Send + Sync {
     /// The broker's id of the topic; empty where it gives none.
     fn topic_id(&self, topic: &str) -> Result<String, SourceError>;
 
+    /// At most `limit` records from these offsets on, as many of each partition as are there within a few
+    /// seconds; for looking, not for consuming.
+    fn look(&self, topic: &str, from: &[(i32, i64)], limit: usize)
+    -> Result<crate::messages::RecordBatch, SourceError>;
+
     /// Whether reading `offsets` of a partition, read_committed, yields a record: the offsets that do.
-    fn records_within(&self, topic: &str, partition: i32, offsets: &[std::ops::Range<i64>]) -> Result<Vec<i64>, SourceError>;
+    fn records_within(
+        &self,
+        topic: &str,
+        partition: i32,
+        offsets: &[std::ops::Range<i64>],
+    ) -> Result<Vec<i64>, SourceError>;
 }

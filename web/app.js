@@ -8,7 +8,8 @@ const POLL_MS = 2000; // where the event stream is refused
 
 const byId = (id) => document.getElementById(id);
 const number = new Intl.NumberFormat("en");
-const count = (value) => (value === null || value === undefined ? "–" : number.format(value));
+/** What is not known yet is a dash; what there cannot be, as the lane of a total, is nothing. */
+const count = (value) => (value === undefined ? "" : value === null ? "–" : number.format(value));
 const rates = [];
 let source = null;
 let polling = null;
@@ -90,11 +91,11 @@ function streamCard() {
   const scroll = element("div", "scroll");
   scroll.tabIndex = 0;
   scroll.setAttribute("role", "region");
-  const table = element("table");
+  const table = element("table", "ledger");
   const caption = element("caption", "unseen");
   const heading = element("tr");
   for (const title of ["Partition", ...COLUMNS.map((c) => c[0])]) {
-    const cell = element("th", "n", title);
+    const cell = element("th", title === "Partition" ? "" : "n", title);
     cell.scope = "col";
     heading.append(cell);
   }
@@ -104,16 +105,33 @@ function streamCard() {
   tfoot.append(ledgerRow());
   table.append(caption, thead, element("tbody"), tfoot);
   scroll.append(table);
+  withRoles(table);
   card.append(head, scroll, element("p", "foot quiet"));
   return card;
 }
 
 function ledgerRow() {
   const row = element("tr");
-  const name = element("th", "n");
+  const name = element("th");
   name.scope = "row";
-  row.append(name, ...COLUMNS.map(() => element("td", "n")));
-  return row;
+  const cells = COLUMNS.map(([title]) => {
+    const cell = element("td", "n");
+    cell.dataset.label = title.toLowerCase();
+    return cell;
+  });
+  row.append(name, ...cells);
+  return withRoles(row);
+}
+
+const ROLES = { TABLE: "table", THEAD: "rowgroup", TBODY: "rowgroup", TFOOT: "rowgroup", TR: "row", TD: "cell" };
+
+/** Says what the parts of a table are, since a table that a phone lays out as cards is none to a screen reader. */
+function withRoles(table) {
+  for (const part of [table, ...table.querySelectorAll("*")]) {
+    const role = part.tagName === "TH" ? (part.scope === "col" ? "columnheader" : "rowheader") : ROLES[part.tagName];
+    if (role) part.setAttribute("role", role);
+  }
+  return table;
 }
 
 function fillRow(row, name, figures) {
@@ -130,6 +148,7 @@ function fillRow(row, name, figures) {
       cell.classList.toggle("zero", text === "0");
     } else {
       cell.classList.toggle("zero", text === "0" || text === "–");
+      cell.classList.toggle("none", text === "");
     }
   });
 }
@@ -158,7 +177,7 @@ function showStreams(streams) {
     const shown = shownPartitions(stream.partitions);
     const rows = keyed(card.querySelector("tbody"), shown.map((p) => `p-${p.partition}`), ledgerRow);
     shown.forEach((partition, index) => fillRow(rows[index], String(partition.partition), partition));
-    fillRow(card.querySelector("tfoot tr"), "all", totals);
+    fillRow(card.querySelector("tfoot tr"), "All partitions", totals);
     setText(card.querySelector(".foot"), footnote(stream, shown.length));
   });
 }
@@ -234,45 +253,45 @@ function drawRates() {
   area.setAttribute("points", `${left},48 ${points.join(" ")} 240,48`);
 }
 
-const TONES = new Map([["running", "good"], ["ready", "good"], ["finished", "good"], ["stopped", "bad"], ["failed", "bad"], ["panicked", "bad"], ["fatal", "bad"]]);
-const toneOf = (state) => TONES.get(state) || "wait";
+const TONES = new Map([["running", "good"], ["finished", "good"], ["failed", "bad"], ["panicked", "bad"], ["abandoned", "bad"]]);
 
 function actorRow() {
   const row = element("tr");
   const state = element("td");
-  const mark = element("span", "stateful");
-  const dot = element("span", "mark");
-  dot.setAttribute("aria-hidden", "true");
-  mark.append(dot, element("span"));
-  state.append(mark);
-  const unit = element("th");
-  unit.scope = "row";
-  row.append(unit, element("td"), state, element("td", "n"), element("td", "quiet"), element("td", "error"));
-  return row;
+  const shown = element("span", "stateful");
+  const mark = element("span", "mark");
+  mark.setAttribute("aria-hidden", "true");
+  shown.append(mark, element("span"));
+  state.append(shown);
+  const name = element("th");
+  name.scope = "row";
+  row.append(name, state, element("td", "n"), element("td", "quiet"), element("td", "error"));
+  return withRoles(row);
+}
+
+/** "backing off, next try in 8 s" */
+function stateText(unit, now) {
+  const text = String(unit.state || "unknown").replaceAll("_", " ");
+  const wait = unit.next_try_at ? (Date.parse(unit.next_try_at) - Date.parse(now)) / 1000 : NaN;
+  return wait > 0 ? `${text}, ${duration(wait + 1)}` : text;
 }
 
 function showActors(status) {
-  const lines = [];
-  for (const unit of status.units) {
-    const since = unit.since ? ago(unit.since, status.now) : "";
-    lines.push({ key: `u-${unit.name}`, unit: true, cells: [unit.name, "", unit.state, unit.restarts, since, unit.last_error] });
-    for (const actor of unit.actors || []) {
-      lines.push({ key: `a-${unit.name}-${actor.name}`, unit: false, cells: ["", actor.name, actor.state, actor.restarts, "", ""] });
-    }
-  }
-  const rows = keyed(byId("actors"), lines.map((l) => l.key), actorRow);
-  lines.forEach((l, at) => {
+  const lines = status.units.flatMap((unit) => [
+    { key: `u-${unit.name}`, kind: "unit", of: unit, error: unit.last_error, since: unit.since },
+    ...(unit.actors || []).map((actor) => ({ key: `a-${unit.name}-${actor.name}`, kind: "actor", of: actor, error: actor.note })),
+  ]);
+  const rows = keyed(byId("actors"), lines.map((line) => line.key), actorRow);
+  lines.forEach(({ kind, of, error, since }, at) => {
     const row = rows[at];
-    const [unit, actor, state, restarts, since, error] = l.cells;
-    row.className = l.unit ? "unit" : "";
-    const cells = row.children;
-    setText(cells[0], unit);
-    setText(cells[1], actor);
-    setText(cells[2].querySelector(".stateful").lastElementChild, String(state || "unknown"));
-    setTone(cells[2].querySelector(".stateful"), toneOf(state));
-    setText(cells[3], count(restarts || 0));
-    setText(cells[4], since);
-    setText(cells[5], error || "");
+    row.className = kind;
+    const [name, state, restarts, forHowLong, lastError] = row.children;
+    setText(name, of.name);
+    setText(state.firstElementChild.lastElementChild, stateText(of, status.now));
+    setTone(state.firstElementChild, TONES.get(of.state) || "wait");
+    setText(restarts, count(of.restarts || 0));
+    setText(forHowLong, since ? ago(since, status.now) : "");
+    setText(lastError, error || "");
   });
 }
 
@@ -348,5 +367,6 @@ function watch() {
 // A page that nobody sees asks for nothing.
 document.addEventListener("visibilitychange", () => (document.hidden ? stop() : listen()));
 byId("spark").append(area, line);
+withRoles(document.querySelector(".actors"));
 listen();
 setInterval(watch, 1000);

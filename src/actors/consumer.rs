@@ -12,9 +12,9 @@ use std::thread::Thread;
 use actix::prelude::*;
 use tokio::sync::mpsc::Sender;
 
+use self::feed::Feed;
 pub use self::feed::{Claimed, Claims, Ended};
 pub use self::lanes::BatchLimits;
-use self::feed::Feed;
 use crate::messages::{Assignments, Board, RecordBatch};
 use crate::metrics::{QueueMetrics, StreamMetrics};
 use crate::ports::{Broker, Claim, Clock, OpenBookkeeping, OpenSource, SourceError, WarehouseError};
@@ -197,7 +197,10 @@ impl Claimer {
                 Some(format!("{at}: the topic was made anew (id {topic_id}, was {})", offset.topic_id))
             } else if stands < bounds.low {
                 let lost = bounds.low - stands;
-                Some(format!("{at}: offset {stands} is next, but retention left {} and later: {lost} offsets are lost", bounds.low))
+                Some(format!(
+                    "{at}: offset {stands} is next, but retention left {} and later: {lost} offsets are lost",
+                    bounds.low
+                ))
             } else if stands > bounds.high {
                 Some(format!("{at}: offset {stands} is next, but the partition ends at {}", bounds.high))
             } else {

@@ -89,7 +89,8 @@ impl Writer {
         let metrics = &self.metrics;
         let mut total = Counts::default();
         for (partition, next_offset) in &committed.offsets {
-            let counts = committed.counts.iter().find(|c| c.partition == *partition).map(|c| c.counts).unwrap_or_default();
+            let counts =
+                committed.counts.iter().find(|c| c.partition == *partition).map(|c| c.counts).unwrap_or_default();
             total = total.plus(counts);
             self.assignments.committed(*partition, *next_offset);
             self.board.committed(&self.stream, *partition, *next_offset, counts);
@@ -187,7 +188,11 @@ async fn write(
             Ok(committed) => {
                 if tried {
                     reporter.board.well(&reporter.stream, &reporter.actor);
-                    tracing::info!(stream = reporter.stream, actor = reporter.actor, "the warehouse takes batches again");
+                    tracing::info!(
+                        stream = reporter.stream,
+                        actor = reporter.actor,
+                        "the warehouse takes batches again"
+                    );
                 }
                 return Outcome::Committed(committed);
             }
@@ -196,7 +201,9 @@ async fn write(
                 reporter.metrics.fenced_commits.inc();
                 return Outcome::Failed { error: error.to_string(), fatal: false };
             }
-            Err(error @ WarehouseError::Fatal { .. }) => return Outcome::Failed { error: error.to_string(), fatal: true },
+            Err(error @ WarehouseError::Fatal { .. }) => {
+                return Outcome::Failed { error: error.to_string(), fatal: true };
+            }
         };
         if let Some(warehouse) = &mut lane.warehouse {
             warehouse.abandon();

@@ -92,9 +92,8 @@ fn host_header(host: &str) -> Result<(), Fault> {
 }
 
 pub(super) fn read_kafka(r: &mut Reader<'_>, root: &Section<'_>) -> Kafka {
-    let given = root.value(KAFKA.name()).is_some();
-    if !given {
-        r.error(&root.span, "the file has no [kafka]", "add [kafka] with `brokers = \"host:9092\"`, or \"embedded\"");
+    if root.value(KAFKA.name()).is_none() {
+        r.missing_section(root, &KAFKA, "add [kafka] with `brokers = \"host:9092\"`, or \"embedded\"");
     }
     let s = r.section_or_empty(root, &KAFKA);
     let mut brokers = Brokers::Embedded;

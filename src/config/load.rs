@@ -123,8 +123,9 @@ pub fn parse(
     let read = warehouse::read(&mut r, &root);
     let locate = |span: &Span| source.locate(span.start);
     let around = Surroundings { backend: read.backend, memory: daemon.memory, locate: &locate };
-    let streams: Vec<_> = streams::read(&mut r, &root, &around).into_iter().map(|read| read.stream).collect();
-    let topics: Vec<String> = streams.iter().map(|stream| stream.topic.clone()).collect();
+    let streams = streams::read(&mut r, &root, &around);
+    let topics: Vec<_> = streams.iter().filter_map(|read| read.topic.clone()).collect();
+    let streams: Vec<_> = streams.into_iter().map(|read| read.stream).collect();
     let replays = replays::read(&mut r, &root, &topics);
 
     let Reader { mut findings, masks, understood, paths, .. } = r;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use toml::de::DeValue;
 
 use super::print::{Line, Origin};
-use super::reader::{Reader, Section, Span, Value, article, toml_text};
+use super::reader::{Reader, Section, Span, Value, toml_text};
 use super::schema::PROPERTIES;
 use super::source::{MASK, is_reference, quoted};
 use super::unknown::nearest;
@@ -151,13 +151,13 @@ fn collect(r: &mut Reader<'_>, name: &str, key_span: &Span, value: &Value<'_>, o
             return;
         }
         DeValue::String(raw) => {
-            let Some(text) = r.text_of(value, true, &mut |_, _| {}) else { return };
+            let Some(text) = r.text_of(&quoted(name), value, true, &mut |_, _| {}) else { return };
             let (shown, origin) =
                 if is_reference(raw) { (raw.to_string(), text.origin()) } else { (MASK.to_owned(), Origin::Hidden) };
             (text.value, shown, origin)
         }
         other => {
-            r.masks.push(span.clone());
+            r.hide(value);
             let text = match other {
                 DeValue::Boolean(b) => b.to_string(),
                 DeValue::Integer(n) => match i64::from_str_radix(n.as_str(), n.radix()) {
@@ -171,7 +171,7 @@ fn collect(r: &mut Reader<'_>, name: &str, key_span: &Span, value: &Value<'_>, o
                         format!(
                             "{} must be a text, a number or a boolean, not {}",
                             quoted(name),
-                            article(other.type_str())
+                            super::reader::described(other, true)
                         ),
                         "write the value as librdkafka's CONFIGURATION.md has it, lists with commas: \"a,b\"",
                     );

@@ -2,6 +2,7 @@
 //! Knows nothing of what the values mean. Whatever it reads it also notes, so that the file can be printed as understood.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 
@@ -92,11 +93,21 @@ pub(super) struct Reader<'a> {
     pub masks: Vec<Span>,
     pub understood: Vec<Line>,
     pub paths: Vec<NamedPath>,
+    /// What unknown keys most likely meant, each with the place of its section: it need not be told as missing too.
+    meant: HashSet<(usize, &'static str)>,
 }
 
 impl<'a> Reader<'a> {
     pub fn new(env: &'a dyn Fn(&str) -> Option<String>, base: &'a Path) -> Self {
-        Self { env, base, findings: Vec::new(), masks: Vec::new(), understood: Vec::new(), paths: Vec::new() }
+        Self {
+            env,
+            base,
+            findings: Vec::new(),
+            masks: Vec::new(),
+            understood: Vec::new(),
+            paths: Vec::new(),
+            meant: HashSet::new(),
+        }
     }
 
     pub fn error(&mut self, span: &Span, message: impl Into<String>, help: impl Into<String>) {
@@ -109,6 +120,15 @@ impl<'a> Reader<'a> {
 
     fn find(&mut self, severity: Severity, span: &Span, message: String, help: String) {
         self.findings.push(Finding { severity, span: span.clone(), message, help });
+    }
+
+    /// Hides a value and all within it.
+    pub fn hide(&mut self, value: &Value<'_>) {
+        match value.get_ref() {
+            DeValue::Table(table) => table.values().for_each(|value| self.hide(value)),
+            DeValue::Array(list) => list.iter().for_each(|value| self.hide(value)),
+            _ => self.masks.push(value.span()),
+        }
     }
 
     /// `key = value` and why it is refused.
@@ -128,7 +148,7 @@ impl<'a> Reader<'a> {
         let value = parent.value(spec.name())?;
         let table = match value.get_ref() {
             DeValue::Table(table) => table,
-            DeValue::Array(list) if list.iter().all(|v| v.get_ref().is_table()) && list.first().is_some() => {
+            DeValue::Array(list) if !list.is_empty() && list.iter().all(|v| v.get_ref().is_table()) => {
                 self.error(
                     &value.span(),
                     format!("`[[{}]]` is a list, but there is one {} only", spec.path, spec.header()),
@@ -137,11 +157,16 @@ impl<'a> Reader<'a> {
                 list.first().and_then(|v| v.get_ref().as_table())?
             }
             other => {
-                self.masks.push(value.span());
+                if spec.may_hold_secrets() {
+                    self.hide(value);
+                }
                 self.error(
                     &value.span(),
-                    format!("`{}` must be a section, not {}", spec.path, article(other.type_str())),
-                    format!("write {} on a line of its own and its keys below it", spec.header()),
+                    format!("`{}` must be a section, not {}", spec.path, described(other, spec.may_hold_secrets())),
+                    match spec.example {
+                        "" => format!("write {} on a line of its own and its keys below it", spec.header()),
+                        example => format!("write for example `{example}`"),
+                    },
                 );
                 return None;
             }
@@ -179,8 +204,8 @@ impl<'a> Reader<'a> {
                             out.push(read(self, section));
                         }
                         other => {
-                            let found = article(other.type_str());
-                            self.masks.push(item.span());
+                            let found = described(other, true);
+                            self.hide(item);
                             self.error(&item.span(), format!("`{}` must hold sections, not {found}", spec.path), &help);
                         }
                     }
@@ -193,8 +218,8 @@ impl<'a> Reader<'a> {
                 vec![read(self, section)]
             }
             other => {
-                let found = article(other.type_str());
-                self.masks.push(value.span());
+                let found = described(other, true);
+                self.hide(value);
                 self.error(&value.span(), format!("`{}` must be a list of sections, not {found}", spec.path), help);
                 Vec::new()
             }
@@ -216,10 +241,14 @@ impl<'a> Reader<'a> {
             if section.spec.key(name).is_some() || section.spec.section(name).is_some() {
                 continue;
             }
-            let unknown = super::unknown::describe(section.spec, name, value.get_ref());
+            // The tables that a dotted key makes have the key's own place.
+            let is_section =
+                (value.span() != key.span() || section.spec.path.is_empty()) && holds_sections(value.get_ref());
+            let unknown = super::unknown::describe(section.spec, name, is_section, value.get_ref().is_bool());
             if !unknown.showable {
-                self.masks.push(value.span());
+                self.hide(value);
             }
+            self.meant.extend(unknown.meant.map(|meant| (section.span.start, meant)));
             self.error(&key.span(), unknown.message, unknown.help);
         }
     }
@@ -228,8 +257,8 @@ impl<'a> Reader<'a> {
     pub fn text(&mut self, section: &Section<'_>, key: &'static str) -> Option<Text> {
         let spec = section.spec.key(key)?;
         let value = section.value(key)?;
-        let text = self.text_of(value, spec.secret, &mut |reader, found| {
-            reader.wrong_type(value, section.spec, key, "a text in quotes", found);
+        let text = self.text_of(&format!("`{key}`"), value, spec.secret, &mut |reader, found| {
+            reader.wrong_type(value, section.spec, key, "a text in quotes", &found);
         })?;
         if !spec.secret {
             self.note(key, &text);
@@ -237,19 +266,20 @@ impl<'a> Reader<'a> {
         Some(text)
     }
 
-    /// The text of a value. A secret's literal parts are hidden; what is no text is handed to `otherwise`.
+    /// The text of a value; `name` is what messages call it. A secret's literal parts are hidden; what is no text is handed to `otherwise`.
     pub fn text_of(
         &mut self,
+        name: &str,
         value: &Value<'_>,
         secret: bool,
-        otherwise: &mut dyn FnMut(&mut Self, &str),
+        otherwise: &mut dyn FnMut(&mut Self, String),
     ) -> Option<Text> {
         let span = value.span();
         let DeValue::String(raw) = value.get_ref() else {
             if secret {
-                self.masks.push(span);
+                self.hide(value);
             }
-            otherwise(self, value.get_ref().type_str());
+            otherwise(self, described(value.get_ref(), secret));
             return None;
         };
         if secret && !is_reference(raw) {
@@ -262,7 +292,7 @@ impl<'a> Reader<'a> {
             }
             Err(faults) => {
                 for fault in faults {
-                    self.error(&span, format!("the value {}", fault.what), fault.help);
+                    self.error(&span, format!("{name} {}", fault.what), fault.help);
                 }
                 None
             }
@@ -287,10 +317,20 @@ impl<'a> Reader<'a> {
     /// A key that must be there and is not; told at the section's header.
     pub fn missing(&mut self, section: &Section<'_>, key: &str) {
         let header = section.spec.header();
-        if section.table.is_some() {
+        if section.table.is_some() && !self.meant.contains(&(section.span.start, key)) {
             let example = section.spec.key(key).map_or("", |k| k.example);
             self.error(&section.span, format!("{header} has no `{key}`"), format!("add for example `{example}`"));
         }
+    }
+
+    /// A section that must be there and is not.
+    pub fn missing_section(&mut self, parent: &Section<'_>, spec: &'static SectionSpec, help: &str) {
+        if self.meant.contains(&(parent.span.start, spec.name())) {
+            return;
+        }
+        let owner = if parent.spec.path.is_empty() { "the file".to_owned() } else { parent.spec.header() };
+        let wanted = if spec.example.is_empty() { spec.header() } else { format!("`{}`", spec.name()) };
+        self.error(&parent.span, format!("{owner} has no {wanted}"), help);
     }
 
     /// A text that `parse` turns into a value, else the default, which is noted as such.
@@ -340,7 +380,7 @@ impl<'a> Reader<'a> {
             return default;
         };
         let DeValue::Integer(given) = value.get_ref() else {
-            let found = value.get_ref().type_str().to_owned();
+            let found = described(value.get_ref(), false);
             self.wrong_type(value, section.spec, key, "a whole number", &found);
             return default;
         };
@@ -367,7 +407,7 @@ impl<'a> Reader<'a> {
             return default;
         };
         let DeValue::Boolean(given) = value.get_ref() else {
-            let found = value.get_ref().type_str().to_owned();
+            let found = described(value.get_ref(), false);
             self.wrong_type(value, section.spec, key, "true or false", &found);
             return default;
         };
@@ -379,14 +419,14 @@ impl<'a> Reader<'a> {
     pub fn texts(&mut self, section: &Section<'_>, key: &'static str) -> Option<Vec<Text>> {
         let value = section.value(key)?;
         let DeValue::Array(list) = value.get_ref() else {
-            let found = value.get_ref().type_str().to_owned();
+            let found = described(value.get_ref(), false);
             self.wrong_type(value, section.spec, key, "a list of texts", &found);
             return None;
         };
         let mut texts = Vec::with_capacity(list.len());
         for item in list.iter() {
-            let text = self.text_of(item, false, &mut |reader, found| {
-                reader.wrong_type(item, section.spec, key, "a list of texts", &format!("list with {}", article(found)));
+            let text = self.text_of(&format!("`{key}`"), item, false, &mut |reader, found| {
+                reader.wrong_type(item, section.spec, key, "a list of texts", &format!("one with {found}"));
             });
             texts.extend(text);
         }
@@ -423,17 +463,9 @@ impl<'a> Reader<'a> {
     /// A value of another type than the key takes.
     pub fn wrong_type(&mut self, value: &Value<'_>, spec: &SectionSpec, key: &str, expected: &str, found: &str) {
         let example = spec.key(key).map_or("", |k| k.example);
-        let secret = spec.key(key).is_some_and(|k| k.secret);
-        let shown = match value.get_ref() {
-            DeValue::Integer(n) if !secret => format!(" {n}"),
-            DeValue::Float(n) if !secret => format!(" {n}"),
-            DeValue::Boolean(b) if !secret => format!(" {b}"),
-            DeValue::String(s) if !secret => format!(" {}", quoted(s)),
-            _ => String::new(),
-        };
         self.error(
             &value.span(),
-            format!("`{key}` must be {expected}, not {}{shown}", article(found)),
+            format!("`{key}` must be {expected}, not {found}"),
             format!("write for example `{example}`"),
         );
     }
@@ -477,16 +509,20 @@ pub(super) fn toml_text(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
 
-/// A type of TOML with its article.
-pub(super) fn article(name: &str) -> String {
-    match name {
-        "string" => "the text".into(),
-        "integer" => "the whole number".into(),
-        "float" => "the number".into(),
-        "boolean" => "the boolean".into(),
-        "array" => "a list".into(),
-        "table" => "a section".into(),
-        "datetime" => "a date".into(),
-        other => format!("a {other}"),
-    }
+/// What a value is, with the value itself where it is short and no secret.
+pub(super) fn described(value: &DeValue<'_>, secret: bool) -> String {
+    let (what, shown) = match value {
+        DeValue::String(text) => ("the text", quoted(text)),
+        DeValue::Integer(number) => ("the whole number", number.to_string()),
+        DeValue::Float(number) => ("the number", number.to_string()),
+        DeValue::Boolean(value) => ("the boolean", value.to_string()),
+        DeValue::Datetime(date) => ("the date", date.to_string()),
+        DeValue::Array(_) => return "a list".into(),
+        DeValue::Table(_) => return "a section".into(),
+    };
+    if secret { what.into() } else { format!("{what} {shown}") }
+}
+
+fn holds_sections(value: &DeValue<'_>) -> bool {
+    value.is_table() || value.as_array().is_some_and(|list| list.first().is_some_and(|item| item.get_ref().is_table()))
 }

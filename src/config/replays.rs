@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::names;
-use super::reader::{Reader, Section, Text, article};
+use super::reader::{Reader, Section, Text};
 use super::schema::{LOOKUP, REPLAY, TAKE};
 use super::source::quoted;
 use super::{Lookup, Replay};
@@ -11,23 +11,21 @@ use super::{Lookup, Replay};
 /// Partitions of a topic that a replay creates: more than one broker's worth is a slip.
 const MOST_PARTITIONS: u32 = 1000;
 
-pub(super) fn read(r: &mut Reader<'_>, root: &Section<'_>, topics: &[String]) -> Vec<Replay> {
+pub(super) fn read(r: &mut Reader<'_>, root: &Section<'_>, topics: &[Text]) -> Vec<Replay> {
     r.each(root, &REPLAY, |r, s| read_replay(r, &s, topics))
 }
 
-fn read_replay(r: &mut Reader<'_>, s: &Section<'_>, topics: &[String]) -> Replay {
+fn read_replay(r: &mut Reader<'_>, s: &Section<'_>, topics: &[Text]) -> Replay {
     let topic = r.required(s, "topic");
     if let Some(topic) = &topic {
         if let Err(fault) = names::topic(&topic.value) {
             r.refuse("topic", topic, fault);
-        } else if !topics.contains(&topic.value) {
-            let near = super::unknown::nearest(&topic.value, topics.iter().map(String::as_str));
-            let help = match near {
-                // A topic's name that came from the environment is not shown.
-                Some(near) if topic.raw == topic.value && !near.is_empty() => {
-                    "name the topic of a [[stream]]; there is one with nearly this name".to_owned()
-                }
-                _ => "name the topic of a [[stream]], or add one".to_owned(),
+        } else if !topics.iter().any(|t| t.value == topic.value) {
+            let near = super::unknown::nearest(&topic.value, topics.iter().map(|t| t.value.as_str()));
+            // By its text in the file, since a name from the environment is not shown.
+            let help = match topics.iter().find(|t| near == Some(t.value.as_str())) {
+                Some(near) => format!("did you mean {}?", quoted(&near.raw)),
+                None => "name the topic of a [[stream]], or add one".to_owned(),
             };
             r.warning(&topic.span, format!("no stream reads the topic {}", quoted(&topic.raw)), help);
         }
@@ -104,7 +102,7 @@ fn read_lookup(r: &mut Reader<'_>, s: &Section<'_>, taken: &mut HashMap<String, 
     let key = r.required(s, "key");
     let mut take = BTreeMap::new();
     if s.value(TAKE.name()).is_none() {
-        r.error(&s.span, "[[replay.lookup]] has no `take`", HELP);
+        r.missing_section(s, &TAKE, HELP);
     } else if let Some(section) = r.section(s, &TAKE) {
         let entries = section.entries();
         if entries.is_empty() {
@@ -112,9 +110,8 @@ fn read_lookup(r: &mut Reader<'_>, s: &Section<'_>, taken: &mut HashMap<String, 
         }
         for (name, value) in entries {
             let field = name.get_ref().to_string();
-            let text = r.text_of(value, false, &mut |r, found| {
-                let message =
-                    format!("the field {} must come from a column's name, not {}", quoted(&field), article(found));
+            let text = r.text_of(&format!("the field {}", quoted(&field)), value, false, &mut |r, found| {
+                let message = format!("the field {} must come from a column's name, not {found}", quoted(&field));
                 r.error(&value.span(), message, HELP);
             });
             let Some(text) = text else { continue };

@@ -37,10 +37,10 @@ pub fn report(file: &str, outcome: &Result<Loaded, Vec<Diagnostic>>) -> Report {
 pub fn missing_files(loaded: &Loaded) -> Vec<Diagnostic> {
     let mut findings = Vec::new();
     for named in &loaded.paths {
-        let kind = if named.folder { "folder" } else { "file" };
+        let (kind, other) = if named.folder { ("folder", "file") } else { ("file", "folder") };
         let what = match std::fs::metadata(&named.path) {
             Ok(found) if found.is_dir() == named.folder => continue,
-            Ok(_) => format!("is no {kind}"),
+            Ok(_) => format!("is a {other}, not a {kind}"),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => "is not there".to_owned(),
             Err(error) => format!("cannot be read: {}", super::secrets::cause(&error)),
         };
@@ -48,7 +48,7 @@ pub fn missing_files(loaded: &Loaded) -> Vec<Diagnostic> {
         findings.push(loaded.at_span(
             severity,
             &named.span,
-            format!("`{}` = {}: the {kind} {what}", named.key, super::source::quoted(&named.raw)),
+            format!("`{}` = {} {what}", named.key, super::source::quoted(&named.raw)),
             "correct the path; a relative one starts at this configuration file's folder".to_owned(),
         ));
     }

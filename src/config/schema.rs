@@ -11,6 +11,8 @@ pub struct SectionSpec {
     /// Its keys are the user's own names.
     pub free: bool,
     pub keys: &'static [KeySpec],
+    /// A line that shows it used, where it is best written as a value.
+    pub example: &'static str,
     /// The last part of the path of each section within it.
     pub sections: &'static [&'static SectionSpec],
 }
@@ -28,8 +30,8 @@ const fn key(name: &'static str, example: &'static str) -> KeySpec {
     KeySpec { name, example, secret: false }
 }
 
-const fn free(path: &'static str) -> SectionSpec {
-    SectionSpec { path, repeated: false, free: true, keys: &[], sections: &[] }
+const fn free(path: &'static str, example: &'static str) -> SectionSpec {
+    SectionSpec { path, repeated: false, free: true, keys: &[], example, sections: &[] }
 }
 
 pub static ROOT: SectionSpec = SectionSpec {
@@ -37,6 +39,7 @@ pub static ROOT: SectionSpec = SectionSpec {
     repeated: false,
     free: false,
     keys: &[],
+    example: "",
     sections: &[&DAEMON, &KAFKA, &WAREHOUSE, &STREAM, &REPLAY],
 };
 
@@ -55,6 +58,7 @@ pub static DAEMON: SectionSpec = SectionSpec {
         key("restart_window", "restart_window = \"10m\""),
         key("log", "log = \"auto\""),
     ],
+    example: "",
     sections: &[],
 };
 
@@ -63,10 +67,11 @@ pub static KAFKA: SectionSpec = SectionSpec {
     repeated: false,
     free: false,
     keys: &[key("brokers", "brokers = \"kafka:9092\""), key("group", "group = \"bief\"")],
+    example: "",
     sections: &[&PROPERTIES],
 };
 
-pub static PROPERTIES: SectionSpec = free("kafka.properties");
+pub static PROPERTIES: SectionSpec = free("kafka.properties", "");
 
 pub static WAREHOUSE: SectionSpec = SectionSpec {
     path: "warehouse",
@@ -79,6 +84,7 @@ pub static WAREHOUSE: SectionSpec = SectionSpec {
         key("migrations", "migrations = \"migrations\""),
         key("load", "load = \"auto\""),
     ],
+    example: "",
     sections: &[],
 };
 
@@ -95,6 +101,7 @@ pub static STREAM: SectionSpec = SectionSpec {
         key("max_batch_bytes", "max_batch_bytes = \"8MiB\""),
         key("max_record_bytes", "max_record_bytes = \"4MiB\""),
     ],
+    example: "",
     sections: &[&TABLE],
 };
 
@@ -107,10 +114,11 @@ pub static TABLE: SectionSpec = SectionSpec {
         key("on_conflict", "on_conflict = \"ignore\""),
         key("optional", "optional = true"),
     ],
+    example: "",
     sections: &[&COLUMNS],
 };
 
-pub static COLUMNS: SectionSpec = free("stream.table.columns");
+pub static COLUMNS: SectionSpec = free("stream.table.columns", "columns = { id = \"customer_id\" }");
 
 pub static REPLAY: SectionSpec = SectionSpec {
     path: "replay",
@@ -124,6 +132,7 @@ pub static REPLAY: SectionSpec = SectionSpec {
         key("times", "times = [\"ordered_at\", \"shipped_at\"]"),
         key("partitions", "partitions = 4"),
     ],
+    example: "",
     sections: &[&LOOKUP],
 };
 
@@ -136,10 +145,11 @@ pub static LOOKUP: SectionSpec = SectionSpec {
         key("field", "field = \"customer\""),
         key("key", "key = \"id\""),
     ],
+    example: "",
     sections: &[&TAKE],
 };
 
-pub static TAKE: SectionSpec = free("replay.lookup.take");
+pub static TAKE: SectionSpec = free("replay.lookup.take", "take = { customer_name = \"name\" }");
 
 impl SectionSpec {
     /// The last part of the path: its key in the table around it.
@@ -154,6 +164,11 @@ impl SectionSpec {
             (path, true) => format!("[[{path}]]"),
             (path, false) => format!("[{path}]"),
         }
+    }
+
+    /// A value in its place may be a password.
+    pub fn may_hold_secrets(&self) -> bool {
+        self.path.starts_with("kafka") || self.path.starts_with("warehouse")
     }
 
     pub fn key(&self, name: &str) -> Option<&'static KeySpec> {

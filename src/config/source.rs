@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::Location;
 use super::diagnostic::{Diagnostic, Severity};
+use super::schema::ROOT;
 
 /// Stands for what is not shown.
 pub(super) const MASK: &str = "***";
@@ -44,7 +45,7 @@ impl SourceText {
     }
 
     /// Hides more of the text.
-    pub fn hide(&mut self, ranges: Vec<Range<usize>>) {
+    pub fn hide(&mut self, ranges: impl IntoIterator<Item = Range<usize>>) {
         let mut all = std::mem::take(&mut self.masks);
         all.extend(ranges.into_iter().filter(|r| r.start < r.end));
         all.sort_by_key(|r| r.start);
@@ -82,8 +83,9 @@ impl SourceText {
             if !telling && (harmless_section || HARMLESS_KEYS.contains(&key)) {
                 continue;
             }
-            let plain_key = key.len() <= 60
-                && key.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-\"' ".contains(&b));
+            // A line's start is shown only where it is a key that bief knows: it may as well be a secret's second line.
+            let name = key.trim_matches(['"', '\'']);
+            let plain_key = super::properties::is_prefix(name) || ROOT.all().iter().any(|s| s.key(name).is_some());
             ranges.push(if plain_key { value_at..range.end } else { range });
         }
         self.hide(ranges);
@@ -117,7 +119,9 @@ impl SourceText {
     /// A finding about a byte range; only its first line is shown.
     pub fn diagnostic(&self, severity: Severity, span: Range<usize>, message: String, help: String) -> Diagnostic {
         let location = self.locate(span.start);
-        let (source, caret) = self.show_line(location.line - 1, &span);
+        // A finding about the file as a whole has nothing to underline.
+        let whole = span == (0..0);
+        let (source, caret) = if whole { (String::new(), 0..0) } else { self.show_line(location.line - 1, &span) };
         Diagnostic {
             severity,
             file: self.file.clone(),
@@ -144,6 +148,8 @@ impl SourceText {
         let (mut shown, mut width) = (String::new(), 0);
         let (mut first, mut last) = (None, 0);
         let mut masked_until = range.start;
+        // The quote that the text at hand started with, and whether a backslash escapes in it.
+        let (mut quote, mut escaped) = (None, false);
         for (at, c) in self.text[range.clone()].char_indices() {
             let at = range.start + at;
             let covered = span.contains(&at);
@@ -157,7 +163,19 @@ impl SourceText {
                         shown.push_str(MASK);
                         width += MASK.len();
                     }
+                    // A comment may hold yesterday's password.
+                    None if c == '#' && quote.is_none() => {
+                        shown.push_str("# …");
+                        width += 3;
+                        break;
+                    }
                     None => {
+                        match quote {
+                            Some((open, _)) if c == open && !escaped => quote = None,
+                            None if c == '"' || c == '\'' => quote = Some((c, c == '"')),
+                            _ => {}
+                        }
+                        escaped = c == '\\' && !escaped && quote.is_some_and(|(_, escapes)| escapes);
                         let piece = if c == '\t' { " ".to_owned() } else { visible(c) };
                         width += piece.chars().count();
                         shown.push_str(&piece);
@@ -248,7 +266,7 @@ mod tests {
     fn a_masked_range_is_shown_as_stars_and_the_caret_follows() {
         let text = "a = \"hunter2\" b = 1";
         let mut source = SourceText::new("f", text);
-        source.hide(vec![4..13]);
+        source.hide([4..13]);
         let finding = source.diagnostic(Severity::Error, 14..15, String::new(), String::new());
         assert_eq!(finding.source, "a = *** b = 1");
         assert_eq!(finding.caret, 8..9);
@@ -259,10 +277,17 @@ mod tests {
     #[test]
     fn a_password_within_a_url_is_hidden_and_a_reference_shown() {
         let source = SourceText::new("f", "u = \"mysql://me:hun:ter@2@db/x\"\nv = \"mysql://me:${PW}@db/x\"");
-        let line = |at| source.diagnostic(Severity::Error, at..at, String::new(), String::new()).source;
+        let line = |at| source.diagnostic(Severity::Error, at..at + 1, String::new(), String::new()).source;
         assert_eq!(line(0), "u = \"mysql://me:***@db/x\"");
         assert_eq!(line(32), "v = \"mysql://me:${PW}@db/x\"");
         assert_eq!(quoted("mysql://a:b@c"), "\"mysql://a:***@c\"");
+    }
+
+    #[test]
+    fn a_comment_is_not_shown_and_a_hash_within_a_text_is() {
+        let source = SourceText::new("f", r##"a = "x\"#" # hunter2"##);
+        let finding = source.diagnostic(Severity::Error, 0..1, String::new(), String::new());
+        assert_eq!(finding.source, r##"a = "x\"#" # …"##);
     }
 
     #[test]

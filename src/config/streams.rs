@@ -8,7 +8,7 @@ use crate::core::target::OnConflict;
 
 use super::names;
 use super::print::{Line, Origin};
-use super::reader::{Fault, Reader, Section, Span, Text, Value, article, one_of, toml_text};
+use super::reader::{Fault, Reader, Section, Span, Text, Value, one_of, toml_text};
 use super::schema::{COLUMNS, STREAM, TABLE};
 use super::source::quoted;
 use super::units;
@@ -44,9 +44,9 @@ struct ReadTable {
 pub(super) fn read(r: &mut Reader<'_>, root: &Section<'_>, around: &Surroundings<'_>) -> Vec<ReadStream> {
     let streams = r.each(root, &STREAM, |r, s| read_stream(r, &s, around));
     if streams.is_empty() && root.value(STREAM.name()).is_none_or(|v| v.get_ref().is_array()) {
-        r.error(
-            &root.place(STREAM.name()),
-            "the file has no [[stream]]",
+        r.missing_section(
+            root,
+            &STREAM,
             "add [[stream]] with its `topic` and, below it, [[stream.table]] for each table that it feeds",
         );
     }
@@ -94,9 +94,9 @@ fn read_stream(r: &mut Reader<'_>, s: &Section<'_>, around: &Surroundings<'_>) -
         );
     }
     if s.value(TABLE.name()).is_none() {
-        r.error(
-            &s.span,
-            "[[stream]] feeds no table",
+        r.missing_section(
+            s,
+            &TABLE,
             "add [[stream.table]] below it, with `name` and `columns`, for each table that its records go into",
         );
     }
@@ -152,7 +152,7 @@ fn read_table(r: &mut Reader<'_>, s: &Section<'_>, around: &Surroundings<'_>) ->
 fn read_columns(r: &mut Reader<'_>, s: &Section<'_>, around: &Surroundings<'_>) -> Vec<ColumnMapping> {
     const HELP: &str = "write `columns = { column = \"field\" }` with a column for each field to keep";
     if s.value(COLUMNS.name()).is_none() {
-        r.error(&s.span, "[[stream.table]] has no `columns`", HELP);
+        r.missing_section(s, &COLUMNS, HELP);
         return Vec::new();
     }
     let Some(section) = r.section(s, &COLUMNS) else { return Vec::new() };
@@ -186,10 +186,10 @@ fn read_source(r: &mut Reader<'_>, column: &str, value: &Value<'_>) -> Option<So
     if let DeValue::Table(table) = value.get_ref() {
         return read_long_source(r, column, value, table);
     }
-    let text = r.text_of(value, false, &mut |r, found| {
+    let text = r.text_of(&format!("the column {}", quoted(column)), value, false, &mut |r, found| {
         r.error(
             &value.span(),
-            format!("the column {} must come from a field's name, not {}", quoted(column), article(found)),
+            format!("the column {} must come from a field's name, not {found}", quoted(column)),
             "write a field's name in quotes, `{ field = \"…\", epoch = \"ms\" }`, or one of \"@timestamp\", \"@key\", \"@topic\", \"@partition\", \"@offset\"",
         );
     })?;
@@ -231,7 +231,7 @@ fn read_long_source(r: &mut Reader<'_>, column: &str, value: &Value<'_>, table: 
     for (key, value) in table.iter() {
         let name = key.get_ref().as_ref();
         if name != "field" && name != "epoch" {
-            r.masks.push(value.span());
+            r.hide(value);
             r.error(
                 &key.span(),
                 format!("unknown key {} in the source of the column {}", quoted(name), quoted(column)),
@@ -240,8 +240,8 @@ fn read_long_source(r: &mut Reader<'_>, column: &str, value: &Value<'_>, table: 
             sound = false;
             continue;
         }
-        let text = r.text_of(value, false, &mut |r, found| {
-            r.error(&value.span(), format!("`{name}` must be a text in quotes, not {}", article(found)), HELP);
+        let text = r.text_of(&format!("`{name}`"), value, false, &mut |r, found| {
+            r.error(&value.span(), format!("`{name}` must be a text in quotes, not {}", found), HELP);
         });
         let Some(text) = text else {
             sound = false;

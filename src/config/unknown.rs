@@ -1,7 +1,5 @@
 //! What to say about a key that no section knows: the nearest known one, or where it belongs.
 
-use toml::de::DeValue;
-
 use super::properties;
 use super::schema::{ROOT, SectionSpec};
 use super::source::quoted;
@@ -11,48 +9,53 @@ pub(super) struct Unknown {
     pub help: String,
     /// The value is no secret in a wrong place.
     pub showable: bool,
+    /// The key of the same section that was most likely meant.
+    pub meant: Option<&'static str>,
 }
 
-pub(super) fn describe(spec: &'static SectionSpec, name: &str, value: &DeValue<'_>) -> Unknown {
-    let is_section =
-        value.is_table() || value.as_array().is_some_and(|a| a.first().is_some_and(|v| v.get_ref().is_table()));
+/// `is_section`: it has a header of its own; `harmless`: its value cannot be a secret.
+pub(super) fn describe(spec: &'static SectionSpec, name: &str, is_section: bool, harmless: bool) -> Unknown {
     let shown = quoted(name);
     let shown = shown.trim_matches('"');
     let within = if spec.path.is_empty() { String::new() } else { format!(" in {}", spec.header()) };
-    let message = match is_section && (spec.path.is_empty() || spec.keys.is_empty() || value.as_table().is_none()) {
-        true => format!("unknown section `{shown}`{within}"),
-        false => format!("unknown key `{shown}`{within}"),
-    };
+    let kind = if is_section { "section" } else { "key" };
+    let message = format!("unknown {kind} `{shown}`{within}");
     let known = || spec.keys.iter().map(|k| k.name).chain(spec.sections.iter().map(|s| s.name()));
     if let Some(near) = nearest(name, known()) {
-        let secret = spec.key(near).is_some_and(|k| k.secret) || near == "properties";
-        let help = match spec.section(near) {
-            Some(section) => format!("did you mean {}?", section.header()),
-            None => format!("did you mean `{near}`?"),
+        let (help, secret) = match spec.section(near) {
+            Some(section) => (format!("did you mean {}?", section.header()), section.may_hold_secrets()),
+            None => (format!("did you mean `{near}`?"), spec.key(near).is_some_and(|k| k.secret)),
         };
-        return Unknown { message, help, showable: !secret };
+        return Unknown { message, help, showable: harmless || !secret, meant: Some(near) };
     }
-    let help = if let Some(home) = home(name, is_section) {
-        format!("`{shown}` belongs in {home}")
+    let homes = homes(name, is_section);
+    let showable = harmless || (!homes.is_empty() && homes.iter().all(|(_, secret)| !secret));
+    let help = if !homes.is_empty() {
+        let homes: Vec<String> = homes.into_iter().map(|(home, _)| home).collect();
+        format!("`{shown}` belongs in {}", homes.join(" or "))
     } else if spec.path == "kafka" && properties::is_prefix(name) {
-        format!("properties of the Kafka client belong in [kafka.properties], such as \"{shown}…\" = …")
+        "properties of the Kafka client belong in [kafka.properties]".to_owned()
     } else {
-        let list: Vec<String> = known().map(|k| format!("`{k}`")).collect();
+        let list: Vec<String> = known()
+            .map(|k| match spec.section(k) {
+                Some(section) => section.header(),
+                None => format!("`{k}`"),
+            })
+            .collect();
         let owner = if spec.path.is_empty() { "the file".to_owned() } else { spec.header() };
         format!("remove it; {owner} knows {}", list.join(", "))
     };
-    Unknown { message, help, showable: value.is_bool() }
+    Unknown { message, help, showable, meant: None }
 }
 
-/// The sections that know the key.
-fn home(name: &str, is_section: bool) -> Option<String> {
-    let all = ROOT.all();
-    let homes: Vec<String> = all
-        .iter()
-        .filter(|s| if is_section { s.section(name).is_some() && !s.path.is_empty() } else { s.key(name).is_some() })
-        .map(|s| s.header())
-        .collect();
-    (!homes.is_empty()).then(|| homes.join(" or "))
+/// The sections that know the key, and whether it holds a secret there.
+fn homes(name: &str, is_section: bool) -> Vec<(String, bool)> {
+    let within = |home: &'static SectionSpec| {
+        let section = home.section(name).filter(|_| !home.path.is_empty()).map(|s| s.may_hold_secrets());
+        let key = home.key(name).filter(|_| !is_section).map(|k| k.secret);
+        key.or(section).map(|secret| (home.header(), secret))
+    };
+    ROOT.all().into_iter().filter_map(within).collect()
 }
 
 /// The word that was most likely meant, if one is near enough.

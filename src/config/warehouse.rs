@@ -2,15 +2,16 @@
 //! reference gets into a message.
 
 use std::net::IpAddr;
+use std::ops::Range;
 use std::path::PathBuf;
 
 use url::Url;
 
 use super::print::{Line, Origin};
-use super::reader::{Fault, Reader, Section, Text, toml_text};
+use super::reader::{Fault, Reader, Section, Span, Text, toml_text};
 use super::schema::WAREHOUSE;
 use super::secrets::Part;
-use super::source::MASK;
+use super::source::{MASK, is_reference};
 use super::{Load, Secret, Tls, WarehouseConfig};
 
 /// What the URL's scheme tells.
@@ -48,14 +49,20 @@ struct Target {
 
 pub(super) fn read(r: &mut Reader<'_>, root: &Section<'_>) -> ReadWarehouse {
     if root.value(WAREHOUSE.name()).is_none() {
-        r.error(
-            &root.span,
-            "the file has no [warehouse]",
+        r.missing_section(
+            root,
+            &WAREHOUSE,
             "add [warehouse] with `url = \"mysql://user:${PASSWORD}@host/database\"` or `url = \"sqlite://var/bief.db\"`",
         );
     }
     let s = r.section_or_empty(root, &WAREHOUSE);
-    let target = r.required(&s, "url").and_then(|text| read_url(r, &text));
+    let text = r.required(&s, "url");
+    if let Some(value) = s.value("url")
+        && let Some(raw) = value.get_ref().as_str()
+    {
+        uncover(r, raw, &value.span());
+    }
+    let target = text.and_then(|text| read_url(r, &text));
     let backend = target.as_ref().map(|target| target.backend);
     let tls_options = [("disable", Tls::Disable), ("require", Tls::Require), ("verify", Tls::Verify)];
     let default_tls = if target.as_ref().is_some_and(|target| target.local) { Tls::Disable } else { Tls::Verify };
@@ -93,15 +100,11 @@ fn read_url(r: &mut Reader<'_>, text: &Text) -> Option<Target> {
     };
     match outcome {
         Ok(target) => {
-            let shown = redacted(&text.raw, target.backend);
+            let shown = redacted(&text.raw);
             let origin = match text.origin() {
                 Origin::File if shown != text.raw => Origin::Hidden,
                 other => other,
             };
-            // Checked and shown with its password redacted, the line needs no further cover.
-            if target.backend == Backend::Sqlite || shown == text.raw {
-                r.masks.retain(|mask| *mask != text.span);
-            }
             r.understood.push(Line::Entry { key: "url".into(), value: toml_text(&shown), origin });
             Some(target)
         }
@@ -110,6 +113,36 @@ fn read_url(r: &mut Reader<'_>, text: &Text) -> Option<Target> {
             None
         }
     }
+}
+
+/// Lets the URL be shown but for its password, where there is no doubt what its password is.
+fn uncover(r: &mut Reader<'_>, raw: &str, span: &Span) {
+    let clear = match raw.strip_prefix("sqlite:") {
+        Some(rest) => !rest.contains('?'),
+        // A scheme, then user or password: else a slip may have made the password look like another part.
+        None => raw.split_once("://").is_some_and(|(scheme, rest)| {
+            let sound = Url::parse(&stand_ins(raw)).is_ok_and(|url| url.query().is_none() && url.fragment().is_none());
+            sound && rest.contains('@') && scheme.bytes().all(|b| b.is_ascii_alphanumeric())
+        }),
+    };
+    // Without escapes and with single quotes, the text's bytes are the file's.
+    if !clear || raw.len() + 2 != span.len() {
+        return;
+    }
+    r.masks.retain(|mask| mask != span);
+    let start = span.start + 1;
+    r.masks.extend(password(raw).map(|range| start + range.start..start + range.end));
+}
+
+/// The text with a digit, which fits everywhere in a URL, for each reference.
+fn stand_ins(raw: &str) -> String {
+    let (mut out, mut rest) = (String::new(), raw);
+    while let Some((before, after)) = rest.split_once("${") {
+        out.push_str(before);
+        out.push('1');
+        rest = after.split_once('}').map_or("", |(_, rest)| rest);
+    }
+    out + rest
 }
 
 fn sqlite(path: &str) -> Result<(), Fault> {
@@ -225,20 +258,22 @@ fn encode(value: &str, out: &mut String) {
     }
 }
 
+/// Where the literal password of a URL stands. All up to the last `@` may be the password's, whatever is in it;
+/// without a colon, all of it may be.
+fn password(raw: &str) -> Option<Range<usize>> {
+    let start = raw.find("://")? + 3;
+    let end = start + raw[start..].rfind('@')?;
+    let from = raw[start..end].find(':').map_or(start, |colon| start + colon + 1);
+    (from < end && !is_reference(&raw[from..end])).then_some(from..end)
+}
+
 /// A URL as written, its literal password replaced.
-fn redacted(raw: &str, backend: Backend) -> String {
-    let Some((scheme, rest)) = raw.split_once("://") else { return raw.to_owned() };
-    // Everything up to the last `@` may be the password's, whatever is in it.
-    match rest.rfind('@') {
-        Some(end) if backend == Backend::MySql => {
-            let (user, password) = rest[..end].split_once(':').unwrap_or((&rest[..end], ""));
-            match password.is_empty() || super::source::is_reference(password) {
-                true => raw.to_owned(),
-                false => format!("{scheme}://{user}:{MASK}{}", &rest[end..]),
-            }
-        }
-        _ => raw.to_owned(),
+fn redacted(raw: &str) -> String {
+    let mut shown = raw.to_owned();
+    if let Some(range) = password(raw) {
+        shown.replace_range(range, MASK);
     }
+    shown
 }
 
 #[cfg(test)]
@@ -295,10 +330,10 @@ mod tests {
 
     #[test]
     fn a_literal_password_is_redacted_and_a_reference_shown() {
-        let show = |url: &str| redacted(url, Backend::MySql);
+        let show = redacted;
         assert_eq!(show("mysql://u:p@ss@h/d"), "mysql://u:***@h/d");
         assert_eq!(show("mysql://u:${PW}@h/d"), "mysql://u:${PW}@h/d");
         assert_eq!(show("mysql://u:x${PW}@h/d"), "mysql://u:***@h/d");
-        assert_eq!(show("mysql://u@h/d"), "mysql://u@h/d");
+        assert_eq!(show("mysql://u@h/d"), "mysql://***@h/d");
     }
 }

@@ -205,7 +205,8 @@ pub fn mark_changed(on_conflict: OnConflict, prepared: &Prepared, unchanged: &[u
         OnConflict::Ignore => {
             let mut made = vec![false; prepared.cells.len() / prepared.columns.len().max(1)];
             for (record, row) in &prepared.contributors {
-                if !std::mem::replace(&mut made[*row as usize], true) && unchanged.binary_search(&(*row as usize)).is_err()
+                if !std::mem::replace(&mut made[*row as usize], true)
+                    && unchanged.binary_search(&(*row as usize)).is_err()
                 {
                     changed[*record as usize] = true;
                 }
@@ -227,10 +228,9 @@ fn compare(a: &Cell, b: &Cell, arena: &[u8]) -> Ordering {
         (Cell::Float(a), Cell::Float(b)) => a.total_cmp(b),
         (Cell::DateTime(a), Cell::DateTime(b)) | (Cell::Time(a), Cell::Time(b)) => a.cmp(b),
         (Cell::Date(a), Cell::Date(b)) => a.cmp(b),
-        (
-            Cell::Text(a) | Cell::Bytes(a) | Cell::Decimal(a),
-            Cell::Text(b) | Cell::Bytes(b) | Cell::Decimal(b),
-        ) => a.of(arena).cmp(b.of(arena)),
+        (Cell::Text(a) | Cell::Bytes(a) | Cell::Decimal(a), Cell::Text(b) | Cell::Bytes(b) | Cell::Decimal(b)) => {
+            a.of(arena).cmp(b.of(arena))
+        }
         _ => Ordering::Equal,
     }
 }

@@ -224,9 +224,10 @@ impl<'p> Decoder<'p> {
 
     fn reject(&self, column: &PlannedColumn, reason: Reason, problem: &str, values: &[Option<&str>]) -> Rejection {
         let (field, shown) = match column.source {
-            PlannedSource::Field(slot) | PlannedSource::Epoch(slot, _) => {
-                (self.plan.fields[slot].as_str(), values.get(slot).copied().flatten().map(shortened).unwrap_or_default())
-            }
+            PlannedSource::Field(slot) | PlannedSource::Epoch(slot, _) => (
+                self.plan.fields[slot].as_str(),
+                values.get(slot).copied().flatten().map(shortened).unwrap_or_default(),
+            ),
             _ => (source_name(column.source), String::new()),
         };
         let separator = if shown.is_empty() { "" } else { ": " };

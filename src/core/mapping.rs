@@ -191,7 +191,10 @@ impl Plan {
                     misfits.push(Misfit {
                         mapping: index,
                         column: None,
-                        problem: format!("column `{}` of the primary key of `{}` is not mapped", column.name, table.name),
+                        problem: format!(
+                            "column `{}` of the primary key of `{}` is not mapped",
+                            column.name, table.name
+                        ),
                         help: format!("add `{} = \"…\"` to columns", column.name),
                     });
                 }
@@ -202,7 +205,10 @@ impl Plan {
                     misfits.push(Misfit {
                         mapping: index,
                         column: None,
-                        problem: format!("column `{}` of `{}` must have a value and is not mapped", column.name, table.name),
+                        problem: format!(
+                            "column `{}` of `{}` must have a value and is not mapped",
+                            column.name, table.name
+                        ),
                         help: format!("add `{} = \"…\"` to columns, or give the column a DEFAULT", column.name),
                     });
                 }
@@ -213,12 +219,8 @@ impl Plan {
             return Err(misfits);
         }
         for target in &mut targets {
-            target.key = target
-                .table
-                .primary_key
-                .iter()
-                .filter_map(|k| target.columns.iter().position(|c| c == k))
-                .collect();
+            target.key =
+                target.table.primary_key.iter().filter_map(|k| target.columns.iter().position(|c| c == k)).collect();
         }
         order_by_parents(&mut targets, &mut planned);
         Ok(Plan { topic: topic.into(), fields, targets, mappings: planned, slots })
@@ -252,7 +254,10 @@ fn plan_column(table: &Table, name: &str, source: &Source) -> Result<usize, (Str
     let fits = match (&column.kind, source) {
         (ColumnKind::Other, _) => {
             return Err((
-                format!("column `{}` of `{}` has type {}, which bief does not write", column.name, table.name, column.declared),
+                format!(
+                    "column `{}` of `{}` has type {}, which bief does not write",
+                    column.name, table.name, column.declared
+                ),
                 "leave it out of columns, or change its type".to_owned(),
             ));
         }
@@ -265,8 +270,12 @@ fn plan_column(table: &Table, name: &str, source: &Source) -> Result<usize, (Str
         Ok(position)
     } else {
         Err((
-            format!("column `{}` of `{}` has type {}, which can't hold this source", column.name, table.name, column.declared),
-            "map a time to DATETIME or DATE, @key and @topic to a text, @partition and @offset to an integer".to_owned(),
+            format!(
+                "column `{}` of `{}` has type {}, which can't hold this source",
+                column.name, table.name, column.declared
+            ),
+            "map a time to DATETIME or DATE, @key and @topic to a text, @partition and @offset to an integer"
+                .to_owned(),
         ))
     }
 }

@@ -124,7 +124,10 @@ fn fit_decimal(text: &str, precision: u32, scale: u32, unsigned: bool) -> Result
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
     let all_digits = |s: &str| s.bytes().all(|c| c.is_ascii_digit());
     if whole.is_empty() || !all_digits(whole) || !all_digits(fraction) || digits.ends_with('.') {
-        return Err((Reason::WrongType, "not a decimal number: write digits with a point, without an exponent".to_owned()));
+        return Err((
+            Reason::WrongType,
+            "not a decimal number: write digits with a point, without an exponent".to_owned(),
+        ));
     }
     if negative && unsigned && digits.bytes().any(|c| c != b'0' && c != b'.') {
         return Err((Reason::OutOfRange, "the column holds no negative number".to_owned()));
@@ -132,10 +135,16 @@ fn fit_decimal(text: &str, precision: u32, scale: u32, unsigned: bool) -> Result
     let whole_digits = whole.trim_start_matches('0').len() as u32;
     let fraction_digits = fraction.trim_end_matches('0').len() as u32;
     if whole_digits > precision - scale.min(precision) {
-        return Err((Reason::OutOfRange, format!("more than {} digits before the point", precision - scale.min(precision))));
+        return Err((
+            Reason::OutOfRange,
+            format!("more than {} digits before the point", precision - scale.min(precision)),
+        ));
     }
     if fraction_digits > scale {
-        return Err((Reason::OutOfRange, format!("more than {scale} digits behind the point; the database would round")));
+        return Err((
+            Reason::OutOfRange,
+            format!("more than {scale} digits behind the point; the database would round"),
+        ));
     }
     Ok(Fit::Decimal(text))
 }

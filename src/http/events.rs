@@ -155,3 +155,36 @@ pub(super) async fn events(request: HttpRequest, shared: web::Data<Shared>) -> H
         .insert_header(("X-Accel-Buffering", "no"))
         .streaming(body)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::TcpListener;
+
+    use super::*;
+
+    fn connection(taken_at: u64) -> (Arc<Connection>, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let reader = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let socket = listener.accept().unwrap().0;
+        (Arc::new(Connection { socket: Some(socket), taken_at: AtomicU64::new(taken_at) }), reader)
+    }
+
+    #[test]
+    fn a_reader_that_takes_nothing_is_cut_off_and_others_stay() {
+        let readers = Readers::default();
+        let (stalled, mut its_end) = connection(0);
+        let (alive, mut other_end) = connection(30);
+        readers.connections.lock().unwrap().extend([Arc::downgrade(&stalled), Arc::downgrade(&alive)]);
+        readers.cut_stalled(30);
+        assert_eq!(readers.connections.lock().unwrap().len(), 2, "not yet");
+        readers.cut_stalled(31);
+        assert_eq!(its_end.read(&mut [0; 1]).unwrap(), 0, "the connection is shut");
+        assert_eq!(readers.connections.lock().unwrap().len(), 1);
+        other_end.set_nonblocking(true).unwrap();
+        assert_eq!(other_end.read(&mut [0; 1]).unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+        drop(alive);
+        readers.cut_stalled(32);
+        assert!(readers.connections.lock().unwrap().is_empty(), "who left is forgotten");
+    }
+}

@@ -38,7 +38,7 @@ const SHUTDOWN_SECONDS: u64 = 1;
 /// One thing that must be so for the daemon to be ready.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Check {
-    /// Stable, short: `database`, `stream flights`.
+    /// Stable, short: `database`, `stream orders`.
     pub name: String,
     pub ok: bool,
     /// Why not, in words for the reader, without secrets.

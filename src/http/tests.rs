@@ -315,19 +315,21 @@ fn the_page_fetches_nothing_from_elsewhere_and_holds_no_inline_code() {
 }
 
 #[test]
-fn the_live_stream_brings_documents_and_forgets_a_reader_that_left() {
+fn the_live_stream_brings_what_was_committed_since() {
     let daemon = daemon();
     let mut reader = daemon.open_events();
     assert!(next_line(&mut reader, "HTTP/1.1").contains(" 200 "));
     assert_eq!(next_line(&mut reader, "content-type").trim(), "content-type: text/event-stream");
     assert_eq!(next_line(&mut reader, "retry:"), "retry: 2000\n");
-    for next_offset in [110, 111] {
+    let mut next_offset = || {
         let data = next_line(&mut reader, "data: ");
         let status: serde_json::Value = serde_json::from_str(&data[6..]).unwrap();
-        assert_eq!(status["streams"][0]["partitions"][0]["next_offset"], next_offset);
-        daemon.board.committed("orders", 3, 111, Counts { applied: 1, ..Counts::default() });
-    }
-    drop(reader);
+        status["streams"][0]["partitions"][0]["next_offset"].as_i64().unwrap()
+    };
+    assert_eq!(next_offset(), 110);
+    daemon.board.committed("orders", 3, 111, Counts { applied: 1, ..Counts::default() });
+    // One document may have been made before.
+    assert!((0..3).any(|_| next_offset() == 111), "what was committed is told");
 }
 
 #[test]

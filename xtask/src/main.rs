@@ -1,1 +1,140 @@
-fn main() {}
+//! What developers run: servers for tests, the tests with their servers, benchmarks. The product never needs it.
+
+mod bench;
+mod cache;
+mod interrupt;
+mod servers;
+mod shell;
+mod test;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::{Args, Parser, Subcommand};
+
+use cache::Cache;
+use servers::{Durability, Kind, Servers};
+
+/// Tests and benchmarks of bief with real servers, which it fetches and starts itself.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Kafka, MySQL and MariaDB on this machine, nothing installed.
+    #[command(subcommand)]
+    Servers(ServersTask),
+    /// How fast bief is, beside what the same server does without it.
+    #[command(subcommand)]
+    Bench(bench::Bench),
+    /// All tests, with the servers they need: fetched, started on free ports, and taken down at the end.
+    ///
+    /// A server that is there already is used instead where its variable is set: BIEF_TEST_KAFKA (host:port),
+    /// BIEF_TEST_MYSQL and BIEF_TEST_MARIADB (mysql://user:password@host:port/).
+    #[command(after_help = "Examples:\n  cargo xtask test\n  cargo xtask test -- --test kafka -- --nocapture")]
+    Test {
+        /// Handed to `cargo test`.
+        #[arg(last = true)]
+        arguments: Vec<String>,
+    },
+}
+
+#[derive(Subcommand)]
+enum ServersTask {
+    /// Fetch the servers into the cache folder ($BIEF_CACHE, $XDG_CACHE_HOME/bief or ~/.cache/bief).
+    Fetch(Which),
+    /// Start servers on free ports and leave them running; prints one VARIABLE=address line for each.
+    Up {
+        #[command(flatten)]
+        which: Which,
+        /// The servers' own defaults, each commit on the disk, instead of quick and small.
+        #[arg(long)]
+        durable: bool,
+    },
+    /// End servers that `up` started, and remove their data.
+    Down {
+        /// The folder that `up` named; may be left out where only one was started.
+        folder: Option<PathBuf>,
+        /// End all that were started.
+        #[arg(long, conflicts_with = "folder")]
+        all: bool,
+    },
+}
+
+#[derive(Args)]
+struct Which {
+    /// Only these servers.
+    #[arg(long, value_delimiter = ',', value_enum)]
+    only: Vec<Kind>,
+}
+
+impl Which {
+    fn kinds(&self) -> Vec<Kind> {
+        if self.only.is_empty() { Kind::ALL.to_vec() } else { self.only.clone() }
+    }
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<ExitCode> {
+    match task {
+        Task::Servers(ServersTask::Fetch(which)) => {
+            let cache = Cache::open()?;
+            for kind in which.kinds() {
+                let path = servers::fetch(&cache, kind)?;
+                println!("{kind:?}: {}", path.display());
+            }
+        }
+        Task::Servers(ServersTask::Up { which, durable }) => up(&which.kinds(), durable)?,
+        Task::Servers(ServersTask::Down { folder, all }) => down(folder, all)?,
+        Task::Bench(bench) => return bench::run(bench),
+        Task::Test { arguments } => return test::run(&arguments),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn up(kinds: &[Kind], durable: bool) -> Result<()> {
+    let cache = Cache::open()?;
+    let durability = if durable { Durability::Durable } else { Durability::Lean };
+    let servers = Servers::start(&cache, kinds, durability, interrupt::watch()?.as_ref())?;
+    for running in servers.running() {
+        eprintln!("{} at {}", running.version, running.address);
+        println!("{}={}", running.kind.variable(), running.address);
+    }
+    let folder = servers.keep()?;
+    servers::remember(&cache, &folder)?;
+    eprintln!("end them with: cargo xtask servers down {}", folder.display());
+    Ok(())
+}
+
+fn down(folder: Option<PathBuf>, all: bool) -> Result<()> {
+    let cache = Cache::open()?;
+    let known = servers::remembered(&cache);
+    let folders = match folder {
+        Some(folder) if known.contains(&folder) => vec![folder],
+        Some(folder) => bail!("{} is not a folder that `servers up` started", folder.display()),
+        None if all || known.len() <= 1 => known,
+        None => {
+            let names: Vec<_> = known.iter().map(|folder| format!("  {}", folder.display())).collect();
+            bail!("several were started; name one, or all with --all:\n{}", names.join("\n"))
+        }
+    };
+    for folder in folders {
+        servers::down(&cache, &folder)?;
+        eprintln!("ended those in {}", folder.display());
+    }
+    Ok(())
+}

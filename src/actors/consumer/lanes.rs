@@ -158,7 +158,11 @@ mod tests {
     fn what_was_read_before_or_of_another_assignment_is_left_out() {
         let (mut filling, mut positions) = (Filling::default(), reading(5));
         filling.take(record(4, b"old"), &mut positions, &LIMITS);
-        filling.take(Polled::Record { partition: 9, offset: 7, timestamp: 0, key: None, payload: None }, &mut positions, &LIMITS);
+        filling.take(
+            Polled::Record { partition: 9, offset: 7, timestamp: 0, key: None, payload: None },
+            &mut positions,
+            &LIMITS,
+        );
         assert!(filling.is_empty());
         assert_eq!(positions[&0].next, 5);
     }
@@ -190,7 +194,11 @@ mod tests {
         let mut positions = reading(0);
         positions.insert(1, Position { epoch: 4, lane: 0, next: 100, end: None });
         filling.take(record(0, b"x"), &mut positions, &LIMITS);
-        filling.take(Polled::Record { partition: 1, offset: 100, timestamp: 0, key: None, payload: None }, &mut positions, &LIMITS);
+        filling.take(
+            Polled::Record { partition: 1, offset: 100, timestamp: 0, key: None, payload: None },
+            &mut positions,
+            &LIMITS,
+        );
         filling.forget(0);
         let batch = filling.finish();
         assert_eq!(batch.moves.iter().map(|m| m.partition).collect::<Vec<_>>(), [1]);

@@ -85,7 +85,10 @@ impl Committer {
         let rehearsal = moves.is_empty();
         if !rehearsal {
             warehouse.advance(&self.plan.topic, moves).await?;
-            crate::failpoint!("after-advance", WarehouseError::Transient { what: "failpoint after-advance".to_owned() });
+            crate::failpoint!(
+                "after-advance",
+                WarehouseError::Transient { what: "failpoint after-advance".to_owned() }
+            );
         }
         let records = &batch.source.records;
         let mut excluded: Vec<bool> = match rehearsal {
@@ -161,7 +164,10 @@ impl Committer {
                         return Ok(Attempt::Stale);
                     }
                     let blamed = refused.into_iter().flat_map(|refusal| {
-                        prepared.records_of(refusal.row).map(move |record| (record, refusal.rejection.clone())).collect::<Vec<_>>()
+                        prepared
+                            .records_of(refusal.row)
+                            .map(move |record| (record, refusal.rejection.clone()))
+                            .collect::<Vec<_>>()
                     });
                     return Ok(Attempt::Refused(blamed.collect()));
                 }
@@ -201,7 +207,10 @@ impl Committer {
                 let mut partitions: Vec<i32> = records.iter().map(|r| r.partition).collect();
                 partitions.sort_unstable();
                 partitions.dedup();
-                partitions.into_iter().map(|partition| PartitionCounts { partition, counts: Counts::default() }).collect()
+                partitions
+                    .into_iter()
+                    .map(|partition| PartitionCounts { partition, counts: Counts::default() })
+                    .collect()
             }
             _ => moves
                 .iter()
@@ -243,7 +252,11 @@ struct WrittenBatch {
 }
 
 enum Attempt {
-    Whole { tables: Vec<PreparedTable>, changed: Vec<bool>, rows: Vec<u64> },
+    Whole {
+        tables: Vec<PreparedTable>,
+        changed: Vec<bool>,
+        rows: Vec<u64>,
+    },
     /// A row points at nothing, and parents were left out because they were remembered.
     Stale,
     /// These records can't be written.

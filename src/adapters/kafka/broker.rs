@@ -1,6 +1,7 @@
 //! Questions to the broker: where partitions begin and end, which topic this is, whether a gap is empty.
 //! Each is asked by a client of its own that is no member of any group.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,8 @@ use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
 use super::client;
+use crate::core::cell::Span;
+use crate::messages::{Record, RecordBatch};
 use crate::ports::{Bounds, Broker, SourceError};
 
 /// How long the broker may take to answer one question.
@@ -81,6 +84,46 @@ impl Broker for KafkaBroker {
 
     fn topic_id(&self, topic: &str) -> Result<String, SourceError> {
         super::queue::topic_id(&self.client, topic, ANSWER.as_millis() as i32)
+    }
+
+    fn look(&self, topic: &str, from: &[(i32, i64)], limit: usize) -> Result<RecordBatch, SourceError> {
+        let what = format!("topic {topic}");
+        let mut config = self.config.clone();
+        config.set("group.id", "bief-look");
+        let reader: BaseConsumer<Quiet> =
+            config.create_with_context(Quiet).map_err(|e| client::setup_error("reader", &e))?;
+        let mut list = TopicPartitionList::new();
+        for (partition, offset) in from {
+            list.add_partition_offset(topic, *partition, Offset::Offset(*offset)).map_err(|e| Self::told(&what, &e))?;
+        }
+        reader.assign(&list).map_err(|e| Self::told(&what, &e))?;
+        let mut batch = RecordBatch::default();
+        let mut ended = BTreeSet::new();
+        let began = Instant::now();
+        while batch.records.len() < limit && ended.len() < from.len() && began.elapsed() < ANSWER {
+            match reader.poll(Duration::from_millis(100)) {
+                None => {}
+                Some(Err(KafkaError::PartitionEOF(partition))) => drop(ended.insert(partition)),
+                Some(Err(e)) => return Err(Self::told(&what, &e)),
+                Some(Ok(message)) => {
+                    let mut keep = |bytes: &[u8]| {
+                        let span = Span::new(batch.bytes.len(), bytes.len());
+                        batch.bytes.extend_from_slice(bytes);
+                        span
+                    };
+                    let (key, payload) = (message.key().map(&mut keep), message.payload().map(&mut keep));
+                    batch.records.push(Record {
+                        partition: message.partition(),
+                        offset: message.offset(),
+                        timestamp: message.timestamp().to_millis().unwrap_or(-1),
+                        key,
+                        payload,
+                        oversize: None,
+                    });
+                }
+            }
+        }
+        Ok(batch)
     }
 
     fn records_within(&self, topic: &str, partition: i32, offsets: &[Range<i64>]) -> Result<Vec<i64>, SourceError> {

@@ -2,5 +2,6 @@
 
 pub mod broker;
 pub mod client;
+pub mod producer;
 mod queue;
 pub mod source;

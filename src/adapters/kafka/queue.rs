@@ -46,11 +46,15 @@ impl<C: ConsumerContext + 'static> LaneQueue<C> {
 
     /// Makes this queue receive what is fetched of the partition from now on.
     pub fn take_partition(&self, topic: &str, partition: i32) -> Result<(), SourceError> {
-        let name = CString::new(topic).map_err(|_| SourceError::Fatal(format!("topic name {topic:?} has a NUL byte")))?;
+        let name =
+            CString::new(topic).map_err(|_| SourceError::Fatal(format!("topic name {topic:?} has a NUL byte")))?;
         // SAFETY: client and name are alive during the call; the answer is a reference that is given back below.
-        let source = unsafe { sys::rd_kafka_queue_get_partition(self.consumer.client().native_ptr(), name.as_ptr(), partition) };
+        let source =
+            unsafe { sys::rd_kafka_queue_get_partition(self.consumer.client().native_ptr(), name.as_ptr(), partition) };
         if source.is_null() {
-            return Err(SourceError::Transient(format!("librdkafka has no queue for partition {partition} of topic {topic}")));
+            return Err(SourceError::Transient(format!(
+                "librdkafka has no queue for partition {partition} of topic {topic}"
+            )));
         }
         // SAFETY: both queues are alive.
         unsafe {
@@ -88,7 +92,10 @@ impl<C: ConsumerContext + 'static> LaneQueue<C> {
 }
 
 /// SAFETY: `message` must be a live message.
-unsafe fn hand_over(message: *const sys::rd_kafka_message_t, sink: &mut dyn FnMut(Polled<'_>)) -> Result<(), SourceError> {
+unsafe fn hand_over(
+    message: *const sys::rd_kafka_message_t,
+    sink: &mut dyn FnMut(Polled<'_>),
+) -> Result<(), SourceError> {
     // SAFETY: the caller's promise; payload and key live as long as the message.
     let m = unsafe { &*message };
     match m.err {
@@ -135,7 +142,11 @@ impl<C: ConsumerContext + 'static> Drop for LaneQueue<C> {
 }
 
 /// The broker's id of a topic, which the safe wrapper's metadata lacks; empty where the broker gives none.
-pub fn topic_id<C: ConsumerContext + 'static>(consumer: &BaseConsumer<C>, topic: &str, timeout_ms: i32) -> Result<String, SourceError> {
+pub fn topic_id<C: ConsumerContext + 'static>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    timeout_ms: i32,
+) -> Result<String, SourceError> {
     let name = CString::new(topic).map_err(|_| SourceError::Fatal(format!("topic name {topic:?} has a NUL byte")))?;
     let client = consumer.client().native_ptr();
     // SAFETY: the client outlives the calls; collection, queue and event are destroyed at the end of the block;
@@ -186,7 +197,13 @@ pub fn known_end<C: ConsumerContext + 'static>(consumer: &BaseConsumer<C>, topic
     let (mut low, mut high) = (-1_i64, -1_i64);
     // SAFETY: client and name are alive during the call; librdkafka only fills the two numbers.
     let code = unsafe {
-        sys::rd_kafka_get_watermark_offsets(consumer.client().native_ptr(), name.as_ptr(), partition, &mut low, &mut high)
+        sys::rd_kafka_get_watermark_offsets(
+            consumer.client().native_ptr(),
+            name.as_ptr(),
+            partition,
+            &mut low,
+            &mut high,
+        )
     };
     (code == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high)
 }

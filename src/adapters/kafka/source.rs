@@ -124,12 +124,9 @@ impl KafkaSource {
         let consumer: BaseConsumer<SourceContext> =
             config.create_with_context(context).map_err(|e| client::setup_error("consumer", &e))?;
         let consumer = Arc::new(consumer);
-        let lanes = (0..settings.lanes)
-            .map(|_| LaneQueue::new(Arc::clone(&consumer), std::thread::current()))
-            .collect();
-        consumer
-            .subscribe(&[&settings.topic])
-            .map_err(|e| client::setup_error("subscription", &e))?;
+        let lanes =
+            (0..settings.lanes).map(|_| LaneQueue::new(Arc::clone(&consumer), std::thread::current())).collect();
+        consumer.subscribe(&[&settings.topic]).map_err(|e| client::setup_error("subscription", &e))?;
         Ok(Self { topic: settings.topic.clone(), membership, lanes, consumer })
     }
 
@@ -168,7 +165,8 @@ impl RecordSource for KafkaSource {
     }
 
     fn assign(&mut self, partitions: &[(i32, usize, i64)]) -> Result<(), SourceError> {
-        let told = |e: KafkaError| SourceError::Transient(format!("partitions of {} could not be assigned: {e}", self.topic));
+        let told =
+            |e: KafkaError| SourceError::Transient(format!("partitions of {} could not be assigned: {e}", self.topic));
         let mut list = TopicPartitionList::new();
         for (partition, lane, offset) in partitions {
             // The lane's queue first, so that nothing comes another way.

@@ -1,0 +1,177 @@
+//! The configuration that a benchmark gives to bief: the shipped one with the servers' addresses, one stream, and
+//! what the benchmark changes about its tables. The mapping itself is the shipped one.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use toml::{Table, Value};
+
+use super::workspace;
+
+/// The shipped configuration for real servers.
+const SHIPPED: &str = "examples/mysql/actors.toml";
+/// The stream that is measured.
+pub const TOPIC: &str = "flights";
+/// The table that gets one row of each of its records.
+pub const FACT: &str = "flight";
+/// Partitions of the topic.
+pub const PARTITIONS: i64 = 4;
+/// The database on the server.
+pub const DATABASE: &str = "bench";
+
+/// A configuration in the making.
+pub struct Config {
+    root: Table,
+    /// Where it is written, with its migrations.
+    folder: PathBuf,
+}
+
+impl Config {
+    /// The shipped configuration, cut down to the measured stream.
+    pub fn shipped(folder: &Path, kafka: &str, mysql: &str, http: &str) -> Result<Self> {
+        let path = workspace().join(SHIPPED);
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let mut root: Table = toml::from_str(&text).with_context(|| format!("cannot parse {}", path.display()))?;
+        for (section, key, value) in [
+            ("daemon", "http", http.to_string()),
+            ("kafka", "brokers", kafka.to_string()),
+            ("warehouse", "url", format!("{mysql}{DATABASE}")),
+            ("warehouse", "tls", "disable".to_string()),
+            ("warehouse", "migrations", folder.join("migrations").display().to_string()),
+        ] {
+            section_of(&mut root, section)?.insert(key.into(), Value::String(value));
+        }
+        keep_topic(&mut root, "stream")?;
+        keep_topic(&mut root, "replay")?;
+        let mut config = Self { root, folder: folder.to_path_buf() };
+        config.stream()?.insert("start".into(), Value::String("earliest".into()));
+        let replay = first(&mut config.root, "replay")?;
+        replay.insert("partitions".into(), Value::Integer(PARTITIONS));
+        let shipped = path.parent().context("a file without a folder")?;
+        absolute(replay, shipped);
+        let migrations = folder.join("migrations");
+        fs::create_dir_all(&migrations)?;
+        for file in migration_files(&workspace().join("migrations"))? {
+            fs::copy(&file, migrations.join(file.file_name().context("a file without a name")?))?;
+        }
+        Ok(config)
+    }
+
+    /// Leaves only the fact table, as this statement makes it.
+    pub fn only_fact_table(&mut self, create: &str) -> Result<()> {
+        self.tables()?.retain(|table| name_of(table) == FACT);
+        for file in migration_files(&self.migrations())? {
+            fs::remove_file(file)?;
+        }
+        self.add_migration("0001_plain.sql", create)
+    }
+
+    pub fn add_migration(&self, name: &str, sql: &str) -> Result<()> {
+        fs::write(self.migrations().join(name), format!("{sql};\n")).context("cannot write a migration")
+    }
+
+    /// Feeds one more column of the fact table.
+    pub fn add_column(&mut self, column: &str, source: &str) -> Result<()> {
+        let fact = self.fact()?;
+        let columns = fact.get_mut("columns").and_then(Value::as_table_mut).context("the fact table has no columns")?;
+        columns.insert(column.into(), Value::String(source.into()));
+        Ok(())
+    }
+
+    /// What happens to a row of the fact table that is there already.
+    pub fn set_on_conflict(&mut self, on_conflict: &str) -> Result<()> {
+        self.fact()?.insert("on_conflict".into(), Value::String(on_conflict.into()));
+        Ok(())
+    }
+
+    /// Tables of the stream, parents first, each once.
+    pub fn table_names(&mut self) -> Result<Vec<String>> {
+        let mut names: Vec<String> = Vec::new();
+        for table in self.tables()? {
+            let name = name_of(table).to_string();
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        Ok(names)
+    }
+
+    /// Bytes that the daemon may hold, as the configuration says it.
+    pub fn memory(&self) -> String {
+        let memory = self.root.get("daemon").and_then(|daemon| daemon.get("memory")).and_then(Value::as_str);
+        memory.unwrap_or("the default").to_string()
+    }
+
+    pub fn migrations(&self) -> PathBuf {
+        self.folder.join("migrations")
+    }
+
+    /// Writes the file and says where.
+    pub fn write(&self) -> Result<PathBuf> {
+        let path = self.folder.join("actors.toml");
+        fs::write(&path, toml::to_string(&self.root)?).context("cannot write the configuration")?;
+        Ok(path)
+    }
+
+    fn stream(&mut self) -> Result<&mut Table> {
+        first(&mut self.root, "stream")
+    }
+
+    fn tables(&mut self) -> Result<&mut Vec<Value>> {
+        let tables = self.stream()?.get_mut("table").and_then(Value::as_array_mut);
+        tables.context("the stream feeds no table")
+    }
+
+    fn fact(&mut self) -> Result<&mut Table> {
+        let fact = self.tables()?.iter_mut().find(|table| name_of(table) == FACT).and_then(Value::as_table_mut);
+        fact.with_context(|| format!("the stream does not feed {FACT}"))
+    }
+}
+
+/// The SQL files of a folder in the order in which they are applied.
+pub fn migration_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
+    let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "sql"));
+    files.sort();
+    Ok(files)
+}
+
+fn section_of<'a>(root: &'a mut Table, name: &str) -> Result<&'a mut Table> {
+    let section = root.entry(name).or_insert_with(|| Value::Table(Table::new()));
+    section.as_table_mut().with_context(|| format!("[{name}] is not a section"))
+}
+
+fn name_of(table: &Value) -> &str {
+    table.get("name").and_then(Value::as_str).unwrap_or_default()
+}
+
+/// Keeps the one entry of an array of tables that is about the topic.
+fn keep_topic(root: &mut Table, key: &str) -> Result<()> {
+    let entries = root.get_mut(key).and_then(Value::as_array_mut).with_context(|| format!("no [[{key}]]"))?;
+    entries.retain(|entry| entry.get("topic").and_then(Value::as_str) == Some(TOPIC));
+    if entries.len() != 1 {
+        bail!("expected one [[{key}]] of topic {TOPIC}, found {}", entries.len());
+    }
+    Ok(())
+}
+
+fn first<'a>(root: &'a mut Table, key: &str) -> Result<&'a mut Table> {
+    let entry = root.get_mut(key).and_then(Value::as_array_mut).and_then(|entries| entries.first_mut());
+    entry.and_then(Value::as_table_mut).with_context(|| format!("no [[{key}]]"))
+}
+
+/// Paths were relative to the shipped file's folder.
+fn absolute(table: &mut Table, folder: &Path) {
+    for (key, value) in table.iter_mut() {
+        match value {
+            Value::String(path) if key == "file" => *path = folder.join(&*path).display().to_string(),
+            Value::Table(inner) => absolute(inner, folder),
+            Value::Array(entries) => {
+                entries.iter_mut().filter_map(Value::as_table_mut).for_each(|entry| absolute(entry, folder));
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! Benchmarks: the release binary, run as a user runs it, beside what the same server takes without it. Each starts
+//! fresh servers with durable defaults and leaves nothing behind.
+
+mod bare;
+mod config;
+mod daemon;
+mod database;
+mod latency;
+mod sink;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::cache::Cache;
+use crate::interrupt;
+use crate::servers::{self, Durability, Kind, Servers};
+use crate::shell;
+
+#[derive(Subcommand)]
+pub enum Bench {
+    /// Rows a second from Kafka into MySQL, beside a bare LOAD DATA LOCAL of the same rows into the same table.
+    ///
+    /// Alternates bare with one client, bare with two, and `bief run`, on one server with durable defaults. Bare
+    /// goes in chunks of 10,000 rows, a commit each, in the order of the primary key, from memory.
+    #[command(
+        after_help = "Examples:\n  cargo xtask bench sink\n  cargo xtask bench sink --schema plain --updates --json"
+    )]
+    Sink(SinkArguments),
+    /// How long after its append to Kafka a record's row can be read in MySQL, seen from outside.
+    #[command(after_help = "Example:\n  cargo xtask bench latency --rate 2000 --seconds 30 --json")]
+    Latency(LatencyArguments),
+}
+
+#[derive(Args)]
+pub struct Common {
+    /// The tables to write.
+    #[arg(long, value_enum, default_value_t = Schema::Real)]
+    schema: Schema,
+    /// Print one JSON object as the last line.
+    #[arg(long)]
+    json: bool,
+    /// A binary to measure instead of building one.
+    #[arg(long, value_name = "PATH")]
+    bief: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct SinkArguments {
+    #[command(flatten)]
+    common: Common,
+    /// Measure a second pass, in which every record updates a row.
+    #[arg(long)]
+    updates: bool,
+    /// Replay only so many records.
+    #[arg(long)]
+    rows: Option<u64>,
+    /// How many times bare and bief alternate; ratios are the median.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pairs: u32,
+}
+
+#[derive(Args)]
+pub struct LatencyArguments {
+    #[command(flatten)]
+    common: Common,
+    /// Records a second.
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..))]
+    rate: u64,
+    /// How long to send; what is sent in the first 3 s warms up and is not counted.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(5..))]
+    seconds: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Schema {
+    /// The shipped tables with their foreign keys and indexes.
+    Real,
+    /// The shipped fact table alone, with a primary key and nothing else.
+    Plain,
+}
+
+impl Schema {
+    fn name(self) -> &'static str {
+        match self {
+            Schema::Real => "real",
+            Schema::Plain => "plain",
+        }
+    }
+}
+
+/// Runs a benchmark.
+pub fn run(bench: Bench) -> Result<ExitCode> {
+    let interrupted = interrupt::watch()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let (json, result) = match bench {
+        Bench::Sink(arguments) => {
+            let bench = Setup::new(&arguments.common, &interrupted)?;
+            (arguments.common.json, runtime.block_on(sink::run(&bench, &arguments))?)
+        }
+        Bench::Latency(arguments) => {
+            let bench = Setup::new(&arguments.common, &interrupted)?;
+            (arguments.common.json, runtime.block_on(latency::run(&bench, &arguments))?)
+        }
+    };
+    if json {
+        println!("{result}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What each benchmark needs: servers, a binary, and where they are.
+struct Setup {
+    servers: Servers,
+    kafka_jars: PathBuf,
+    bief: PathBuf,
+    interrupted: Arc<AtomicBool>,
+}
+
+impl Setup {
+    fn new(common: &Common, interrupted: &Arc<AtomicBool>) -> Result<Self> {
+        let bief = match &common.bief {
+            Some(path) => path.canonicalize().with_context(|| format!("cannot find {}", path.display()))?,
+            None => build()?,
+        };
+        let cache = Cache::open()?;
+        let servers = Servers::start(&cache, &[Kind::Kafka, Kind::Mysql], Durability::Durable, interrupted)?;
+        for running in servers.running() {
+            eprintln!("started {} at {}", running.version, running.address);
+        }
+        let kafka_jars = servers::fetch(&cache, Kind::Kafka)?;
+        Ok(Self { servers, kafka_jars, bief, interrupted: Arc::clone(interrupted) })
+    }
+
+    fn kafka(&self) -> Result<&str> {
+        self.servers.address(Kind::Kafka)
+    }
+
+    fn mysql(&self) -> Result<&str> {
+        self.servers.address(Kind::Mysql)
+    }
+
+    /// Where the benchmark's files go; removed with the servers.
+    fn folder(&self) -> PathBuf {
+        self.servers.guard().folder().join("bench")
+    }
+}
+
+/// The folder of the workspace.
+fn workspace() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_path_buf()
+}
+
+/// Builds the release binary, and says where it is.
+fn build() -> Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(&cargo)
+        .args(["build", "--release", "--bin", "bief"])
+        .current_dir(workspace())
+        .status()
+        .context("cannot run cargo")?;
+    anyhow::ensure!(status.success(), "bief does not build");
+    let metadata = shell::output(
+        Command::new(&cargo).args(["metadata", "--format-version", "1", "--no-deps"]).current_dir(workspace()),
+    )?;
+    let metadata: serde_json::Value = serde_json::from_str(&metadata).context("cannot read cargo's metadata")?;
+    let target = metadata["target_directory"].as_str().context("cargo's metadata name no target directory")?;
+    Ok(Path::new(target).join("release/bief"))
+}
+
+/// Processors that this process may use.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}

@@ -1,0 +1,256 @@
+//! Rows a second of `bief run` beside a bare LOAD DATA, in turns on one server.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use super::bare::{self, CHUNK_ROWS};
+use super::config::{Config, FACT};
+use super::daemon::{self, Daemon, Replay};
+use super::database::{self, Rows};
+use super::{Schema, Setup, SinkArguments, cores};
+
+/// How often the committed offsets are read.
+const POLL: Duration = Duration::from_millis(20);
+
+/// A pass that takes longer has failed.
+const PASS_LIMIT: Duration = Duration::from_secs(1800);
+
+/// One turn of all three.
+struct Pair {
+    bare_1: f64,
+    bare_2: f64,
+    bief: Pass,
+}
+
+/// What was seen of one `bief run`.
+#[derive(Clone, Copy)]
+struct Pass {
+    /// From the first commit that was seen to the last.
+    rows_per_s: f64,
+    /// From the start of the process to the last commit.
+    wall_seconds: f64,
+    peak_rss: u64,
+}
+
+impl Pair {
+    fn best_bare(&self) -> f64 {
+        self.bare_1.max(self.bare_2)
+    }
+
+    fn ratio(&self) -> f64 {
+        self.bief.rows_per_s / self.best_bare()
+    }
+}
+
+pub async fn run(setup: &Setup, arguments: &SinkArguments) -> Result<Value> {
+    let mysql = setup.mysql()?;
+    let mut config = Config::shipped(&setup.folder(), setup.kafka()?, mysql, &daemon::free_address()?)?;
+    if arguments.common.schema == Schema::Plain {
+        database::recreate(mysql).await?;
+        database::migrate(mysql, &config.migrations()).await?;
+        let create = database::plain_table(mysql).await?;
+        config.only_fact_table(&create)?;
+    }
+    let tables = config.table_names()?;
+    let path = config.write()?;
+
+    let start = Instant::now();
+    Replay::start(setup, &path, arguments.rows, None)?.wait(setup)?;
+    let records = daemon::records_in_topic(setup)?;
+    eprintln!("{records} records in the topic after {:.1} s", start.elapsed().as_secs_f64());
+
+    // Warms everything up, and gives the rows that the bare clients load.
+    database::recreate(mysql).await?;
+    pass(setup, &path, records).await?;
+    database::assert_complete(mysql, records).await?;
+    let mut parents = Vec::new();
+    for table in tables.iter().filter(|table| *table != FACT) {
+        parents.push(database::read(mysql, table, CHUNK_ROWS).await?);
+    }
+    let facts = database::read(mysql, FACT, CHUNK_ROWS).await?;
+
+    let mut pairs = Vec::new();
+    if arguments.updates {
+        config.set_on_conflict("update")?;
+        let path = config.write()?;
+        for number in 1..=arguments.pairs {
+            let pair = update_pair(setup, &path, &facts, records).await?;
+            report(number, &pair);
+            pairs.push(pair);
+        }
+    } else {
+        for number in 1..=arguments.pairs {
+            let pair = insert_pair(setup, &path, &config, &parents, &facts, records).await?;
+            report(number, &pair);
+            pairs.push(pair);
+        }
+    }
+    Ok(summary(arguments, &config, records, &pairs))
+}
+
+async fn insert_pair(
+    setup: &Setup,
+    path: &Path,
+    config: &Config,
+    parents: &[Rows],
+    facts: &Rows,
+    records: u64,
+) -> Result<Pair> {
+    let mysql = setup.mysql()?;
+    let mut bare = [0.0; 2];
+    for (clients, rate) in (1..).zip(&mut bare) {
+        database::recreate(mysql).await?;
+        database::migrate(mysql, &config.migrations()).await?;
+        *rate = bare::insert(mysql, parents, facts, clients).await?;
+    }
+    database::recreate(mysql).await?;
+    let bief = pass(setup, path, records).await?;
+    database::assert_complete(mysql, records).await?;
+    Ok(Pair { bare_1: bare[0], bare_2: bare[1], bief })
+}
+
+/// The table is full; before each run every row is made to differ from its record, and after it none does.
+async fn update_pair(setup: &Setup, path: &Path, facts: &Rows, records: u64) -> Result<Pair> {
+    let mysql = setup.mysql()?;
+    let mut conn = database::connect(mysql, true).await?;
+    let column = database::free_number(&mut conn).await?;
+    conn.disconnect().await?;
+    let before = database::fingerprint(mysql, &column).await?;
+    let mut bare = [0.0; 2];
+    for (clients, rate) in (1..).zip(&mut bare) {
+        database::disturb(mysql, &column).await?;
+        *rate = bare::update(mysql, facts, clients).await?;
+    }
+    database::disturb(mysql, &column).await?;
+    database::forget_offsets(mysql).await?;
+    let bief = pass(setup, path, records).await?;
+    database::assert_complete(mysql, records).await?;
+    let after = database::fingerprint(mysql, &column).await?;
+    anyhow::ensure!(before == after, "not every row was updated: {column} was {before}, is {after}");
+    Ok(Pair { bare_1: bare[0], bare_2: bare[1], bief })
+}
+
+/// Runs the daemon until every record is committed.
+async fn pass(setup: &Setup, config: &Path, records: u64) -> Result<Pass> {
+    let mut conn = database::connect(setup.mysql()?, true).await?;
+    let mut daemon = Daemon::start(setup, config)?;
+    let mut first: Option<(Instant, u64)> = None;
+    let (last, seen) = loop {
+        daemon.look(setup)?;
+        let committed = database::committed(&mut conn).await?;
+        let now = Instant::now();
+        if committed > 0 && first.is_none() {
+            first = Some((now, committed));
+        }
+        if committed >= records {
+            break (now, committed);
+        }
+        if daemon.started.elapsed() > PASS_LIMIT {
+            bail!("{committed} of {records} records are committed after {} s", PASS_LIMIT.as_secs());
+        }
+        tokio::time::sleep(POLL).await;
+    };
+    daemon.look(setup)?;
+    let (first, first_seen) = first.context("nothing was committed")?;
+    let (wall_seconds, peak_rss) = (last.duration_since(daemon.started).as_secs_f64(), daemon.peak_rss);
+    daemon.stop(setup)?;
+    conn.disconnect().await?;
+    if last == first {
+        bail!("all {records} records were committed between two looks: replay more");
+    }
+    let rows_per_s = (seen - first_seen) as f64 / last.duration_since(first).as_secs_f64();
+    Ok(Pass { rows_per_s, wall_seconds, peak_rss })
+}
+
+fn report(number: u32, pair: &Pair) {
+    println!(
+        "pair {number}: bare 1 client {:.0} rows/s, 2 clients {:.0} rows/s; bief {:.0} rows/s ({:.1} s from its start, \
+         {:.0} MiB at its peak); ratio {:.3}",
+        pair.bare_1,
+        pair.bare_2,
+        pair.bief.rows_per_s,
+        pair.bief.wall_seconds,
+        mebibytes(pair.bief.peak_rss),
+        pair.ratio(),
+    );
+}
+
+fn mebibytes(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+fn summary(arguments: &SinkArguments, config: &Config, records: u64, pairs: &[Pair]) -> Value {
+    let of = |value: fn(&Pair) -> f64| median(pairs.iter().map(value).collect());
+    let ratio = of(Pair::ratio);
+    let peak_rss = pairs.iter().map(|pair| pair.bief.peak_rss).max().unwrap_or(0);
+    println!(
+        "{} schema, {}: ratio {ratio:.3} (median of {}): bief {:.0} rows/s, the best bare LOAD DATA {:.0} rows/s; \
+         {:.0} MiB resident at the peak (memory = {}); {records} rows, {} cores",
+        arguments.common.schema.name(),
+        if arguments.updates { "every record an update" } else { "every record a new row" },
+        pairs.len(),
+        of(|pair| pair.bief.rows_per_s),
+        of(Pair::best_bare),
+        mebibytes(peak_rss),
+        config.memory(),
+        cores(),
+    );
+    let pair = |pair: &Pair| {
+        json!({
+            "ratio": rounded(pair.ratio(), 1000.0),
+            "bare_1_rows_per_s": pair.bare_1.round(),
+            "bare_2_rows_per_s": pair.bare_2.round(),
+            "bief_rows_per_s": pair.bief.rows_per_s.round(),
+            "bief_wall_seconds": rounded(pair.bief.wall_seconds, 100.0),
+        })
+    };
+    json!({
+        "ratio": rounded(ratio, 1000.0),
+        "bief_rows_per_s": of(|pair| pair.bief.rows_per_s).round(),
+        "bare_rows_per_s": of(Pair::best_bare).round(),
+        "bare_1_rows_per_s": of(|pair| pair.bare_1).round(),
+        "bare_2_rows_per_s": of(|pair| pair.bare_2).round(),
+        "peak_rss_bytes": peak_rss,
+        "schema": arguments.common.schema.name(),
+        "updates": arguments.updates,
+        "rows": records,
+        "pairs": pairs.iter().map(pair).collect::<Vec<_>>(),
+        "cores": cores(),
+    })
+}
+
+fn rounded(value: f64, to: f64) -> f64 {
+    (value * to).round() / to
+}
+
+/// The middle value; of an even number, the mean of the two in the middle.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => f64::NAN,
+        count if count % 2 == 1 => values[middle],
+        _ => f64::midpoint(values[middle - 1], values[middle]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle_value_or_the_mean_of_the_two() {
+        assert_eq!(median(vec![3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert!(median(Vec::new()).is_nan());
+    }
+
+    #[test]
+    fn a_pairs_ratio_is_against_the_better_of_the_bare_runs() {
+        let bief = Pass { rows_per_s: 60.0, wall_seconds: 1.0, peak_rss: 1 };
+        assert_eq!(Pair { bare_1: 100.0, bare_2: 120.0, bief }.ratio(), 0.5);
+    }
+}

@@ -1,0 +1,161 @@
+//! `cargo xtask test`: all tests, with the servers they need. Whatever ends it, no server outlives it.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::cache::Cache;
+use crate::interrupt;
+use crate::servers::guard::signal_group;
+use crate::servers::{Durability, Kind, Servers};
+
+/// What is always asked of cargo. The failpoints are compiled in for tests alone.
+const CARGO: [&str; 4] = ["test", "--workspace", "--features", "bief/failpoints"];
+
+/// How long tests may take to end after a signal before they are killed.
+const END_LIMIT: Duration = Duration::from_secs(10);
+
+/// Runs the tests; `arguments` go to `cargo test`. Returns cargo's exit code.
+pub fn run(arguments: &[String]) -> Result<ExitCode> {
+    let start = Instant::now();
+    let interrupted = interrupt::watch()?;
+    let given = |kind: &Kind| std::env::var(kind.variable()).ok().filter(|address| !address.is_empty());
+    let missing: Vec<_> = Kind::ALL.into_iter().filter(|kind| given(kind).is_none()).collect();
+
+    let cache = Cache::open()?;
+    for kind in Kind::ALL {
+        match given(&kind) {
+            Some(address) => eprintln!("{kind:?}: the one at {address}, by {}", kind.variable()),
+            None => eprintln!("{kind:?}: a fresh one, by the cache in {}", cache.root().display()),
+        }
+    }
+    let servers = Servers::start(&cache, &missing, Durability::Lean, &interrupted)?;
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(CARGO).args(arguments);
+    let mut with = Vec::new();
+    for running in servers.running() {
+        eprintln!("started {} at {}", running.version, running.address);
+        cargo.env(running.kind.variable(), &running.address);
+        with.push(running.version.clone());
+    }
+    with.extend(Kind::ALL.iter().filter_map(|kind| given(kind).map(|address| format!("{kind:?} at {address}"))));
+    eprintln!("running cargo {} {}", CARGO.join(" "), arguments.join(" "));
+
+    let child = servers.guard().start_group("tests", &cargo, Stdio::piped())?;
+    let (status, tally) = wait(child, &interrupted)?;
+    let folder = servers.guard().folder().to_path_buf();
+    drop(servers);
+    let ended = if folder.exists() { "some servers DID NOT END" } else { "all servers ended" };
+    eprintln!(
+        "{}: {tally} in {:.0} s, with {}; {ended}",
+        if status.success() { "passed" } else { "FAILED" },
+        start.elapsed().as_secs_f64(),
+        with.join(", "),
+    );
+    Ok(exit_code(status, interrupted.load(Ordering::Relaxed)))
+}
+
+/// Shows what the tests print and counts them until cargo ends or a signal ends it.
+fn wait(mut child: Child, interrupted: &AtomicBool) -> Result<(ExitStatus, Tally)> {
+    let output = child.stdout.take().context("cargo has no output")?;
+    let counting = std::thread::spawn(move || pass_on(BufReader::new(output)));
+    let mut told: Option<Instant> = None;
+    let status = loop {
+        if let Some(status) = child.try_wait()? {
+            break status;
+        }
+        match told {
+            None if interrupted.load(Ordering::Relaxed) => {
+                eprintln!("interrupted: ending the tests and the servers (once more: at once)");
+                signal_group("TERM", child.id());
+                told = Some(Instant::now());
+            }
+            Some(at) if at.elapsed() > END_LIMIT => signal_group("KILL", child.id()),
+            _ => {}
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    if told.is_some() {
+        // Whatever of cargo's children still holds its output.
+        signal_group("KILL", child.id());
+    }
+    let tally = counting.join().unwrap_or_default();
+    Ok((status, tally))
+}
+
+/// Copies lines to our output as they come.
+fn pass_on(mut output: impl BufRead) -> Tally {
+    let mut tally = Tally::default();
+    let mut line = Vec::new();
+    let mut stdout = std::io::stdout();
+    while output.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+        let _ = stdout.write_all(&line).and_then(|()| stdout.flush());
+        tally.add(&String::from_utf8_lossy(&line));
+        line.clear();
+    }
+    tally
+}
+
+/// How many tests came out how, by the lines in which each test program sums up.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+    ignored: u64,
+}
+
+impl Tally {
+    /// `test result: ok. 5 passed; 0 failed; 1 ignored; ...`
+    fn add(&mut self, line: &str) {
+        let Some(rest) = line.strip_prefix("test result: ") else { return };
+        for part in rest.split([';', '.']) {
+            let mut words = part.split_whitespace();
+            let (Some(count), Some(what)) = (words.next().and_then(|word| word.parse::<u64>().ok()), words.next())
+            else {
+                continue;
+            };
+            match what {
+                "passed" => self.passed += count,
+                "failed" => self.failed += count,
+                "ignored" => self.ignored += count,
+                _ => {}
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Tally {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} tests passed, {} failed, {} ignored", self.passed, self.failed, self.ignored)
+    }
+}
+
+fn exit_code(status: ExitStatus, interrupted: bool) -> ExitCode {
+    if interrupted {
+        return ExitCode::from(interrupt::EXIT_CODE);
+    }
+    let code = status.code().and_then(|code| u8::try_from(code).ok());
+    code.map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lines_in_which_test_programs_sum_up_are_added() {
+        let mut tally = Tally::default();
+        for line in [
+            "running 7 tests",
+            "test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.52s",
+            "test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 3 filtered out; finished in 1.0s",
+            "test passed ... ok",
+        ] {
+            tally.add(line);
+        }
+        assert_eq!(tally, Tally { passed: 7, failed: 1, ignored: 1 });
+    }
+}
