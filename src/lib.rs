@@ -6,6 +6,7 @@ pub mod adapters;
 pub mod cli;
 pub mod config;
 pub mod core;
+pub mod failpoints;
 pub mod http;
 pub mod messages;
 pub mod metrics;

@@ -123,6 +123,13 @@ pub struct CountsView {
     pub gaps: i64,
 }
 
+impl From<CountsView> for Counts {
+    fn from(view: CountsView) -> Self {
+        let CountsView { applied, duplicates, dead_letters, gaps } = view;
+        Counts { applied, duplicates, dead_letters, gaps }
+    }
+}
+
 /// A partition to be taken over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
@@ -206,4 +213,100 @@ impl Clock for SystemClock {
     fn now(&self) -> DateTime<Utc> {
         Utc::now()
     }
+}
+
+/// What a source tells beside records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SourceEvent {
+    /// These partitions are ours once [`RecordSource::assign`] is called for them.
+    Assigned(Vec<i32>),
+    /// These partitions go to another member once [`RecordSource::release`] is called for them.
+    Revoked(Vec<i32>),
+}
+
+/// What a lane's queue yields.
+#[derive(Debug, Clone, Copy)]
+pub enum Polled<'a> {
+    Record {
+        partition: i32,
+        offset: i64,
+        /// Milliseconds since 1970; -1 where the broker gives none.
+        timestamp: i64,
+        key: Option<&'a [u8]>,
+        payload: Option<&'a [u8]>,
+    },
+    /// Everything of the partition below `offset` was yielded, and there is nothing more at the moment.
+    End { partition: i32, offset: i64 },
+}
+
+/// Where a partition begins and ends at the broker, read_committed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Bounds {
+    /// The first offset that is still there.
+    pub low: i64,
+    /// The offset behind the last that can be read.
+    pub high: i64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The broker is away or says that it can't just now; the pipeline is built again.
+    #[error("{0}")]
+    Transient(String),
+    /// Access denied, offset out of range, no such topic: trying again does not help.
+    #[error("{0}")]
+    Fatal(String),
+}
+
+/// One stream's consumer, on a thread of its own. Records come lane by lane, so that a lane that is full
+/// holds back its own partitions and no other.
+pub trait RecordSource {
+    /// Serves the group; what happened is appended. Called often, whether lanes are full or not.
+    fn serve(&mut self, events: &mut Vec<SourceEvent>) -> Result<(), SourceError>;
+
+    /// Starts partitions: number, lane, offset. Each assignment is answered by one call, even where nothing is left of it.
+    fn assign(&mut self, partitions: &[(i32, usize, i64)]) -> Result<(), SourceError>;
+
+    /// Gives partitions back.
+    fn release(&mut self, partitions: &[i32]) -> Result<(), SourceError>;
+
+    /// Hands at most `limit` of what is there for the lane to `sink`, without waiting; answers how many.
+    fn poll(&mut self, lane: usize, limit: usize, sink: &mut dyn FnMut(Polled<'_>)) -> Result<usize, SourceError>;
+
+    /// Waits until a lane may have something, at most so long. [`std::thread::Thread::unpark`] of the
+    /// source's thread ends it early.
+    fn wait(&mut self, at_most: std::time::Duration);
+
+    /// The partition's end as far as it is known without asking the broker.
+    fn known_end(&self, partition: i32) -> Option<i64>;
+
+    /// Tells the broker how far the database is, for the eyes of lag tools; never read back.
+    fn report_committed(&mut self, offsets: &[(i32, i64)]);
+}
+
+/// How the consumer opens its source, on the source's thread.
+pub type OpenSource = Arc<dyn Fn() -> Result<Box<dyn RecordSource>, SourceError> + Send + Sync>;
+
+/// Questions to the broker that may take a while; never asked on the source's thread.
+pub trait Broker: Send + Sync {
+    fn bounds(&self, topic: &str, partition: i32) -> Result<Bounds, SourceError>;
+
+    /// Partitions of the topic; empty where there is no such topic.
+    fn partitions(&self, topic: &str) -> Result<Vec<i32>, SourceError>;
+
+    /// The broker's id of the topic; empty where it gives none.
+    fn topic_id(&self, topic: &str) -> Result<String, SourceError>;
+
+    /// At most `limit` records from these offsets on, as many of each partition as are there within a few
+    /// seconds; for looking, not for consuming.
+    fn look(&self, topic: &str, from: &[(i32, i64)], limit: usize)
+    -> Result<crate::messages::RecordBatch, SourceError>;
+
+    /// Whether reading `offsets` of a partition, read_committed, yields a record: the offsets that do.
+    fn records_within(
+        &self,
+        topic: &str,
+        partition: i32,
+        offsets: &[std::ops::Range<i64>],
+    ) -> Result<Vec<i64>, SourceError>;
 }

@@ -1,1 +1,306 @@
-//! (in work)
+//! Builds the daemon from its configuration: the only file that names two actors. A stream is one unit of
+//! restart: consumer, and for each lane a decoder and a writer, joined by channels that hold one batch.
+
+use std::io;
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::Arc;
+
+use chrono::Utc;
+use tokio::sync::{Mutex, mpsc};
+
+use crate::actors::consumer::{BatchLimits, Consumer, ConsumerSettings, StartAt};
+use crate::actors::decoder::{Decoder, DecoderSettings};
+use crate::actors::writer::{Writer, WriterSettings};
+use crate::adapters::kafka::broker::KafkaBroker;
+use crate::adapters::kafka::client::client_config;
+use crate::adapters::kafka::source::{KafkaSource, SourceSettings};
+use crate::adapters::warehouse;
+use crate::config::{Config, Start, Stream, TableMapping};
+use crate::core::mapping::{Mapping, Misfit, Plan};
+use crate::http::{self, Check, DaemonInfo, HttpState};
+use crate::messages::{Assignments, Board};
+use crate::metrics::Metrics;
+use crate::ports::{Broker, Clock, OpenSource, RecordSource, SourceError, SystemClock, WarehouseError};
+use crate::runtime::{
+    Incarnation, Options, RestartPolicy, StartError, Supervisor, SupervisorHandle, UnitSpec, UnitState, UnitStatus,
+};
+
+/// Batches that wait between two stages of a lane. One: while it waits the next fills, so that batches grow
+/// with the load and no larger number would make them come sooner.
+const QUEUE: usize = 1;
+
+/// The revision that the binary was built from, where the build tells it.
+pub const REVISION: &str = match option_env!("BIEF_REVISION") {
+    Some(revision) => revision,
+    None => "unknown",
+};
+
+/// A running daemon.
+pub struct Daemon {
+    pub supervisor: SupervisorHandle,
+    pub board: Board,
+    pub metrics: Metrics,
+    /// Serves page and API; stopped by its handle.
+    pub server: actix_web::dev::ServerHandle,
+}
+
+/// Starts everything on the present actix system. The database may be away: the daemon is up and says so.
+pub fn launch(config: Arc<Config>, bootstrap: &str, listener: TcpListener) -> io::Result<Daemon> {
+    let board = Board::default();
+    let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), REVISION);
+    let prepared = Arc::new(Mutex::new(false));
+    let units = config
+        .streams
+        .iter()
+        .map(|stream| {
+            board.declare(&stream.name, &stream.topic);
+            let pipeline = Pipeline {
+                config: Arc::clone(&config),
+                stream: Arc::new(stream.clone()),
+                bootstrap: bootstrap.to_owned(),
+                board: board.clone(),
+                metrics: metrics.clone(),
+                clock: Arc::new(SystemClock),
+                prepared: Arc::clone(&prepared),
+            };
+            pipeline.into_unit()
+        })
+        .collect();
+    let restarts = metrics.clone();
+    let on_restart =
+        Arc::new(move |_: &str, actor: &str, _: &crate::runtime::Exit| restarts.actor_restarts(actor).inc());
+    let supervisor = Supervisor::launch(units, Options { on_restart: Some(on_restart), ..Options::default() });
+    let (statuses, checked, troubles) = (supervisor.board().clone(), supervisor.board().clone(), board.clone());
+    let server = http::serve(
+        listener,
+        HttpState {
+            daemon: DaemonInfo {
+                name: config.daemon.name.clone(),
+                version: env!("CARGO_PKG_VERSION"),
+                revision: REVISION,
+                started_at: Utc::now(),
+            },
+            metrics: metrics.clone(),
+            board: board.clone(),
+            units: Arc::new(move || serde_json::to_value(statuses.snapshot()).unwrap_or_default()),
+            checks: Arc::new(move || checks(&checked.snapshot(), &troubles)),
+            allowed_hosts: config.daemon.allowed_hosts.clone(),
+        },
+    )?;
+    let handle = server.handle();
+    actix::spawn(server);
+    Ok(Daemon { supervisor, board, metrics, server: handle })
+}
+
+/// A stream is ready when its pipeline runs and no actor of it waits for something.
+fn checks(units: &[UnitStatus], board: &Board) -> Vec<Check> {
+    let streams = board.snapshot();
+    units
+        .iter()
+        .map(|unit| {
+            let trouble = streams.iter().find(|s| s.stream == unit.name).and_then(|s| s.troubles.first().cloned());
+            let running = matches!(unit.state, UnitState::Running);
+            let (cause, since) = match (running, trouble) {
+                (true, None) => (None, unit.since),
+                (true, Some(trouble)) => (Some(trouble.cause), trouble.since),
+                (false, _) => {
+                    let cause = unit.last_error.clone().unwrap_or_else(|| not_running(&unit.state).to_owned());
+                    (Some(cause), unit.since)
+                }
+            };
+            Check { name: format!("stream {}", unit.name), ok: cause.is_none(), cause, since: Some(since) }
+        })
+        .collect()
+}
+
+fn not_running(state: &UnitState) -> &'static str {
+    match state {
+        UnitState::Starting => "starting",
+        UnitState::Running => "running",
+        UnitState::BackingOff { .. } => "failed; waiting before it is built again",
+        UnitState::Draining => "draining",
+        UnitState::Stopped => "stopped",
+        UnitState::Failed => "stopped for good",
+    }
+}
+
+/// What one stream's unit is built from, each time it is built.
+#[derive(Clone)]
+struct Pipeline {
+    config: Arc<Config>,
+    stream: Arc<Stream>,
+    bootstrap: String,
+    board: Board,
+    metrics: Metrics,
+    clock: Arc<dyn Clock>,
+    /// Whether the tables are known to be there.
+    prepared: Arc<Mutex<bool>>,
+}
+
+impl Pipeline {
+    fn into_unit(self) -> UnitSpec {
+        let daemon = &self.config.daemon;
+        let policy =
+            RestartPolicy { budget: daemon.restart_budget, window: daemon.restart_window, ..RestartPolicy::default() };
+        UnitSpec::new(self.stream.name.clone(), policy, move |incarnation: Incarnation| {
+            let pipeline = self.clone();
+            Box::pin(async move { pipeline.start(incarnation).await })
+        })
+    }
+
+    async fn start(self, incarnation: Incarnation) -> Result<(), StartError> {
+        self.board.restarted(&self.stream.name);
+        {
+            let mut prepared = self.prepared.lock().await;
+            if !*prepared {
+                warehouse::prepare(&self.config.warehouse, Path::new("")).await.map_err(warehouse_start)?;
+                *prepared = true;
+            }
+        }
+        let plan = Arc::new(read_plan(&self.config, &self.stream).await?);
+        let client = client_config(&self.config.kafka, &self.bootstrap, &format!("bief-{}", self.config.daemon.name));
+        let broker: Arc<dyn Broker> = Arc::new(KafkaBroker::new(client.clone()).map_err(source_start)?);
+        let (asked, topic) = (Arc::clone(&broker), self.stream.topic.clone());
+        let partitions = tokio::task::spawn_blocking(move || asked.partitions(&topic))
+            .await
+            .map_err(StartError::transient)?
+            .map_err(source_start)?;
+        if partitions.is_empty() {
+            let topic = &self.stream.topic;
+            return Err(StartError::transient(format!("topic {topic} is not there yet; create it, or send to it")));
+        }
+        let settings = SourceSettings {
+            client,
+            group: format!("{}-{}", self.config.kafka.group, self.stream.name),
+            topic: self.stream.topic.clone(),
+            lanes: self.stream.lanes,
+            memory: self.config.daemon.memory / self.config.streams.len().max(1) as u64,
+            max_record_bytes: self.stream.max_record_bytes,
+        };
+        let open_source: OpenSource =
+            Arc::new(move || KafkaSource::open(&settings).map(|source| Box::new(source) as Box<dyn RecordSource>));
+        self.start_actors(&incarnation, plan, open_source, broker);
+        Ok(())
+    }
+
+    fn start_actors(
+        &self,
+        incarnation: &Incarnation,
+        plan: Arc<Plan>,
+        open_source: OpenSource,
+        broker: Arc<dyn Broker>,
+    ) {
+        let stream = &self.stream;
+        let metrics = self.metrics.stream(&stream.name);
+        let assignments = Assignments::default();
+        let arbiters = incarnation.placement();
+        let to_decoder = metrics.queue("decoder", QUEUE * stream.lanes);
+        let to_writer = metrics.queue("writer", QUEUE * stream.lanes);
+        let open = warehouse::open_warehouse(&self.config.warehouse);
+        let mut lanes = Vec::with_capacity(stream.lanes);
+        for lane in 0..stream.lanes {
+            let (records, decoder_in) = mpsc::channel(QUEUE);
+            let (rows, writer_in) = mpsc::channel(QUEUE);
+            lanes.push(records);
+            let writer = WriterSettings {
+                stream: stream.name.clone(),
+                plan: Arc::clone(&plan),
+                input: writer_in,
+                open: Arc::clone(&open),
+                clock: Arc::clone(&self.clock),
+                assignments: assignments.clone(),
+                board: self.board.clone(),
+                metrics: metrics.clone(),
+                rows_written: plan.targets.iter().map(|t| self.metrics.rows_written(&t.table.name)).collect(),
+                queue: to_writer.clone(),
+            };
+            let name = format!("writer-{lane}");
+            let guard = incarnation.guard(&name);
+            arbiters.start(&name, move |_| Writer::new(writer, guard));
+            let decoder = DecoderSettings {
+                stream: stream.name.clone(),
+                plan: Arc::clone(&plan),
+                input: decoder_in,
+                output: rows,
+                board: self.board.clone(),
+                metrics: metrics.clone(),
+                queue_in: to_decoder.clone(),
+                queue_out: to_writer.clone(),
+            };
+            let name = format!("decoder-{lane}");
+            let guard = incarnation.guard(&name);
+            arbiters.start(&name, move |_| Decoder::new(decoder, guard));
+        }
+        let consumer = ConsumerSettings {
+            stream: stream.name.clone(),
+            topic: stream.topic.clone(),
+            start: match stream.start {
+                Start::Earliest => StartAt::Earliest,
+                Start::Latest => StartAt::Latest,
+            },
+            limits: BatchLimits {
+                records: stream.max_batch_records,
+                bytes: stream.max_batch_bytes,
+                record_bytes: stream.max_record_bytes,
+            },
+            open_source,
+            open_bookkeeping: warehouse::open_bookkeeping(&self.config.warehouse),
+            broker,
+            clock: Arc::clone(&self.clock),
+            assignments,
+            board: self.board.clone(),
+            metrics,
+            queue: to_decoder,
+            lanes,
+        };
+        let (guard, poll_guard) = (incarnation.guard("consumer"), incarnation.guard("poll"));
+        arbiters.start("consumer", move |_| Consumer::new(consumer, guard, poll_guard));
+    }
+}
+
+/// Reads the real tables and joins them with the stream's mappings.
+pub async fn read_plan(config: &Config, stream: &Stream) -> Result<Plan, StartError> {
+    match plan_or_misfits(config, stream).await {
+        Ok(Ok(plan)) => Ok(plan),
+        Ok(Err(misfits)) => {
+            let told: Vec<String> = misfits.iter().map(|m| format!("{}: {}", m.problem, m.help)).collect();
+            Err(StartError::fatal(format!("the mapping does not fit the tables: {}", told.join("; "))))
+        }
+        Err(error) => Err(warehouse_start(error)),
+    }
+}
+
+/// The same with each misfit apart, for `bief check --connect`.
+pub async fn plan_or_misfits(config: &Config, stream: &Stream) -> Result<Result<Plan, Vec<Misfit>>, WarehouseError> {
+    let mut catalog = warehouse::catalog(&config.warehouse).await?;
+    let mut names: Vec<&str> = stream.tables.iter().map(|t| t.table.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let tables: Vec<_> = catalog.tables(&names).await?.into_iter().map(Arc::new).collect();
+    let mappings: Vec<Mapping> = stream.tables.iter().map(mapping).collect();
+    Ok(Plan::new(&stream.topic, &mappings, &tables))
+}
+
+fn mapping(configured: &TableMapping) -> Mapping {
+    Mapping {
+        table: configured.table.clone(),
+        on_conflict: configured.on_conflict,
+        optional: configured.optional,
+        columns: configured.columns.iter().map(|c| (c.column.clone(), c.source.clone())).collect(),
+    }
+}
+
+fn warehouse_start(error: WarehouseError) -> StartError {
+    match error {
+        WarehouseError::Fatal { .. } => StartError::fatal(error),
+        _ => StartError::transient(error),
+    }
+}
+
+fn source_start(error: SourceError) -> StartError {
+    match error {
+        SourceError::Fatal(_) => StartError::fatal(error),
+        SourceError::Transient(_) => StartError::transient(error),
+    }
+}

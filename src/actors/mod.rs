@@ -1,1 +1,6 @@
-//! Actors: one file each.
+//! One file an actor. An actor holds ports and channels, moves messages and waits; its rules are in `core/`.
+//! No actor names another: topology.rs alone does.
+
+pub mod consumer;
+pub mod decoder;
+pub mod writer;

@@ -6,4 +6,7 @@ pub mod embedded;
 pub mod kafka;
 pub mod migrations;
 pub mod mysql;
+pub mod replay;
+pub mod sql_errors;
 pub mod sqlite;
+pub mod warehouse;

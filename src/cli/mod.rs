@@ -1,1 +1,101 @@
-//! (in work)
+//! The commands: one file each. They parse, call and answer an exit code; data goes to stdout, prose to stderr.
+
+pub mod exit;
+pub mod logging;
+pub mod printable;
+
+mod check;
+mod completions;
+mod dead_letters;
+#[cfg(feature = "embedded")]
+mod demo;
+mod healthcheck;
+mod http_client;
+mod man;
+mod rehearsal;
+mod replay;
+mod run;
+mod status;
+mod support;
+mod table;
+#[cfg(test)]
+mod tests;
+mod verify;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+/// From Kafka to normalised MySQL tables, exactly once, in one supervised daemon.
+#[derive(Debug, Parser)]
+#[command(name = "bief", version, max_term_width = 100)]
+#[command(after_help = "\
+First steps:
+  bief demo                the whole pipeline on this machine, nothing installed
+  bief check               every mistake of ./actors.toml, and what to write instead
+  bief run                 the daemon
+  bief verify              the proof that nothing was lost or written twice")]
+pub struct Cli {
+    /// What is logged: error, warn, info, debug, trace, or directives as in RUST_LOG
+    #[arg(long, global = true, value_name = "LEVEL", env = "BIEF_LOG")]
+    log: Option<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the whole pipeline on this machine with nothing installed
+    #[cfg(feature = "embedded")]
+    Demo(demo::Args),
+    /// Run the daemon
+    Run(run::Args),
+    /// Report every mistake of a configuration at once
+    Check(check::Args),
+    /// Send CSV files to Kafka, with shifted times
+    Replay(replay::Args),
+    /// Prove that nothing was lost or counted twice
+    Verify(verify::Args),
+    /// Show the running daemon's actors, lag and ledger
+    Status(status::Args),
+    /// Answer whether the daemon lives, for container images without a shell
+    Healthcheck(healthcheck::Args),
+    /// List and show records that were set aside
+    DeadLetters(dead_letters::Args),
+    /// Print completions for a shell
+    Completions(completions::Args),
+    /// Write the manual pages
+    Man(man::Args),
+}
+
+/// The whole command line, for completions and manual pages.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
+/// Parses, runs, answers the exit code.
+pub fn main() -> u8 {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { exit::USAGE } else { exit::OK };
+            // Nothing to be done where the terminal is gone.
+            let _ = error.print();
+            return code;
+        }
+    };
+    let _failpoints = crate::failpoints::from_environment();
+    crate::runtime::panics::install();
+    let log = cli.log.as_deref();
+    match &cli.command {
+        #[cfg(feature = "embedded")]
+        Command::Demo(args) => demo::run(args, log),
+        Command::Run(args) => run::run(args, log),
+        Command::Check(args) => check::run(args),
+        Command::Replay(args) => replay::run(args, log),
+        Command::Verify(args) => verify::run(args),
+        Command::Status(args) => status::run(args, &mut std::io::stdout()),
+        Command::Healthcheck(args) => healthcheck::run(args),
+        Command::DeadLetters(args) => dead_letters::run(args),
+        Command::Completions(args) => completions::run(args, &mut command(), &mut std::io::stdout()),
+        Command::Man(args) => man::run(args, command(), &mut std::io::stdout()),
+    }
+}

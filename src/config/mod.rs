@@ -1,11 +1,39 @@
-//! actors.toml: read, checked as a whole, and handed on as plain values. No I/O but the file itself and the
-//! files that secrets point at; nothing here knows a database or a broker.
+//! actors.toml: read, checked as a whole, and handed on as plain values. No I/O but the file itself, the
+//! files that secrets point at, and whether files it names are there; nothing here knows a database or a broker.
+//!
+//! `load` finds every mistake at once; what it read can be printed (`print`) and judged (`report`). The parts:
+//! `schema` names every key, `reader` walks the parsed file and collects findings, a file for each section gives
+//! the values their meaning, `source` shows lines of the file without its secrets.
+
+mod daemon;
+mod diagnostic;
+mod load;
+mod names;
+mod print;
+mod properties;
+mod reader;
+mod replays;
+mod report;
+pub mod schema;
+mod secrets;
+mod source;
+mod streams;
+mod syntax;
+mod units;
+mod unknown;
+mod warehouse;
+
+pub use diagnostic::{Diagnostic, Severity};
+pub use load::{Loaded, load, parse, print};
+pub use report::{Report, missing_files, report};
+pub use warehouse::Backend;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use crate::core::mapping::{EpochUnit, Source};
 use crate::core::target::OnConflict;
 
 /// A whole configuration, defaults filled in, every field valid by itself and beside the others.
@@ -140,32 +168,6 @@ pub struct ColumnMapping {
     pub column: String,
     pub source: Source,
     pub location: Location,
-}
-
-/// Where a column's value comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Source {
-    /// A field of the record's JSON object.
-    Field(String),
-    /// A field that counts time since 1970 in this unit, for a date or time column: `{ field = "ts", epoch = "ms" }`.
-    Epoch { field: String, unit: EpochUnit },
-    /// `@timestamp`: the record's time at the broker.
-    Timestamp,
-    /// `@key`: the record's key as text.
-    Key,
-    /// `@topic`
-    Topic,
-    /// `@partition`
-    Partition,
-    /// `@offset`
-    Offset,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum EpochUnit {
-    Seconds,
-    Millis,
-    Micros,
 }
 
 /// A place in a configuration file, both from 1.

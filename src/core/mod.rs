@@ -1,6 +1,16 @@
 //! The rules: record mapping, rows, offsets. Pure: no async, no I/O, no clock.
 
 pub mod cell;
+pub mod commit_plan;
+pub mod decode;
+pub mod gaps;
+pub mod ledger;
+pub mod mapping;
 pub mod outcome;
+pub mod replay;
 pub mod schema;
+pub mod sql_split;
+pub mod sql_time;
 pub mod target;
+pub mod time;
+pub mod value;

@@ -110,6 +110,15 @@ pub struct Counts {
 }
 
 impl Counts {
+    pub fn plus(self, other: Counts) -> Counts {
+        Counts {
+            applied: self.applied + other.applied,
+            duplicates: self.duplicates + other.duplicates,
+            dead_letters: self.dead_letters + other.dead_letters,
+            gaps: self.gaps + other.gaps,
+        }
+    }
+
     /// Offsets that these outcomes account for.
     pub fn total(&self) -> i64 {
         self.applied + self.duplicates + self.dead_letters + self.gaps

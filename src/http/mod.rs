@@ -1,1 +1,131 @@
-//! (in work)
+//! The daemon's HTTP side: the page, `/status`, `/events`, `/metrics`, `/livez` and `/readyz`. Reads only what actors
+//! published; it never waits for an actor, a database or a broker, never writes, and never takes a core away from
+//! the stream. Every answer carries the same security headers, and a request whose Host is not ours is refused.
+
+mod events;
+mod guard;
+mod health;
+mod page;
+mod problem;
+mod rates;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::middleware::{Compress, from_fn};
+use actix_web::{App, HttpServer, dev::Server, web};
+use chrono::{DateTime, Utc};
+
+use crate::messages::Board;
+use crate::metrics::Metrics;
+
+/// A client gets so long to send its request's head, and so long to go after the last answer.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Connections at once. Far above what pages and scrapers need, and with [`events::MAX_READERS`] well below it, so
+/// that open pages never lock a liveness probe out; far below the usual limit of 1,024 file descriptors.
+const MAX_CONNECTIONS: usize = 384;
+
+/// A stop waits so long for answers under way; the live stream of a page ends at once.
+const SHUTDOWN_SECONDS: u64 = 1;
+
+/// One thing that must be so for the daemon to be ready.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Check {
+    /// Stable, short: `database`, `stream orders`.
+    pub name: String,
+    pub ok: bool,
+    /// Why not, in words for the reader, without secrets.
+    pub cause: Option<String>,
+    /// Since when it is so.
+    pub since: Option<DateTime<Utc>>,
+}
+
+/// Who answers.
+#[derive(Debug, Clone)]
+pub struct DaemonInfo {
+    /// `daemon.name` of the configuration.
+    pub name: String,
+    pub version: &'static str,
+    pub revision: &'static str,
+    pub started_at: DateTime<Utc>,
+}
+
+/// What the answers are made of. The closures must not block: they read what is there.
+pub struct HttpState {
+    pub daemon: DaemonInfo,
+    pub metrics: Metrics,
+    pub board: Board,
+    /// An array of `{name, state, generation, restarts, last_error, since, actors: [{name, state, restarts}]}`.
+    pub units: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
+    pub checks: Arc<dyn Fn() -> Vec<Check> + Send + Sync>,
+    /// Names under which the daemon may be asked for beside its own address and localhost: `name` or `name:port`.
+    pub allowed_hosts: Vec<String>,
+}
+
+/// What all handlers share.
+struct Shared {
+    state: HttpState,
+    hosts: guard::Hosts,
+    rates: rates::Rates,
+    readers: events::Readers,
+}
+
+/// Serves on `listener` until the server's handle stops it; signals are the caller's. Must be called within a tokio
+/// runtime; the answer is a future that must be polled there.
+///
+/// # Errors
+/// When the listener cannot be used.
+pub fn serve(listener: TcpListener, state: HttpState) -> io::Result<Server> {
+    let shared = Arc::new(Shared {
+        hosts: guard::Hosts::new(listener.local_addr()?, &state.allowed_hosts),
+        rates: rates::Rates::default(),
+        readers: events::Readers::default(),
+        state,
+    });
+    tokio::spawn(events::publish_every_second(Arc::downgrade(&shared)));
+    let assets = web::Data::from(Arc::new(page::Assets::new()));
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(web::Data::from(shared.clone()))
+            .app_data(assets.clone())
+            .wrap(Compress::default())
+            .wrap(from_fn(guard::refuse_strangers))
+            .wrap(from_fn(guard::add_security_headers))
+            .route("/metrics", web::to(health::metrics))
+            .route("/livez", web::to(health::live))
+            .route("/healthz", web::to(health::live))
+            .route("/readyz", web::to(health::ready))
+            .route("/status", web::to(status::status))
+            .route("/events", web::to(events::events))
+            .route("/", web::to(page::index))
+            .route("/static/{name}", web::to(page::asset))
+            .default_service(web::to(problem::not_found))
+    })
+    .workers(1)
+    .max_connections(MAX_CONNECTIONS)
+    .client_request_timeout(REQUEST_TIMEOUT)
+    .client_disconnect_timeout(REQUEST_TIMEOUT)
+    .keep_alive(KEEP_ALIVE)
+    .shutdown_timeout(SHUTDOWN_SECONDS)
+    .disable_signals()
+    .on_connect(events::keep_socket)
+    .listen(listener)?
+    .run();
+    Ok(server)
+}
+
+impl Shared {
+    /// The checks as they are now, with the `bief_ready` gauge set by them.
+    fn checks(&self) -> Vec<Check> {
+        let checks = (self.state.checks)();
+        self.state.metrics.set_ready(checks.iter().all(|c| c.ok));
+        checks
+    }
+}

@@ -4,7 +4,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::core::cell::Span;
+use crate::core::decode::TableRows;
 use crate::core::outcome::Rejection;
+use crate::messages::InFlight;
 
 /// One record as it was polled. Spans point into its batch's `bytes`.
 #[derive(Debug, Clone, Copy)]
@@ -44,8 +46,27 @@ impl OffsetMove {
 pub struct RecordBatch {
     pub bytes: Vec<u8>,
     pub records: Vec<Record>,
-    /// One for each partition that the batch touches.
+    /// One for each partition that the batch touches, ascending.
     pub moves: Vec<OffsetMove>,
+    /// Counts the batch as on its way; `None` while it is being filled.
+    pub in_flight: Option<InFlight>,
+}
+
+impl RecordBatch {
+    pub fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.moves.is_empty()
+    }
+}
+
+/// The same records as typed rows: what the writer commits.
+#[derive(Debug)]
+pub struct RowBatch {
+    /// Its `bytes` hold the unescaped texts too.
+    pub source: RecordBatch,
+    /// One for each target of the stream's plan.
+    pub tables: Vec<TableRows>,
+    /// Records that could not be decoded: position in the batch and why.
+    pub rejected: Vec<(u32, Rejection)>,
 }
 
 /// A record that was set aside, as it is stored.

@@ -1,7 +1,9 @@
 //! What travels between actors, and what they tell of themselves. A message is named by what is true when it arrives.
 
+mod assignments;
 mod batch;
 mod status;
 
-pub use batch::{DeadLetter, OffsetMove, Record, RecordBatch};
-pub use status::{Board, PartitionStatus, StreamStatus};
+pub use assignments::{Assignments, InFlight};
+pub use batch::{DeadLetter, OffsetMove, Record, RecordBatch, RowBatch};
+pub use status::{Board, PartitionStatus, StreamStatus, Trouble};

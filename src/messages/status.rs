@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use chrono::{DateTime, Utc};
+
 use crate::core::outcome::Counts;
 use crate::ports::{CountsView, PartitionOffset};
 
@@ -44,6 +46,16 @@ pub struct StreamStatus {
     pub partitions: Vec<PartitionStatus>,
     /// Fields that no mapping reads, with how many records had them.
     pub unknown_fields: BTreeMap<String, u64>,
+    /// Actors that wait for something to come back, ascending by name.
+    pub troubles: Vec<Trouble>,
+}
+
+/// Why an actor waits, and since when.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Trouble {
+    pub actor: String,
+    pub cause: String,
+    pub since: DateTime<Utc>,
 }
 
 /// The live ledger of all streams of this daemon. Cheap to clone; all clones are one board.
@@ -55,6 +67,7 @@ struct StreamEntry {
     topic: String,
     partitions: BTreeMap<i32, PartitionStatus>,
     unknown_fields: BTreeMap<String, u64>,
+    troubles: BTreeMap<String, Trouble>,
 }
 
 /// Names of unknown fields kept a stream; beyond it only the metric counts them.
@@ -120,6 +133,30 @@ impl Board {
         }
     }
 
+    /// The actor waits; the first cause's moment stays until it is well again.
+    pub fn troubled(&self, stream: &str, actor: &str, cause: &str, now: DateTime<Utc>) {
+        let mut board = self.lock();
+        let troubles = &mut board.entry(stream.to_owned()).or_default().troubles;
+        let since = troubles.get(actor).map_or(now, |t| t.since);
+        let trouble = Trouble { actor: actor.to_owned(), cause: cause.to_owned(), since };
+        troubles.insert(actor.to_owned(), trouble);
+    }
+
+    /// The actor goes on.
+    pub fn well(&self, stream: &str, actor: &str) {
+        if let Some(entry) = self.lock().get_mut(stream) {
+            entry.troubles.remove(actor);
+        }
+    }
+
+    /// A new incarnation of the stream's pipeline begins: what the last one waited for is over.
+    pub fn restarted(&self, stream: &str) {
+        if let Some(entry) = self.lock().get_mut(stream) {
+            entry.troubles.clear();
+            entry.partitions.values_mut().for_each(|p| p.lane = None);
+        }
+    }
+
     /// The whole board, streams and partitions ascending.
     pub fn snapshot(&self) -> Vec<StreamStatus> {
         self.lock()
@@ -129,6 +166,7 @@ impl Board {
                 topic: entry.topic.clone(),
                 partitions: entry.partitions.values().cloned().collect(),
                 unknown_fields: entry.unknown_fields.clone(),
+                troubles: entry.troubles.values().cloned().collect(),
             })
             .collect()
     }

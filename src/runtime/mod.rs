@@ -1,1 +1,31 @@
-//! (in work)
+//! Actors under supervision: restarts, backoff, panics, placement on threads, drain.
+//! Generic: it must never know a record, SQL or a topic; it depends on nothing else of this crate.
+//!
+//! The parts, from the outside in:
+//! - [`Supervisor`] keeps [units](UnitSpec) alive. A unit is what is rebuilt together: a pipeline, or a lone actor.
+//! - Each life of a unit is an [`Incarnation`] with a generation number. Its actors take an [`ExitGuard`] each and
+//!   are started through [`Incarnation::placement`].
+//! - A guard that is dropped tells how its actor ended. The first that did not finish takes the whole unit down;
+//!   when all are gone the unit waits ([`RestartPolicy`]) and is built anew.
+//! - What goes on is on the [`StatusBoard`], readable without asking anyone.
+//!
+//! `docs/decisions/0003-supervision.md` says why it is like this.
+
+mod backoff;
+mod exit_guard;
+mod lifecycle;
+pub mod panics;
+mod placement;
+pub mod signals;
+mod status;
+mod supervisor;
+#[cfg(test)]
+pub mod testing;
+mod unit;
+
+pub use backoff::{Backoff, RestartPolicy};
+pub use exit_guard::{Exit, ExitGuard};
+pub use placement::{Arbiters, Placement};
+pub use status::{ActorState, ActorStatus, StatusBoard, UnitState, UnitStatus};
+pub use supervisor::{CutActor, Drain, Drained, OnRestart, Options, Status, Supervisor, SupervisorHandle};
+pub use unit::{Incarnation, StartError, UnitSpec};

@@ -1,1 +1,52 @@
-//! (in work)
+//! The bookkeeping tables: their shape, how they come into being, and everything that is read or claimed
+//! outside a batch's own transaction. Must never write a domain table.
+
+pub mod connect;
+pub mod entities;
+pub mod migrator;
+mod sql_bookkeeping;
+
+use std::sync::Arc;
+
+use sea_orm::{DatabaseConnection, DbBackend, SqliteTransactionMode, TransactionOptions, TransactionTrait};
+use sea_orm_migration::MigratorTrait;
+
+use crate::adapters::sql_errors::from_db_err;
+use crate::config::WarehouseConfig;
+use crate::ports::{Bookkeeping, OpenBookkeeping, WarehouseError};
+
+pub use sql_bookkeeping::SqlBookkeeping;
+
+/// How an actor or a command opens the bookkeeping. The tables must be there: see [`migrate`].
+pub fn open(settings: &WarehouseConfig) -> OpenBookkeeping {
+    let settings = settings.clone();
+    Arc::new(move || {
+        let settings = settings.clone();
+        Box::pin(async move {
+            let db = connect::connect(&settings, connect::Sessions::Few).await?;
+            Ok(Box::new(SqlBookkeeping::new(db)) as Box<dyn Bookkeeping>)
+        })
+    })
+}
+
+/// Brings the bookkeeping tables to this version's shape. `db` holds one session ([`connect::Sessions::One`]),
+/// since the lock that keeps a second daemon out belongs to its session.
+pub async fn migrate(db: &DatabaseConnection) -> Result<(), WarehouseError> {
+    const WHAT: &str = "creating the bookkeeping tables";
+    if db.get_database_backend() == DbBackend::Sqlite {
+        let transaction = db.begin_with_options(immediate()).await.map_err(|e| from_db_err(WHAT, &e))?;
+        Migrator::up(&transaction, None).await.map_err(|e| from_db_err(WHAT, &e))?;
+        return transaction.commit().await.map_err(|e| from_db_err(WHAT, &e));
+    }
+    connect::lock_schema(db).await?;
+    let outcome = Migrator::up(db, None).await.map_err(|e| from_db_err(WHAT, &e));
+    connect::unlock_schema(db).await;
+    outcome
+}
+
+/// SQLite's write lock is taken at once, so that no transaction has to be promoted midway.
+pub(crate) fn immediate() -> TransactionOptions {
+    TransactionOptions { sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate), ..Default::default() }
+}
+
+use migrator::Migrator;

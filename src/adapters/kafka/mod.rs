@@ -1,1 +1,7 @@
-//! (in work)
+//! Kafka through librdkafka: the consumer's source, questions to the broker, the producer of the replay.
+
+pub mod broker;
+pub mod client;
+pub mod producer;
+mod queue;
+pub mod source;

@@ -1,1 +1,181 @@
-//! (in work)
+//! The warehouse in MySQL or MariaDB: one connection, one transaction at a time. Rows go the direct way while they are
+//! all new (direct.rs) and the staged way otherwise (staged.rs, poison.rs); ways.rs says when. A connection whose last
+//! statement did not end well is dropped, and never used again; dropping any future here does the same.
+
+mod catalog;
+mod connection;
+mod direct;
+mod errors;
+mod infile;
+mod params;
+mod poison;
+mod staged;
+mod transaction;
+mod tsv;
+mod ways;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+
+use self::connection::{Address, Session};
+use self::errors::Failure;
+use self::ways::Way;
+use crate::config::WarehouseConfig;
+use crate::core::target::Rows;
+use crate::messages::{DeadLetter, OffsetMove};
+use crate::ports::{Catalog, OpenWarehouse, PartitionCounts, Warehouse, WarehouseError, Written};
+
+/// The way to open a writer's warehouse on its own thread: connects, sets the session up, and fails as
+/// [`Warehouse::begin`] does.
+pub fn open(settings: &WarehouseConfig) -> OpenWarehouse {
+    let settings = settings.clone();
+    Arc::new(move || {
+        let settings = settings.clone();
+        Box::pin(async move {
+            let address = Address::of(&settings)?;
+            let session = address.connect().await?;
+            let warehouse = MySqlWarehouse {
+                address,
+                session: Some(session),
+                in_transaction: false,
+                ways: HashMap::new(),
+                buffer: Vec::new(),
+            };
+            Ok(Box::new(warehouse) as Box<dyn Warehouse>)
+        })
+    })
+}
+
+/// Reads what tables there are; connects when first asked.
+///
+/// # Errors
+/// Fatal where the URL is none.
+pub fn catalog(settings: &WarehouseConfig) -> Result<Box<dyn Catalog>, WarehouseError> {
+    Ok(Box::new(catalog::MySqlCatalog::new(Address::of(settings)?)))
+}
+
+struct MySqlWarehouse {
+    address: Address,
+    /// None after anything went wrong. Taken out while a statement runs, so that a dropped future takes it along.
+    session: Option<Session>,
+    in_transaction: bool,
+    ways: HashMap<String, Way>,
+    /// The text of a batch; lent to the connection and back.
+    buffer: Vec<u8>,
+}
+
+impl MySqlWarehouse {
+    fn take(&mut self) -> Result<Session, Failure> {
+        self.session
+            .take()
+            .ok_or_else(|| Failure::Transient("the connection to the database was lost within the transaction".into()))
+    }
+
+    async fn run(&mut self, sql: &str) -> Result<(), WarehouseError> {
+        let mut session = self.take()?;
+        session.run(sql).await?;
+        self.session = Some(session);
+        Ok(())
+    }
+}
+
+#[async_trait(?Send)]
+impl Warehouse for MySqlWarehouse {
+    async fn begin(&mut self) -> Result<(), WarehouseError> {
+        if std::mem::replace(&mut self.in_transaction, true) {
+            self.session = None;
+        }
+        // A connection that idled may be gone; only a new one tells whether the server is.
+        if let Some(mut session) = self.session.take()
+            && session.run("START TRANSACTION").await.is_ok()
+        {
+            self.session = Some(session);
+            return Ok(());
+        }
+        let mut session = self.address.connect().await?;
+        session.run("START TRANSACTION").await?;
+        self.session = Some(session);
+        Ok(())
+    }
+
+    async fn advance(&mut self, topic: &str, moves: &[OffsetMove]) -> Result<(), WarehouseError> {
+        let mut session = self.take()?;
+        transaction::advance(&mut session, topic, moves).await?;
+        self.session = Some(session);
+        Ok(())
+    }
+
+    async fn savepoint(&mut self) -> Result<(), WarehouseError> {
+        self.run("SAVEPOINT bief_rows").await
+    }
+
+    async fn rollback_rows(&mut self) -> Result<(), WarehouseError> {
+        self.run("ROLLBACK TO SAVEPOINT bief_rows").await
+    }
+
+    async fn write(&mut self, rows: Rows<'_>) -> Result<Written, WarehouseError> {
+        if rows.is_empty() {
+            return Ok(Written::default());
+        }
+        let mut session = self.take()?;
+        let forms = tsv::forms(&rows);
+        let target = rows.target;
+        let mut way = self.ways.get(&target.table.name).copied().unwrap_or_else(|| Way::starting(target.dimension));
+        let mut written = None;
+        if way.is_direct() {
+            let went_in = direct::write(&mut session, &rows, &forms, &mut self.buffer).await?;
+            way.direct(went_in);
+            written = went_in.then(Written::default);
+        }
+        let written = match written {
+            Some(written) => written,
+            None => {
+                let outcome = staged::write(&mut session, &rows, &forms, &mut self.buffer).await?;
+                way.staged(outcome.clean);
+                outcome.written
+            }
+        };
+        self.ways.insert(target.table.name.clone(), way);
+        self.session = Some(session);
+        Ok(written)
+    }
+
+    async fn set_aside(&mut self, letters: &[DeadLetter], now: DateTime<Utc>) -> Result<(), WarehouseError> {
+        let mut session = self.take()?;
+        transaction::set_aside(&mut session, letters, now).await?;
+        self.session = Some(session);
+        Ok(())
+    }
+
+    async fn count(
+        &mut self,
+        topic: &str,
+        counts: &[PartitionCounts],
+        now: DateTime<Utc>,
+    ) -> Result<(), WarehouseError> {
+        let mut session = self.take()?;
+        transaction::count(&mut session, topic, counts, now).await?;
+        self.session = Some(session);
+        Ok(())
+    }
+
+    async fn commit(&mut self) -> Result<(), WarehouseError> {
+        self.run("COMMIT").await?;
+        self.in_transaction = false;
+        Ok(())
+    }
+
+    async fn rollback(&mut self) -> Result<(), WarehouseError> {
+        self.run("ROLLBACK").await?;
+        self.in_transaction = false;
+        Ok(())
+    }
+
+    fn abandon(&mut self) {
+        self.session = None;
+        self.in_transaction = false;
+    }
+}

@@ -1,1 +1,36 @@
-//! (in work)
+//! SQLite: the warehouse of the demo and of tests, with the same meaning of every write as on MySQL. One file, one
+//! writer; SQLite itself checks neither lengths nor types, so the catalog reads the declared ones.
+
+mod cells;
+mod connect;
+mod declared;
+mod rows;
+mod shape;
+mod warehouse;
+
+pub mod catalog;
+
+use std::sync::Arc;
+
+use crate::config::WarehouseConfig;
+use crate::ports::{OpenWarehouse, Warehouse, WarehouseError};
+
+pub use connect::{accepts, create_folder, options};
+pub use warehouse::SqliteWarehouse;
+
+/// How a writer opens the database file of these settings; folders and file are created where they are missing.
+pub fn open(settings: &WarehouseConfig) -> OpenWarehouse {
+    let url = settings.url.clone();
+    Arc::new(move || {
+        let url = url.clone();
+        Box::pin(async move {
+            let options = options(url.expose())?;
+            create_folder(&options).await?;
+            let warehouse = SqliteWarehouse::connect(options).await?;
+            Ok::<_, WarehouseError>(Box::new(warehouse) as Box<dyn Warehouse>)
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,295 @@
+//! The consumer's own thread: polls without ever waiting for a database, fills a batch for each lane, and
+//! hands it on as soon as the lane has room. A full lane is simply not polled, so that its records wait in
+//! librdkafka's queue, while the group goes on being served.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::{Duration, Instant};
+
+use prometheus::Counter;
+use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::error::TrySendError;
+
+use super::lanes::{BatchLimits, Filling, Position};
+use crate::messages::{Assignments, Board, RecordBatch};
+use crate::metrics::{QueueMetrics, StreamMetrics};
+use crate::ports::{PartitionOffset, RecordSource, SourceError, SourceEvent};
+use crate::runtime::ExitGuard;
+
+/// How long a revocation waits for batches on their way before the pipeline is rebuilt and the database's
+/// compare-and-set decides.
+const REVOCATION_WAIT: Duration = Duration::from_secs(5);
+/// How long the thread sleeps when a lane is full: its room is not signalled.
+const FULL_WAIT: Duration = Duration::from_millis(1);
+/// How long it sleeps when there is nothing to do: the group wants to be served now and then.
+const IDLE_WAIT: Duration = Duration::from_millis(20);
+/// How often commits are told to the broker and ends to the board.
+const REPORT_EVERY: Duration = Duration::from_secs(1);
+
+/// What the actor answers to an assignment.
+pub type Claims = Result<Vec<Claimed>, (String, bool)>;
+
+/// A partition that was taken over in the database.
+#[derive(Debug, Clone)]
+pub struct Claimed {
+    pub offset: PartitionOffset,
+    /// The partition's end at the broker.
+    pub high: i64,
+}
+
+/// Everything that the thread works with.
+pub struct Feed {
+    pub stream: String,
+    pub source: Box<dyn RecordSource>,
+    pub lanes: Vec<Sender<RecordBatch>>,
+    pub limits: BatchLimits,
+    pub assignments: Assignments,
+    pub board: Board,
+    pub metrics: StreamMetrics,
+    /// Seconds in which a lane had no room.
+    pub blocked: Counter,
+    /// What waits for the decoders.
+    pub queue: QueueMetrics,
+    pub claims: Receiver<Claims>,
+    /// Asks the actor to take these partitions over.
+    pub claim: Box<dyn Fn(Vec<i32>) + Send>,
+}
+
+/// Why the thread ended.
+pub enum Ended {
+    Drained,
+    Cancelled,
+    Failed { error: String, fatal: bool },
+}
+
+impl From<SourceError> for Ended {
+    fn from(error: SourceError) -> Self {
+        let fatal = matches!(error, SourceError::Fatal(_));
+        Ended::Failed { error: error.to_string(), fatal }
+    }
+}
+
+struct State {
+    positions: BTreeMap<i32, Position>,
+    /// Assigned by the group, not yet claimed in the database.
+    claiming: BTreeSet<i32>,
+    /// Revoked by the group, batches still on their way, and until when they may be.
+    revoking: BTreeMap<i32, Instant>,
+    filling: Vec<Filling>,
+    /// Since when each lane has had no room.
+    blocked: Vec<Option<Instant>>,
+    reported: Instant,
+}
+
+impl Feed {
+    /// Polls until told to stop or something is wrong.
+    pub fn run(mut self, guard: &ExitGuard) -> Ended {
+        let mut state = State {
+            positions: BTreeMap::new(),
+            claiming: BTreeSet::new(),
+            revoking: BTreeMap::new(),
+            filling: (0..self.lanes.len()).map(|_| Filling::default()).collect(),
+            blocked: vec![None; self.lanes.len()],
+            reported: Instant::now(),
+        };
+        let mut events = Vec::new();
+        loop {
+            if guard.cancelled().is_cancelled() {
+                return Ended::Cancelled;
+            }
+            if guard.draining().is_cancelled() {
+                return self.drain(&mut state, guard);
+            }
+            let outcome = self.turn(&mut state, &mut events);
+            match outcome {
+                Ok(Turn::Worked) => {}
+                Ok(Turn::Full) => self.source.wait(FULL_WAIT),
+                Ok(Turn::Idle) => self.source.wait(IDLE_WAIT),
+                Err(ended) => return ended,
+            }
+        }
+    }
+
+    fn turn(&mut self, state: &mut State, events: &mut Vec<SourceEvent>) -> Result<Turn, Ended> {
+        self.source.serve(events)?;
+        for event in events.drain(..) {
+            match event {
+                SourceEvent::Assigned(partitions) => {
+                    state.claiming.extend(&partitions);
+                    (self.claim)(partitions);
+                }
+                SourceEvent::Revoked(partitions) => self.revoke(state, &partitions),
+            }
+        }
+        self.take_claims(state)?;
+        self.give_back(state)?;
+        let mut turn = Turn::Idle;
+        for lane in 0..self.lanes.len() {
+            match self.fill(state, lane)? {
+                Turn::Worked => turn = Turn::Worked,
+                Turn::Full if turn != Turn::Worked => turn = Turn::Full,
+                _ => {}
+            }
+        }
+        if state.reported.elapsed() >= REPORT_EVERY {
+            self.report(state);
+        }
+        Ok(turn)
+    }
+
+    /// Polls one lane into its batch and hands the batch on where there is room.
+    fn fill(&mut self, state: &mut State, lane: usize) -> Result<Turn, Ended> {
+        let State { positions, filling, blocked, .. } = state;
+        let filling = &mut filling[lane];
+        let room = filling.room(&self.limits);
+        let mut polled = 0;
+        if room > 0 {
+            let limits = self.limits;
+            let (before, mut bytes) = (filling.records(), 0);
+            polled = self.source.poll(lane, room, &mut |p| bytes += filling.take(p, positions, &limits))?;
+            self.metrics.records_consumed.inc_by((filling.records() - before) as u64);
+            self.metrics.bytes_consumed.inc_by(bytes as u64);
+        }
+        if !filling.is_empty() {
+            let mut batch = filling.finish();
+            batch.in_flight = Some(self.assignments.depart(batch.moves.iter().map(|m| m.partition)));
+            let records = batch.records.len();
+            match self.lanes[lane].try_send(batch) {
+                Ok(()) => {
+                    self.queue.entered(records);
+                    if let Some(since) = blocked[lane].take() {
+                        self.blocked.inc_by(since.elapsed().as_secs_f64());
+                    }
+                    return Ok(Turn::Worked);
+                }
+                Err(TrySendError::Full(mut batch)) => {
+                    batch.in_flight = None;
+                    filling.resume(batch);
+                    blocked[lane].get_or_insert_with(Instant::now);
+                }
+                Err(TrySendError::Closed(_)) => {
+                    return Err(Ended::Failed { error: format!("lane {lane} is gone"), fatal: false });
+                }
+            }
+        }
+        Ok(match (polled > 0, filling.is_empty()) {
+            (true, _) => Turn::Worked,
+            (false, true) => Turn::Idle,
+            (false, false) => Turn::Full,
+        })
+    }
+
+    fn take_claims(&mut self, state: &mut State) -> Result<(), Ended> {
+        loop {
+            match self.claims.try_recv() {
+                Ok(Ok(claimed)) => {
+                    let mut started = Vec::with_capacity(claimed.len());
+                    for Claimed { offset, high } in claimed {
+                        let partition = offset.partition;
+                        // It may have been revoked while the database was asked.
+                        if !state.claiming.remove(&partition) {
+                            continue;
+                        }
+                        let lane = partition as usize % self.lanes.len();
+                        let position = Position { epoch: offset.epoch, lane, next: offset.next_offset, end: None };
+                        self.assignments.assign(partition, offset.epoch);
+                        self.board.claimed(&self.stream, &offset, lane, high);
+                        state.positions.insert(partition, position);
+                        started.push((partition, lane, offset.next_offset));
+                        tracing::info!(
+                            stream = self.stream,
+                            partition,
+                            lane,
+                            offset = offset.next_offset,
+                            epoch = offset.epoch,
+                            "partition taken over"
+                        );
+                    }
+                    self.source.assign(&started)?;
+                }
+                Ok(Err((error, fatal))) => return Err(Ended::Failed { error, fatal }),
+                Err(TryRecvError::Empty) => return Ok(()),
+                Err(TryRecvError::Disconnected) => {
+                    return Err(Ended::Failed { error: "nobody claims partitions any more".to_owned(), fatal: false });
+                }
+            }
+        }
+    }
+
+    fn revoke(&mut self, state: &mut State, partitions: &[i32]) {
+        for &partition in partitions {
+            state.claiming.remove(&partition);
+            state.positions.remove(&partition);
+            self.assignments.revoke(partition);
+            state.filling.iter_mut().for_each(|f| f.forget(partition));
+            state.revoking.insert(partition, Instant::now() + REVOCATION_WAIT);
+        }
+    }
+
+    /// Gives partitions back whose last batch has ended.
+    fn give_back(&mut self, state: &mut State) -> Result<(), Ended> {
+        if state.revoking.is_empty() {
+            return Ok(());
+        }
+        if state.revoking.keys().any(|p| self.assignments.in_flight(*p) > 0) {
+            if state.revoking.values().any(|deadline| *deadline <= Instant::now()) {
+                return Err(Ended::Failed {
+                    error: format!("a revoked partition's batch was not written within {REVOCATION_WAIT:?}"),
+                    fatal: false,
+                });
+            }
+            return Ok(());
+        }
+        self.report(state);
+        let partitions: Vec<i32> = std::mem::take(&mut state.revoking).into_keys().collect();
+        for partition in &partitions {
+            self.board.released(&self.stream, *partition);
+        }
+        tracing::info!(stream = self.stream, ?partitions, "partitions given back");
+        self.source.release(&partitions)?;
+        Ok(())
+    }
+
+    /// Nothing more is polled; what is on its way ends, then the group is left.
+    fn drain(mut self, state: &mut State, guard: &ExitGuard) -> Ended {
+        self.lanes.clear();
+        let mut events = Vec::new();
+        while self.assignments.any_in_flight() {
+            if guard.cancelled().is_cancelled() {
+                return Ended::Cancelled;
+            }
+            if let Err(error) = self.source.serve(&mut events) {
+                return error.into();
+            }
+            events.clear();
+            self.source.wait(FULL_WAIT);
+        }
+        self.report(state);
+        Ended::Drained
+    }
+
+    fn report(&mut self, state: &mut State) {
+        state.reported = Instant::now();
+        let committed = self.assignments.take_committed();
+        if !committed.is_empty() {
+            self.source.report_committed(&committed);
+        }
+        for (partition, position) in &state.positions {
+            let end = match position.end {
+                Some(end) if end >= position.next => Some(end),
+                _ => self.source.known_end(*partition),
+            };
+            if let Some(end) = end {
+                self.board.ends_at(&self.stream, *partition, end);
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Worked,
+    /// A lane has no room.
+    Full,
+    Idle,
+}

@@ -1,0 +1,207 @@
+//! Where each partition stands while it is read, and the batch that a lane is filling. Offsets that are
+//! jumped over are put down as gaps here and nowhere else: nothing is skipped in silence.
+
+use std::collections::BTreeMap;
+
+use crate::core::cell::Span;
+use crate::messages::{OffsetMove, Record, RecordBatch};
+use crate::ports::Polled;
+
+/// A partition that is being read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    pub epoch: i64,
+    pub lane: usize,
+    /// The next offset that is expected.
+    pub next: i64,
+    /// Where the broker said the partition ends when it was last read to its end.
+    pub end: Option<i64>,
+}
+
+/// Limits of one batch.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchLimits {
+    pub records: usize,
+    /// Bytes of keys and payloads.
+    pub bytes: usize,
+    /// A larger payload is not kept.
+    pub record_bytes: usize,
+}
+
+/// The batch that a lane fills while the one before is written.
+#[derive(Debug, Default)]
+pub struct Filling {
+    batch: RecordBatch,
+}
+
+impl Filling {
+    pub fn is_empty(&self) -> bool {
+        self.batch.is_empty()
+    }
+
+    pub fn records(&self) -> usize {
+        self.batch.records.len()
+    }
+
+    /// How many more records fit; 0 when the batch is full.
+    pub fn room(&self, limits: &BatchLimits) -> usize {
+        if self.batch.bytes.len() >= limits.bytes { 0 } else { limits.records.saturating_sub(self.batch.records.len()) }
+    }
+
+    /// Takes what was polled. What is of no partition that is read, or lies before its position, is left out:
+    /// it was fetched for an assignment that is over. Answers the bytes that were taken.
+    pub fn take(&mut self, polled: Polled<'_>, positions: &mut BTreeMap<i32, Position>, limits: &BatchLimits) -> usize {
+        let (partition, offset) = match polled {
+            Polled::Record { partition, offset, .. } | Polled::End { partition, offset } => (partition, offset),
+        };
+        let Some(position) = positions.get_mut(&partition).filter(|p| offset >= p.next) else { return 0 };
+        match polled {
+            Polled::End { .. } => {
+                position.end = Some(offset);
+                if offset > position.next {
+                    self.advance(partition, position, offset, offset);
+                }
+                0
+            }
+            Polled::Record { timestamp, key, payload, .. } => {
+                if crate::failpoints::triggered("skip-record") {
+                    return 0;
+                }
+                self.advance(partition, position, offset, offset + 1);
+                let oversize = payload.map(<[u8]>::len).filter(|len| *len > limits.record_bytes);
+                let before = self.batch.bytes.len();
+                let key = key.map(|bytes| self.keep(bytes));
+                let payload = payload.filter(|_| oversize.is_none()).map(|bytes| self.keep(bytes));
+                let oversize = oversize.map(|len| len as u64);
+                self.batch.records.push(Record { partition, offset, timestamp, key, payload, oversize });
+                self.batch.bytes.len() - before
+            }
+        }
+    }
+
+    /// Drops what was taken of a partition that went to another daemon.
+    pub fn forget(&mut self, partition: i32) {
+        self.batch.records.retain(|r| r.partition != partition);
+        self.batch.moves.retain(|m| m.partition != partition);
+    }
+
+    /// The batch as it is; a new one begins.
+    pub fn finish(&mut self) -> RecordBatch {
+        let mut batch = std::mem::take(&mut self.batch);
+        batch.moves.sort_by_key(|m| m.partition);
+        batch
+    }
+
+    /// Puts back a batch that found no room downstream.
+    pub fn resume(&mut self, batch: RecordBatch) {
+        self.batch = batch;
+    }
+
+    fn keep(&mut self, bytes: &[u8]) -> Span {
+        let span = Span::new(self.batch.bytes.len(), bytes.len());
+        self.batch.bytes.extend_from_slice(bytes);
+        span
+    }
+
+    /// From the expected offset to `to`; everything before `seen` that was expected is a gap.
+    fn advance(&mut self, partition: i32, position: &mut Position, seen: i64, to: i64) {
+        let at = self.batch.moves.iter().position(|m| m.partition == partition).unwrap_or_else(|| {
+            let from = position.next;
+            self.batch.moves.push(OffsetMove { partition, epoch: position.epoch, from, to: from, gaps: Vec::new() });
+            self.batch.moves.len() - 1
+        });
+        let movement = &mut self.batch.moves[at];
+        if seen > position.next {
+            movement.gaps.push(position.next..seen);
+        }
+        movement.to = to;
+        position.next = to;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: BatchLimits = BatchLimits { records: 3, bytes: 1000, record_bytes: 10 };
+
+    fn reading(next: i64) -> BTreeMap<i32, Position> {
+        BTreeMap::from([(0, Position { epoch: 1, lane: 0, next, end: None })])
+    }
+
+    fn record(offset: i64, payload: &[u8]) -> Polled<'_> {
+        Polled::Record { partition: 0, offset, timestamp: 1, key: None, payload: Some(payload) }
+    }
+
+    #[test]
+    fn offsets_that_are_jumped_over_are_gaps() {
+        let (mut filling, mut positions) = (Filling::default(), reading(5));
+        filling.take(record(5, b"a"), &mut positions, &LIMITS);
+        filling.take(record(8, b"b"), &mut positions, &LIMITS);
+        filling.take(Polled::End { partition: 0, offset: 10 }, &mut positions, &LIMITS);
+        let batch = filling.finish();
+        assert_eq!(batch.moves, [OffsetMove { partition: 0, epoch: 1, from: 5, to: 10, gaps: vec![6..8, 9..10] }]);
+        assert_eq!(batch.records.len(), 2);
+        assert_eq!(positions[&0].next, 10);
+        assert_eq!(positions[&0].end, Some(10));
+    }
+
+    #[test]
+    fn an_end_that_was_reached_before_moves_nothing() {
+        let (mut filling, mut positions) = (Filling::default(), reading(5));
+        filling.take(Polled::End { partition: 0, offset: 5 }, &mut positions, &LIMITS);
+        assert!(filling.is_empty());
+        assert_eq!(positions[&0].end, Some(5));
+    }
+
+    #[test]
+    fn what_was_read_before_or_of_another_assignment_is_left_out() {
+        let (mut filling, mut positions) = (Filling::default(), reading(5));
+        filling.take(record(4, b"old"), &mut positions, &LIMITS);
+        filling.take(
+            Polled::Record { partition: 9, offset: 7, timestamp: 0, key: None, payload: None },
+            &mut positions,
+            &LIMITS,
+        );
+        assert!(filling.is_empty());
+        assert_eq!(positions[&0].next, 5);
+    }
+
+    #[test]
+    fn a_record_above_the_limit_is_counted_but_not_kept() {
+        let (mut filling, mut positions) = (Filling::default(), reading(0));
+        filling.take(record(0, &[b'x'; 11]), &mut positions, &LIMITS);
+        let batch = filling.finish();
+        assert_eq!(batch.records[0].oversize, Some(11));
+        assert_eq!(batch.records[0].payload, None);
+        assert!(batch.bytes.is_empty());
+        assert_eq!(batch.moves[0].to, 1);
+    }
+
+    #[test]
+    fn a_full_batch_has_no_room() {
+        let (mut filling, mut positions) = (Filling::default(), reading(0));
+        for offset in 0..3 {
+            assert_eq!(filling.room(&LIMITS), 3 - offset as usize);
+            filling.take(record(offset, b"x"), &mut positions, &LIMITS);
+        }
+        assert_eq!(filling.room(&LIMITS), 0);
+    }
+
+    #[test]
+    fn a_partition_that_is_forgotten_leaves_the_others() {
+        let mut filling = Filling::default();
+        let mut positions = reading(0);
+        positions.insert(1, Position { epoch: 4, lane: 0, next: 100, end: None });
+        filling.take(record(0, b"x"), &mut positions, &LIMITS);
+        filling.take(
+            Polled::Record { partition: 1, offset: 100, timestamp: 0, key: None, payload: None },
+            &mut positions,
+            &LIMITS,
+        );
+        filling.forget(0);
+        let batch = filling.finish();
+        assert_eq!(batch.moves.iter().map(|m| m.partition).collect::<Vec<_>>(), [1]);
+        assert_eq!(batch.records.len(), 1);
+    }
+}

@@ -1,0 +1,141 @@
+//! Creates the bookkeeping tables and changes them from version to version. Each migration can be run again
+//! after it broke off midway: MySQL's DDL knows no transaction.
+
+use sea_orm::sea_query::{ColumnDef, Index, IndexCreateStatement, Table, TableCreateStatement};
+use sea_orm::{ConnectionTrait, DbBackend};
+use sea_orm_migration::prelude::{DbErr, MigrationName, MigrationTrait, MigratorTrait, SchemaManager, async_trait};
+
+use super::entities::{dead_letter, gap, migration, offset};
+
+/// All migrations of the bookkeeping tables, in order.
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(CreateTables)]
+    }
+}
+
+struct CreateTables;
+
+impl MigrationName for CreateTables {
+    fn name(&self) -> &str {
+        "m0001_create_tables"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for CreateTables {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let backend = manager.get_database_backend();
+        for table in [offset_table(), gap_table(), dead_letter_table(backend), migration_table()] {
+            manager.create_table(for_backend(table, backend)).await?;
+        }
+        if backend == DbBackend::Sqlite {
+            // SQLite takes no index within CREATE TABLE.
+            manager.create_index(dead_letter_by_reason().table(dead_letter::Entity).if_not_exists().take()).await?;
+        }
+        Ok(())
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let db = manager.get_connection();
+        for table in ["bief_migration", "bief_dead_letter", "bief_gap", "bief_offset"] {
+            db.execute_unprepared(&format!("DROP TABLE IF EXISTS {table}")).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Names of topics differ by case, and MariaDB's default character set is not Unicode.
+fn for_backend(mut table: TableCreateStatement, backend: DbBackend) -> TableCreateStatement {
+    if backend == DbBackend::MySql {
+        table.engine("InnoDB").character_set("utf8mb4").collate("utf8mb4_bin");
+    }
+    table
+}
+
+fn offset_table() -> TableCreateStatement {
+    use offset::Column as C;
+    Table::create()
+        .table(offset::Entity)
+        .if_not_exists()
+        .col(ColumnDef::new(C::Topic).string_len(249).not_null())
+        .col(ColumnDef::new(C::PartitionId).integer().not_null())
+        .col(ColumnDef::new(C::TopicId).string_len(64).not_null())
+        .col(ColumnDef::new(C::Epoch).big_integer().not_null())
+        .col(ColumnDef::new(C::StartOffset).big_integer().not_null())
+        .col(ColumnDef::new(C::NextOffset).big_integer().not_null())
+        .col(ColumnDef::new(C::Applied).big_integer().not_null())
+        .col(ColumnDef::new(C::Duplicates).big_integer().not_null())
+        .col(ColumnDef::new(C::DeadLetters).big_integer().not_null())
+        .col(ColumnDef::new(C::Gaps).big_integer().not_null())
+        .col(ColumnDef::new(C::UpdatedAt).custom("DATETIME(6)").not_null())
+        .primary_key(Index::create().col(C::Topic).col(C::PartitionId))
+        .take()
+}
+
+fn gap_table() -> TableCreateStatement {
+    use gap::Column as C;
+    Table::create()
+        .table(gap::Entity)
+        .if_not_exists()
+        .col(ColumnDef::new(C::Topic).string_len(249).not_null())
+        .col(ColumnDef::new(C::PartitionId).integer().not_null())
+        .col(ColumnDef::new(C::FirstOffset).big_integer().not_null())
+        .col(ColumnDef::new(C::LastOffset).big_integer().not_null())
+        .col(ColumnDef::new(C::Offsets).big_integer().not_null())
+        .col(ColumnDef::new(C::Ranges).custom("LONGTEXT").not_null())
+        .primary_key(Index::create().col(C::Topic).col(C::PartitionId).col(C::FirstOffset))
+        .take()
+}
+
+fn dead_letter_table(backend: DbBackend) -> TableCreateStatement {
+    use dead_letter::Column as C;
+    let mut table = Table::create()
+        .table(dead_letter::Entity)
+        .if_not_exists()
+        .col(ColumnDef::new(C::Id).big_integer().not_null().auto_increment().primary_key())
+        .col(ColumnDef::new(C::Topic).string_len(249).not_null())
+        .col(ColumnDef::new(C::PartitionId).integer().not_null())
+        .col(ColumnDef::new(C::RecordOffset).big_integer().not_null())
+        .col(ColumnDef::new(C::RecordTimestamp).custom("DATETIME(6)").null())
+        .col(ColumnDef::new(C::RecordKey).custom("LONGBLOB").null())
+        .col(ColumnDef::new(C::Payload).custom("LONGBLOB").null())
+        .col(ColumnDef::new(C::Reason).string_len(32).not_null())
+        .col(ColumnDef::new(C::Field).string_len(255).null())
+        .col(ColumnDef::new(C::Message).text().not_null())
+        .col(ColumnDef::new(C::StoredAt).custom("DATETIME(6)").not_null())
+        .index(
+            Index::create()
+                .unique()
+                .name("bief_dead_letter_record")
+                .col(C::Topic)
+                .col(C::PartitionId)
+                .col(C::RecordOffset),
+        )
+        .take();
+    if backend == DbBackend::MySql {
+        table.index(&mut dead_letter_by_reason());
+    }
+    table
+}
+
+fn dead_letter_by_reason() -> IndexCreateStatement {
+    use dead_letter::Column as C;
+    Index::create().name("bief_dead_letter_by_reason").col(C::Reason).col(C::StoredAt).take()
+}
+
+fn migration_table() -> TableCreateStatement {
+    use migration::Column as C;
+    Table::create()
+        .table(migration::Entity)
+        .if_not_exists()
+        .col(ColumnDef::new(C::Name).string_len(255).not_null().primary_key())
+        .col(ColumnDef::new(C::Sha256).char_len(64).not_null())
+        .col(ColumnDef::new(C::StatementsApplied).integer().not_null())
+        .col(ColumnDef::new(C::Statements).integer().not_null())
+        .col(ColumnDef::new(C::AppliedAt).custom("DATETIME(6)").not_null())
+        .take()
+}

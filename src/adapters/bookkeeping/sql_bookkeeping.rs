@@ -1,0 +1,283 @@
+//! The bookkeeping over sea-orm, the same on MySQL, MariaDB and SQLite. Reads, and claims partitions; must never
+//! move an offset: that is the writers' compare-and-set.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, NaiveDateTime, Utc};
+use sea_orm::sea_query::{Expr, ExprTrait, OnConflict, Query};
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, EntityTrait,
+    IsolationLevel, QueryFilter, QueryOrder, QuerySelect, Statement, TransactionOptions, TransactionTrait,
+};
+
+use super::entities::{dead_letter, gap, offset};
+use super::immediate;
+use crate::adapters::sql_errors::{from_db_err, is_contention};
+use crate::core::gaps::parse_ranges;
+use crate::core::outcome::{Reason, Rejection};
+use crate::core::sql_time;
+use crate::messages::DeadLetter;
+use crate::ports::{
+    Bookkeeping, Claim, CountsView, DeadLetterFilter, PartitionOffset, StoredDeadLetter, WarehouseError,
+};
+
+/// Claims that met another claim are repeated so often; each round, one of the rivals gets through.
+const CLAIM_ROUNDS: u64 = 20;
+const CLAIM_PAUSE: Duration = Duration::from_millis(5);
+
+/// The bookkeeping tables of one database.
+#[derive(Debug)]
+pub struct SqlBookkeeping {
+    db: DatabaseConnection,
+}
+
+impl SqlBookkeeping {
+    /// The tables must be there: see [`super::migrate`].
+    pub fn new(db: DatabaseConnection) -> Self {
+        Self { db }
+    }
+
+    async fn claim_once(&self, topic: &str, claims: &[Claim], now: DateTime<Utc>) -> Result<Vec<offset::Model>, DbErr> {
+        let transaction = self.db.begin_with_options(claiming(self.db.get_database_backend())).await?;
+        let rows = claim_within(&transaction, topic, claims, now).await;
+        match rows {
+            Ok(rows) => transaction.commit().await.map(|()| rows),
+            Err(e) => {
+                // The first error is the one to tell.
+                let _ = transaction.rollback().await;
+                Err(e)
+            }
+        }
+    }
+}
+
+/// Under REPEATABLE READ, MySQL would lock the gaps between the rows too, which writers and other claims then wait for.
+fn claiming(backend: DbBackend) -> TransactionOptions {
+    match backend {
+        DbBackend::Sqlite => immediate(),
+        _ => TransactionOptions { isolation_level: Some(IsolationLevel::ReadCommitted), ..Default::default() },
+    }
+}
+
+/// Locks rows ascending by partition, as the writers do, so that a claim and a writer never wait for each other.
+async fn claim_within(
+    transaction: &DatabaseTransaction,
+    topic: &str,
+    claims: &[Claim],
+    now: DateTime<Utc>,
+) -> Result<Vec<offset::Model>, DbErr> {
+    use offset::Column as C;
+    let mut claims: Vec<&Claim> = claims.iter().collect();
+    claims.sort_by_key(|c| c.partition);
+    let partitions = || claims.iter().map(|c| c.partition);
+    let now = sql_time::datetime(now.timestamp_micros());
+    let of_topic = || offset::Entity::find().filter(C::Topic.eq(topic)).filter(C::PartitionId.is_in(partitions()));
+
+    let known = of_topic().order_by_asc(C::PartitionId).lock_exclusive().all(transaction).await?;
+    let known: Vec<i32> = known.iter().map(|row| row.partition_id).collect();
+    if !known.is_empty() {
+        offset::Entity::update_many()
+            .col_expr(C::Epoch, Expr::col(C::Epoch).add(1))
+            .col_expr(C::UpdatedAt, Expr::val(now.as_str()))
+            .filter(C::Topic.eq(topic))
+            .filter(C::PartitionId.is_in(known.iter().copied()))
+            .exec(transaction)
+            .await?;
+    }
+    for claim in claims.iter().filter(|c| !known.contains(&c.partition)) {
+        // Another claim may have put the row there since: then this one's epoch is the higher.
+        let insert = Query::insert()
+            .into_table(offset::Entity)
+            .columns([
+                C::Topic,
+                C::PartitionId,
+                C::TopicId,
+                C::Epoch,
+                C::StartOffset,
+                C::NextOffset,
+                C::Applied,
+                C::Duplicates,
+                C::DeadLetters,
+                C::Gaps,
+                C::UpdatedAt,
+            ])
+            .values_panic([
+                topic.into(),
+                claim.partition.into(),
+                claim.topic_id.as_str().into(),
+                1i64.into(),
+                claim.start_offset.into(),
+                claim.start_offset.into(),
+                0i64.into(),
+                0i64.into(),
+                0i64.into(),
+                0i64.into(),
+                now.as_str().into(),
+            ])
+            .on_conflict(
+                OnConflict::columns([C::Topic, C::PartitionId])
+                    .value(C::Epoch, Expr::col((offset::Entity, C::Epoch)).add(1))
+                    .value(C::UpdatedAt, Expr::val(now.as_str()))
+                    .to_owned(),
+            )
+            .take();
+        transaction.execute(&insert).await?;
+    }
+    of_topic().all(transaction).await
+}
+
+#[async_trait(?Send)]
+impl Bookkeeping for SqlBookkeeping {
+    async fn claim(
+        &self,
+        topic: &str,
+        claims: &[Claim],
+        now: DateTime<Utc>,
+    ) -> Result<Vec<PartitionOffset>, WarehouseError> {
+        const WHAT: &str = "taking partitions over";
+        if claims.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut round = 0;
+        let rows = loop {
+            match self.claim_once(topic, claims, now).await {
+                Ok(rows) => break rows,
+                Err(e) if is_contention(&e) && round < CLAIM_ROUNDS => {
+                    round += 1;
+                    tokio::time::sleep(CLAIM_PAUSE * round as u32).await;
+                }
+                Err(e) => return Err(from_db_err(WHAT, &e)),
+            }
+        };
+        claims
+            .iter()
+            .map(|claim| rows.iter().find(|row| row.partition_id == claim.partition).map(partition_offset))
+            .collect::<Option<_>>()
+            .ok_or_else(|| WarehouseError::Transient {
+                what: format!("{WHAT}: rows of bief_offset vanished meanwhile"),
+            })
+    }
+
+    async fn offsets(&self, topic: Option<&str>) -> Result<Vec<PartitionOffset>, WarehouseError> {
+        use offset::Column as C;
+        let mut find = offset::Entity::find().order_by_asc(C::Topic).order_by_asc(C::PartitionId);
+        if let Some(topic) = topic {
+            find = find.filter(C::Topic.eq(topic));
+        }
+        let rows = find.all(&self.db).await.map_err(|e| from_db_err("reading bief_offset", &e))?;
+        Ok(rows.iter().map(partition_offset).collect())
+    }
+
+    async fn gaps(&self, topic: &str, partition: i32) -> Result<Vec<Range<i64>>, WarehouseError> {
+        use gap::Column as C;
+        let rows = gap::Entity::find()
+            .filter(C::Topic.eq(topic))
+            .filter(C::PartitionId.eq(partition))
+            .order_by_asc(C::FirstOffset)
+            .all(&self.db)
+            .await
+            .map_err(|e| from_db_err("reading bief_gap", &e))?;
+        let mut gaps = Vec::new();
+        for row in rows {
+            gaps.extend(parse_ranges(&row.ranges).map_err(|e| WarehouseError::Fatal {
+                what: format!(
+                    "bief_gap, topic {topic}, partition {partition}, first_offset {}: {e}; the row was not written by bief",
+                    row.first_offset
+                ),
+            })?);
+        }
+        Ok(gaps)
+    }
+
+    async fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<Vec<StoredDeadLetter>, WarehouseError> {
+        use dead_letter::Column as C;
+        let mut find = dead_letter::Entity::find().order_by_asc(C::Id).limit(filter.limit);
+        if let Some(topic) = &filter.topic {
+            find = find.filter(C::Topic.eq(topic.as_str()));
+        }
+        if let Some(reason) = &filter.reason {
+            find = find.filter(C::Reason.eq(reason.as_str()));
+        }
+        if let Some(since) = filter.since {
+            // As text: SQLite compares it with what the writer stored.
+            let since = sql_time::datetime(since.timestamp_micros());
+            find = find.filter(Expr::col(C::StoredAt).gte(Expr::val(since)));
+        }
+        if let Some(id) = filter.after_id {
+            find = find.filter(C::Id.gt(id));
+        }
+        let rows = find.all(&self.db).await.map_err(|e| from_db_err("reading bief_dead_letter", &e))?;
+        Ok(rows.into_iter().map(stored_dead_letter).collect())
+    }
+
+    async fn dead_letter(&self, id: i64) -> Result<Option<StoredDeadLetter>, WarehouseError> {
+        let row = dead_letter::Entity::find_by_id(id).one(&self.db).await;
+        Ok(row.map_err(|e| from_db_err("reading bief_dead_letter", &e))?.map(stored_dead_letter))
+    }
+
+    async fn dead_letter_counts(&self, topic: &str) -> Result<Vec<(i32, i64)>, WarehouseError> {
+        use dead_letter::Column as C;
+        dead_letter::Entity::find()
+            .select_only()
+            .column(C::PartitionId)
+            .column_as(C::Id.count(), "letters")
+            .filter(C::Topic.eq(topic))
+            .group_by(C::PartitionId)
+            .order_by_asc(C::PartitionId)
+            .into_tuple()
+            .all(&self.db)
+            .await
+            .map_err(|e| from_db_err("counting bief_dead_letter", &e))
+    }
+
+    async fn count_rows(&self, table: &str) -> Result<i64, WarehouseError> {
+        let what = format!("counting the rows of {table}");
+        // Backticks quote on all three databases; a name can't be bound.
+        let sql = format!("SELECT COUNT(*) AS n FROM `{}`", table.replace('`', "``"));
+        let statement = Statement::from_string(self.db.get_database_backend(), sql);
+        let row = self.db.query_one_raw(statement).await.map_err(|e| from_db_err(&what, &e))?;
+        match row {
+            Some(row) => row.try_get("", "n").map_err(|e| from_db_err(&what, &e)),
+            None => Err(WarehouseError::Transient { what: format!("{what}: no answer") }),
+        }
+    }
+}
+
+fn partition_offset(row: &offset::Model) -> PartitionOffset {
+    PartitionOffset {
+        topic: row.topic.clone(),
+        partition: row.partition_id,
+        topic_id: row.topic_id.clone(),
+        epoch: row.epoch,
+        start_offset: row.start_offset,
+        next_offset: row.next_offset,
+        counts: CountsView {
+            applied: row.applied,
+            duplicates: row.duplicates,
+            dead_letters: row.dead_letters,
+            gaps: row.gaps,
+        },
+        updated_at: row.updated_at.and_utc(),
+    }
+}
+
+fn stored_dead_letter(row: dead_letter::Model) -> StoredDeadLetter {
+    // A reason that this version does not know was stored by a later one.
+    let reason = Reason::ALL.into_iter().find(|r| r.as_str() == row.reason).unwrap_or(Reason::Refused);
+    StoredDeadLetter {
+        id: row.id,
+        letter: DeadLetter {
+            topic: Arc::from(row.topic),
+            partition: row.partition_id,
+            offset: row.record_offset,
+            timestamp: row.record_timestamp.map_or(-1, |t: NaiveDateTime| t.and_utc().timestamp_millis()),
+            key: row.record_key,
+            payload: row.payload,
+            rejection: Rejection { reason, field: row.field, message: row.message },
+        },
+        stored_at: row.stored_at.and_utc(),
+    }
+}

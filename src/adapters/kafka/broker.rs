@@ -1,0 +1,170 @@
+//! Questions to the broker: where partitions begin and end, which topic this is, whether a gap is empty.
+//! Each is asked by a client of its own that is no member of any group.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::time::{Duration, Instant};
+
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
+
+use super::client;
+use crate::core::cell::Span;
+use crate::messages::{Record, RecordBatch};
+use crate::ports::{Bounds, Broker, SourceError};
+
+/// How long the broker may take to answer one question.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// A reading that yields nothing for so long has failed.
+const SILENCE: Duration = Duration::from_secs(30);
+
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        client::log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, reason, "broker trouble");
+    }
+}
+
+impl ConsumerContext for Quiet {}
+
+/// The broker of one configuration.
+pub struct KafkaBroker {
+    config: ClientConfig,
+    client: BaseConsumer<Quiet>,
+}
+
+impl KafkaBroker {
+    /// `config` as [`client::client_config`] makes it.
+    pub fn new(mut config: ClientConfig) -> Result<Self, SourceError> {
+        config
+            .set("enable.auto.commit", "false")
+            .set("isolation.level", "read_committed")
+            .set("enable.partition.eof", "true")
+            .set("auto.offset.reset", "error")
+            .set("allow.auto.create.topics", "false");
+        let client = config.create_with_context(Quiet).map_err(|e| client::setup_error("client", &e))?;
+        Ok(Self { config, client })
+    }
+
+    fn told(what: &str, error: &KafkaError) -> SourceError {
+        client::classify(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown), format!("{what}: {error}"))
+    }
+}
+
+impl Broker for KafkaBroker {
+    fn bounds(&self, topic: &str, partition: i32) -> Result<Bounds, SourceError> {
+        self.client
+            .fetch_watermarks(topic, partition, ANSWER)
+            .map(|(low, high)| Bounds { low, high })
+            .map_err(|e| Self::told(&format!("partition {partition} of topic {topic}"), &e))
+    }
+
+    fn partitions(&self, topic: &str) -> Result<Vec<i32>, SourceError> {
+        let metadata =
+            self.client.fetch_metadata(Some(topic), ANSWER).map_err(|e| Self::told(&format!("topic {topic}"), &e))?;
+        let mut partitions: Vec<i32> = metadata
+            .topics()
+            .iter()
+            .filter(|t| t.name() == topic && t.error().is_none())
+            .flat_map(|t| t.partitions().iter().map(|p| p.id()))
+            .collect();
+        partitions.sort_unstable();
+        Ok(partitions)
+    }
+
+    fn topic_id(&self, topic: &str) -> Result<String, SourceError> {
+        super::queue::topic_id(&self.client, topic, ANSWER.as_millis() as i32)
+    }
+
+    fn look(&self, topic: &str, from: &[(i32, i64)], limit: usize) -> Result<RecordBatch, SourceError> {
+        let what = format!("topic {topic}");
+        let mut config = self.config.clone();
+        config.set("group.id", "bief-look");
+        let reader: BaseConsumer<Quiet> =
+            config.create_with_context(Quiet).map_err(|e| client::setup_error("reader", &e))?;
+        let mut list = TopicPartitionList::new();
+        for (partition, offset) in from {
+            list.add_partition_offset(topic, *partition, Offset::Offset(*offset)).map_err(|e| Self::told(&what, &e))?;
+        }
+        reader.assign(&list).map_err(|e| Self::told(&what, &e))?;
+        let mut batch = RecordBatch::default();
+        let mut ended = BTreeSet::new();
+        let began = Instant::now();
+        while batch.records.len() < limit && ended.len() < from.len() && began.elapsed() < ANSWER {
+            match reader.poll(Duration::from_millis(100)) {
+                None => {}
+                Some(Err(KafkaError::PartitionEOF(partition))) => drop(ended.insert(partition)),
+                Some(Err(e)) => return Err(Self::told(&what, &e)),
+                Some(Ok(message)) => {
+                    let mut keep = |bytes: &[u8]| {
+                        let span = Span::new(batch.bytes.len(), bytes.len());
+                        batch.bytes.extend_from_slice(bytes);
+                        span
+                    };
+                    let (key, payload) = (message.key().map(&mut keep), message.payload().map(&mut keep));
+                    batch.records.push(Record {
+                        partition: message.partition(),
+                        offset: message.offset(),
+                        timestamp: message.timestamp().to_millis().unwrap_or(-1),
+                        key,
+                        payload,
+                        oversize: None,
+                    });
+                }
+            }
+        }
+        Ok(batch)
+    }
+
+    fn records_within(&self, topic: &str, partition: i32, offsets: &[Range<i64>]) -> Result<Vec<i64>, SourceError> {
+        let mut found = Vec::new();
+        let Some((first, last)) = offsets.first().zip(offsets.last()) else { return Ok(found) };
+        let what = format!("partition {partition} of topic {topic}");
+        let mut config = self.config.clone();
+        // A reader of its own, so that it can be thrown away with what it fetched.
+        config.set("group.id", "bief-verify").set("fetch.wait.max.ms", "50");
+        let reader: BaseConsumer<Quiet> =
+            config.create_with_context(Quiet).map_err(|e| client::setup_error("reader", &e))?;
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(first.start)).map_err(|e| Self::told(&what, &e))?;
+        reader.assign(&list).map_err(|e| Self::told(&what, &e))?;
+        let mut at = 0;
+        let mut heard = Instant::now();
+        loop {
+            match reader.poll(Duration::from_millis(100)) {
+                None if heard.elapsed() > SILENCE => {
+                    return Err(SourceError::Transient(format!("{what} yielded nothing for {SILENCE:?}")));
+                }
+                None => continue,
+                // The end of what can be read: transaction markers and compacted offsets lie behind the last record.
+                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(found),
+                Some(Err(e)) => match Self::told(&what, &e) {
+                    SourceError::Fatal(what) => return Err(SourceError::Fatal(what)),
+                    SourceError::Transient(what) => tracing::debug!(what, "broker trouble"),
+                },
+                Some(Ok(message)) => {
+                    heard = Instant::now();
+                    while offsets.get(at).is_some_and(|gap| gap.end <= message.offset()) {
+                        at += 1;
+                    }
+                    if offsets.get(at).is_some_and(|gap| gap.contains(&message.offset())) {
+                        found.push(message.offset());
+                    }
+                    if message.offset() >= last.end - 1 {
+                        return Ok(found);
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,209 @@
+//! A lane's queue of fetched messages, straight from librdkafka: many messages a call, and the offset of a
+//! partition's end, neither of which the safe wrapper gives. The only file with `unsafe`: every pointer that
+//! librdkafka hands out here is destroyed here, and a queue never outlives its client.
+
+#![allow(unsafe_code)]
+
+use std::ffi::{CStr, CString, c_void};
+use std::ptr;
+use std::sync::Arc;
+use std::thread::Thread;
+
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka_sys as sys;
+
+use crate::ports::{Polled, SourceError};
+
+/// Messages taken in one call: enough that the call costs nothing, few enough that a lane stops soon when it is full.
+const CHUNK: usize = 512;
+
+/// Partitions of one lane, forwarded into one queue.
+pub struct LaneQueue<C: ConsumerContext + 'static> {
+    queue: *mut sys::rd_kafka_queue_t,
+    /// Woken when the queue is no longer empty; its address is the callback's argument.
+    _waker: Box<Thread>,
+    messages: Vec<*mut sys::rd_kafka_message_t>,
+    consumer: Arc<BaseConsumer<C>>,
+}
+
+unsafe extern "C" fn wake(_client: *mut sys::rd_kafka_t, thread: *mut c_void) {
+    // SAFETY: `thread` is the box that the queue holds until it has taken this callback away.
+    let thread = unsafe { &*thread.cast::<Thread>() };
+    thread.unpark();
+}
+
+impl<C: ConsumerContext + 'static> LaneQueue<C> {
+    /// Wakes `waker` when messages come.
+    pub fn new(consumer: Arc<BaseConsumer<C>>, waker: Thread) -> Self {
+        let waker = Box::new(waker);
+        // SAFETY: the client is alive as long as `consumer`, which this value holds.
+        let queue = unsafe { sys::rd_kafka_queue_new(consumer.client().native_ptr()) };
+        let argument = ptr::from_ref::<Thread>(&waker).cast_mut().cast::<c_void>();
+        // SAFETY: `argument` stays where it is (boxed) until `drop` takes the callback away.
+        unsafe { sys::rd_kafka_queue_cb_event_enable(queue, Some(wake), argument) };
+        Self { queue, _waker: waker, messages: vec![ptr::null_mut(); CHUNK], consumer }
+    }
+
+    /// Makes this queue receive what is fetched of the partition from now on.
+    pub fn take_partition(&self, topic: &str, partition: i32) -> Result<(), SourceError> {
+        let name =
+            CString::new(topic).map_err(|_| SourceError::Fatal(format!("topic name {topic:?} has a NUL byte")))?;
+        // SAFETY: client and name are alive during the call; the answer is a reference that is given back below.
+        let source =
+            unsafe { sys::rd_kafka_queue_get_partition(self.consumer.client().native_ptr(), name.as_ptr(), partition) };
+        if source.is_null() {
+            return Err(SourceError::Transient(format!(
+                "librdkafka has no queue for partition {partition} of topic {topic}"
+            )));
+        }
+        // SAFETY: both queues are alive.
+        unsafe {
+            sys::rd_kafka_queue_forward(source, self.queue);
+            sys::rd_kafka_queue_destroy(source);
+        }
+        Ok(())
+    }
+
+    /// Hands at most `limit` messages to `sink`, without waiting; answers how many there were.
+    pub fn poll(&mut self, limit: usize, sink: &mut dyn FnMut(Polled<'_>)) -> Result<usize, SourceError> {
+        let mut taken = 0;
+        while taken < limit {
+            let room = CHUNK.min(limit - taken);
+            // SAFETY: `messages` has room for `room` pointers; librdkafka fills as many as it answers.
+            let count = unsafe { sys::rd_kafka_consume_batch_queue(self.queue, 0, self.messages.as_mut_ptr(), room) };
+            let count = usize::try_from(count).unwrap_or(0);
+            let mut failure = None;
+            for &message in &self.messages[..count] {
+                // SAFETY: each pointer is a message that is ours until it is destroyed, right after its use.
+                let outcome = unsafe { hand_over(message, sink) };
+                unsafe { sys::rd_kafka_message_destroy(message) };
+                failure = failure.or(outcome.err());
+            }
+            if let Some(error) = failure {
+                return Err(error);
+            }
+            taken += count;
+            if count < room {
+                break;
+            }
+        }
+        Ok(taken)
+    }
+}
+
+/// SAFETY: `message` must be a live message.
+unsafe fn hand_over(
+    message: *const sys::rd_kafka_message_t,
+    sink: &mut dyn FnMut(Polled<'_>),
+) -> Result<(), SourceError> {
+    // SAFETY: the caller's promise; payload and key live as long as the message.
+    let m = unsafe { &*message };
+    match m.err {
+        sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR => {
+            // SAFETY: the message is alive.
+            let timestamp = unsafe { sys::rd_kafka_message_timestamp(message, ptr::null_mut()) };
+            // SAFETY: pointer and length come from librdkafka for this message.
+            let bytes = |data: *mut c_void, len: usize| {
+                (!data.is_null()).then(|| unsafe { std::slice::from_raw_parts(data.cast::<u8>(), len) })
+            };
+            sink(Polled::Record {
+                partition: m.partition,
+                offset: m.offset,
+                timestamp,
+                key: bytes(m.key, m.key_len),
+                payload: bytes(m.payload, m.len),
+            });
+            Ok(())
+        }
+        sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__PARTITION_EOF => {
+            sink(Polled::End { partition: m.partition, offset: m.offset });
+            Ok(())
+        }
+        error => {
+            // SAFETY: librdkafka's texts are static or live as long as the message.
+            let text = unsafe {
+                let detail = sys::rd_kafka_message_errstr(message);
+                let text = if detail.is_null() { sys::rd_kafka_err2str(error) } else { detail };
+                CStr::from_ptr(text).to_string_lossy().into_owned()
+            };
+            Err(super::client::classify(error.into(), format!("partition {}: {text}", m.partition)))
+        }
+    }
+}
+
+impl<C: ConsumerContext + 'static> Drop for LaneQueue<C> {
+    fn drop(&mut self) {
+        // SAFETY: the callback is taken away before its argument is freed; the queue is not used afterwards.
+        unsafe {
+            sys::rd_kafka_queue_cb_event_enable(self.queue, None, ptr::null_mut());
+            sys::rd_kafka_queue_destroy(self.queue);
+        }
+    }
+}
+
+/// The broker's id of a topic, which the safe wrapper's metadata lacks; empty where the broker gives none.
+pub fn topic_id<C: ConsumerContext + 'static>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    timeout_ms: i32,
+) -> Result<String, SourceError> {
+    let name = CString::new(topic).map_err(|_| SourceError::Fatal(format!("topic name {topic:?} has a NUL byte")))?;
+    let client = consumer.client().native_ptr();
+    // SAFETY: the client outlives the calls; collection, queue and event are destroyed at the end of the block;
+    // the id's text is copied before its event goes.
+    unsafe {
+        let mut names = [name.as_ptr()];
+        let topics = sys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), 1);
+        let queue = sys::rd_kafka_queue_new(client);
+        sys::rd_kafka_DescribeTopics(client, topics, ptr::null(), queue);
+        let event = sys::rd_kafka_queue_poll(queue, timeout_ms);
+        let mut id = Err(SourceError::Transient(format!("the broker did not describe topic {topic} in time")));
+        if !event.is_null() {
+            let error = sys::rd_kafka_event_error(event);
+            let described = sys::rd_kafka_event_DescribeTopics_result(event);
+            if error == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && !described.is_null() {
+                let mut count = 0;
+                let list = sys::rd_kafka_DescribeTopics_result_topics(described, &mut count);
+                id = Ok(String::new());
+                if count > 0 {
+                    let uuid = sys::rd_kafka_TopicDescription_topic_id(*list);
+                    if !uuid.is_null() && !is_zero(uuid) {
+                        id = Ok(CStr::from_ptr(sys::rd_kafka_Uuid_base64str(uuid)).to_string_lossy().into_owned());
+                    }
+                }
+            } else {
+                let text = CStr::from_ptr(sys::rd_kafka_err2str(error)).to_string_lossy().into_owned();
+                id = Err(SourceError::Transient(format!("topic {topic} was not described: {text}")));
+            }
+            sys::rd_kafka_event_destroy(event);
+        }
+        sys::rd_kafka_queue_destroy(queue);
+        sys::rd_kafka_TopicCollection_destroy(topics);
+        id
+    }
+}
+
+/// SAFETY: `uuid` must be live.
+unsafe fn is_zero(uuid: *const sys::rd_kafka_Uuid_t) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        sys::rd_kafka_Uuid_least_significant_bits(uuid) == 0 && sys::rd_kafka_Uuid_most_significant_bits(uuid) == 0
+    }
+}
+
+/// The end of a partition as the last fetch told it; `None` before the first.
+pub fn known_end<C: ConsumerContext + 'static>(consumer: &BaseConsumer<C>, topic: &str, partition: i32) -> Option<i64> {
+    let name = CString::new(topic).ok()?;
+    let (mut low, mut high) = (-1_i64, -1_i64);
+    // SAFETY: client and name are alive during the call; librdkafka only fills the two numbers.
+    let code = unsafe {
+        sys::rd_kafka_get_watermark_offsets(
+            consumer.client().native_ptr(),
+            name.as_ptr(),
+            partition,
+            &mut low,
+            &mut high,
+        )
+    };
+    (code == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR && high >= 0).then_some(high)
+}

@@ -1,0 +1,220 @@
+//! A stream's records from Kafka: group membership, partitions dealt to lanes, start offsets as told, never
+//! librdkafka's own idea of where to begin (`auto.offset.reset=error`). Offsets are told to the broker for
+//! the eyes of lag tools and never read back.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::bindings::rd_kafka_resp_err_t as Code;
+use rdkafka::client::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
+use rdkafka::error::KafkaError;
+use rdkafka::types::RDKafkaErrorCode;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+
+use super::client;
+use super::queue::LaneQueue;
+use crate::ports::{Polled, RecordSource, SourceError, SourceEvent};
+
+/// How much of the memory budget may wait in librdkafka's queues.
+const PREFETCH_SHARE: u64 = 4;
+
+/// What a stream's consumer is told.
+#[derive(Debug, Clone)]
+pub struct SourceSettings {
+    pub client: ClientConfig,
+    pub group: String,
+    pub topic: String,
+    pub lanes: usize,
+    /// Bytes of the stream's share of the memory budget.
+    pub memory: u64,
+    /// Largest record that is decoded; the fetch limits follow from it.
+    pub max_record_bytes: usize,
+}
+
+/// What happened in the group, put down by librdkafka's callback and taken up by `serve`.
+#[derive(Default)]
+struct Membership {
+    events: Mutex<Vec<SourceEvent>>,
+    /// The consumer is being closed: a revocation is answered at once.
+    closing: AtomicBool,
+}
+
+/// librdkafka's callbacks of one consumer.
+pub struct SourceContext {
+    membership: Arc<Membership>,
+}
+
+impl ClientContext for SourceContext {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        client::log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(error = %error, reason, "broker trouble; librdkafka goes on trying");
+    }
+}
+
+impl ConsumerContext for SourceContext {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, code: Code, partitions: &mut TopicPartitionList) {
+        let list: Vec<i32> = partitions.elements().iter().map(|e| e.partition()).collect();
+        let assigned = code == Code::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
+        if list.is_empty() {
+            // Nothing to take over or give back, but the group waits for the answer.
+            let outcome = match assigned {
+                true => consumer.incremental_assign(partitions),
+                false => consumer.incremental_unassign(partitions),
+            };
+            tracing::debug!(?outcome, "an assignment of nothing");
+            return;
+        }
+        if self.membership.closing.load(Ordering::SeqCst) {
+            if !assigned {
+                unassign(consumer, partitions);
+            }
+            return;
+        }
+        let event = if assigned { SourceEvent::Assigned(list) } else { SourceEvent::Revoked(list) };
+        self.membership.events.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+    }
+}
+
+/// The group's protocol is cooperative: partitions are given back one by one, the others go on.
+fn unassign(consumer: &BaseConsumer<SourceContext>, partitions: &TopicPartitionList) {
+    if let Err(error) = consumer.incremental_unassign(partitions) {
+        tracing::debug!(%error, "partitions were not given back; the group takes them when the session ends");
+    }
+}
+
+/// One consumer in its group.
+pub struct KafkaSource {
+    topic: String,
+    membership: Arc<Membership>,
+    lanes: Vec<LaneQueue<SourceContext>>,
+    consumer: Arc<BaseConsumer<SourceContext>>,
+}
+
+impl KafkaSource {
+    /// Joins the group. The calling thread is the one that lanes wake.
+    pub fn open(settings: &SourceSettings) -> Result<Self, SourceError> {
+        let membership = Arc::new(Membership::default());
+        let mut config = settings.client.clone();
+        let queued = (settings.memory / PREFETCH_SHARE / settings.lanes as u64 / 1024).max(1024);
+        // A fetch answer is held whole, compressed, beside the queue; one record must always fit.
+        let fetch = (settings.memory / PREFETCH_SHARE).clamp(1 << 20, 64 << 20);
+        let partition_fetch = (fetch / 4).clamp(1 << 20, 4 << 20);
+        config
+            .set("group.id", &settings.group)
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("auto.offset.reset", "error")
+            .set("isolation.level", "read_committed")
+            .set("enable.partition.eof", "true")
+            .set("partition.assignment.strategy", "cooperative-sticky")
+            .set("queued.max.messages.kbytes", queued.to_string())
+            .set("queued.min.messages", "100000")
+            .set("fetch.max.bytes", fetch.to_string())
+            .set("max.partition.fetch.bytes", partition_fetch.to_string())
+            .set("receive.message.max.bytes", (fetch + (64 << 20)).to_string())
+            .set("fetch.wait.max.ms", "100")
+            .set("fetch.error.backoff.ms", "100");
+        let context = SourceContext { membership: Arc::clone(&membership) };
+        let consumer: BaseConsumer<SourceContext> =
+            config.create_with_context(context).map_err(|e| client::setup_error("consumer", &e))?;
+        let consumer = Arc::new(consumer);
+        let lanes =
+            (0..settings.lanes).map(|_| LaneQueue::new(Arc::clone(&consumer), std::thread::current())).collect();
+        consumer.subscribe(&[&settings.topic]).map_err(|e| client::setup_error("subscription", &e))?;
+        Ok(Self { topic: settings.topic.clone(), membership, lanes, consumer })
+    }
+
+    fn list(&self, partitions: &[i32]) -> TopicPartitionList {
+        let mut list = TopicPartitionList::new();
+        for partition in partitions {
+            list.add_partition(&self.topic, *partition);
+        }
+        list
+    }
+}
+
+impl RecordSource for KafkaSource {
+    fn serve(&mut self, events: &mut Vec<SourceEvent>) -> Result<(), SourceError> {
+        match self.consumer.poll(Duration::ZERO) {
+            None => {}
+            // Every partition has a lane before it is assigned, so that nothing comes this way.
+            Some(Ok(message)) => {
+                return Err(SourceError::Transient(format!(
+                    "a record of partition {} came outside its lane",
+                    rdkafka::Message::partition(&message)
+                )));
+            }
+            Some(Err(KafkaError::PartitionEOF(_))) => {}
+            Some(Err(error)) => {
+                let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+                let what = format!("topic {}: {error}", self.topic);
+                match client::classify(code, what) {
+                    SourceError::Fatal(what) => return Err(SourceError::Fatal(what)),
+                    SourceError::Transient(what) => tracing::warn!(what, "broker trouble; librdkafka goes on trying"),
+                }
+            }
+        }
+        events.append(&mut self.membership.events.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(())
+    }
+
+    fn assign(&mut self, partitions: &[(i32, usize, i64)]) -> Result<(), SourceError> {
+        let told =
+            |e: KafkaError| SourceError::Transient(format!("partitions of {} could not be assigned: {e}", self.topic));
+        let mut list = TopicPartitionList::new();
+        for (partition, lane, offset) in partitions {
+            // The lane's queue first, so that nothing comes another way.
+            self.lanes[*lane].take_partition(&self.topic, *partition)?;
+            list.add_partition_offset(&self.topic, *partition, Offset::Offset(*offset)).map_err(told)?;
+        }
+        self.consumer.incremental_assign(&list).map_err(told)
+    }
+
+    fn release(&mut self, partitions: &[i32]) -> Result<(), SourceError> {
+        unassign(&self.consumer, &self.list(partitions));
+        Ok(())
+    }
+
+    fn poll(&mut self, lane: usize, limit: usize, sink: &mut dyn FnMut(Polled<'_>)) -> Result<usize, SourceError> {
+        self.lanes[lane].poll(limit, sink)
+    }
+
+    fn wait(&mut self, at_most: Duration) {
+        std::thread::park_timeout(at_most);
+    }
+
+    fn known_end(&self, partition: i32) -> Option<i64> {
+        super::queue::known_end(&self.consumer, &self.topic, partition)
+    }
+
+    fn report_committed(&mut self, offsets: &[(i32, i64)]) {
+        let mut list = TopicPartitionList::new();
+        for (partition, offset) in offsets {
+            if list.add_partition_offset(&self.topic, *partition, Offset::Offset(*offset)).is_err() {
+                return;
+            }
+        }
+        if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
+            tracing::debug!(%error, "offsets were not told to the broker; only lag tools miss them");
+        }
+    }
+}
+
+impl Drop for KafkaSource {
+    fn drop(&mut self) {
+        self.membership.closing.store(true, Ordering::SeqCst);
+        if let Ok(held) = self.consumer.assignment() {
+            if held.count() > 0 {
+                unassign(&self.consumer, &held);
+            }
+        }
+        // Queues go before the client that they belong to.
+        self.lanes.clear();
+    }
+}

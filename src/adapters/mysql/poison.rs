@@ -1,0 +1,352 @@
+//! Finds the rows that the database refuses, as many as there are in one call: those that the server names, those
+//! whose parent is missing by one query for each foreign key, and the rest by halving until each is alone. Rows after
+//! a refused one are written on, so that a clash between two rows of a batch blames the later one.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::connection::Session;
+use super::errors::{Class, Failure, RowFailure, classify, column_in, index_in};
+use super::staged::{Plan, Stumble, send};
+use super::tsv::{self, Form};
+use crate::core::outcome::{Reason, Rejection};
+use crate::core::schema::{ColumnKind, ForeignKey};
+use crate::core::target::{OnConflict, Rows};
+use crate::ports::Refusal;
+
+const NOT_NULL: u16 = 1048;
+/// The most warnings that a server lists.
+const ALL_WARNINGS: &str = "SET SESSION max_error_count = 65535";
+const USUAL_WARNINGS: &str = "SET SESSION max_error_count = DEFAULT";
+
+/// The search in one call.
+pub(super) struct Poison<'r> {
+    rows: &'r Rows<'r>,
+    /// Positions not refused so far, ascending.
+    left: Vec<usize>,
+    refused: BTreeMap<usize, Refused>,
+    /// Rows went into the real table: the server works, so an unknown error is the row's.
+    went_in: bool,
+}
+
+struct Refused {
+    rejection: Rejection,
+    unknown: bool,
+}
+
+impl<'r> Poison<'r> {
+    pub fn new(rows: &'r Rows<'r>) -> Self {
+        Self { rows, left: (0..rows.len()).collect(), refused: BTreeMap::new(), went_in: false }
+    }
+
+    pub fn any_left(&self) -> bool {
+        !self.left.is_empty()
+    }
+
+    /// The answer, ascending. An error where all that failed is unknown and nothing shows that the server works.
+    pub fn refusals(self) -> Result<Vec<Refusal>, Failure> {
+        if !self.went_in
+            && let Some(first) = self.refused.values().next()
+            && self.refused.values().all(|refused| refused.unknown)
+        {
+            return Err(Failure::Transient(format!("the database says: {}", first.rejection.message)));
+        }
+        Ok(self.refused.into_iter().map(|(row, refused)| Refusal { row, rejection: refused.rejection }).collect())
+    }
+
+    /// Puts all rows into the stage that its columns can hold.
+    pub async fn fill(
+        &mut self,
+        session: &mut Session,
+        plan: &Plan,
+        forms: &[Form],
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), Failure> {
+        while self.any_left() {
+            let stumble = match send(session, self.rows, plan, forms, buffer, &self.left, true).await {
+                Ok(_) => return Ok(()),
+                Err(stumble) => stumble,
+            };
+            let Failure::Row(row) = stumble.failure else { return Err(stumble.failure) };
+            let before = self.refused.len();
+            if let Some(position) = stumble.position {
+                self.refuse(position, row.rejection(None), row.unknown);
+            }
+            self.survey(session, plan, forms, buffer).await?;
+            session.run(&format!("DELETE FROM {}", plan.stage)).await?;
+            if self.refused.len() == before {
+                return self.fill_by_halves(session, plan, forms, buffer).await;
+            }
+            self.forget_refused();
+        }
+        Ok(())
+    }
+
+    /// One pass in which values are altered and warned of instead of refused names all rows at once.
+    async fn survey(
+        &mut self,
+        session: &mut Session,
+        plan: &Plan,
+        forms: &[Form],
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), Failure> {
+        session.run(&format!("DELETE FROM {}", plan.stage)).await?;
+        session.run(ALL_WARNINGS).await?;
+        let warned = match send(session, self.rows, plan, forms, buffer, &self.left, false).await {
+            Ok(warned) => warned,
+            // Refused even so; the error of the strict attempt names a row, or halving finds it.
+            Err(Stumble { failure: Failure::Row(_), .. }) => Vec::new(),
+            Err(Stumble { failure, .. }) => return Err(failure),
+        };
+        session.run(USUAL_WARNINGS).await?;
+        for (position, code, words) in warned {
+            if let Class::Row(reason) = classify(code, "", &words) {
+                let reason = match self.kind_of(&words) {
+                    // In this mode a cut text has the code of any cut value.
+                    Some(ColumnKind::Text { .. } | ColumnKind::Binary { .. }) if code == 1265 => Reason::TooLong,
+                    Some(ColumnKind::DateTime { .. } | ColumnKind::Date | ColumnKind::Time { .. }) if code == 1265 => {
+                        Reason::InvalidTime
+                    }
+                    _ => reason,
+                };
+                let row = RowFailure { code, reason, unknown: false, words };
+                self.refuse(position, row.rejection(None), false);
+            }
+        }
+        Ok(())
+    }
+
+    fn kind_of(&self, words: &str) -> Option<&ColumnKind> {
+        let table = &self.rows.target.table;
+        column_in(words).and_then(|name| table.column(name)).map(|position| &table.columns[position].kind)
+    }
+
+    async fn fill_by_halves(
+        &mut self,
+        session: &mut Session,
+        plan: &Plan,
+        forms: &[Form],
+        buffer: &mut Vec<u8>,
+    ) -> Result<(), Failure> {
+        let all = self.left.clone();
+        let mut pending = vec![(0, all.len())];
+        while let Some((from, to)) = pending.pop() {
+            let part = &all[from..to];
+            match send(session, self.rows, plan, forms, buffer, part, true).await {
+                Ok(_) => {}
+                Err(Stumble { failure: Failure::Row(row), .. }) => {
+                    // Statements before the one that failed have filled a part of it.
+                    session
+                        .run(&format!(
+                            "DELETE FROM {} WHERE bief_seq BETWEEN {} AND {}",
+                            plan.stage,
+                            part[0],
+                            part[part.len() - 1]
+                        ))
+                        .await?;
+                    if to - from == 1 {
+                        self.refuse(part[0], row.rejection(None), row.unknown);
+                    } else {
+                        let middle = from + (to - from) / 2;
+                        pending.push((middle, to));
+                        pending.push((from, middle));
+                    }
+                }
+                Err(Stumble { failure, .. }) => return Err(failure),
+            }
+        }
+        self.forget_refused();
+        Ok(())
+    }
+
+    /// Writes what the stage holds into the table. Returns the affected rows: 1 for a new one, 2 for a changed one.
+    pub async fn apply(&mut self, session: &mut Session, plan: &Plan) -> Result<u64, Failure> {
+        while let (Some(&first), Some(&last)) = (self.left.first(), self.left.last()) {
+            match session.run(&plan.insert(first, last)).await {
+                Ok(ack) => {
+                    self.went_in = true;
+                    return Ok(ack.affected);
+                }
+                Err(Failure::Row(row)) => {
+                    let orphans = match row.reason {
+                        Reason::ForeignKey => self.refuse_orphans(session, plan).await?,
+                        _ => 0,
+                    };
+                    if orphans == 0 {
+                        return self.apply_by_halves(session, plan, row).await;
+                    }
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        Ok(0)
+    }
+
+    async fn apply_by_halves(&mut self, session: &mut Session, plan: &Plan, whole: RowFailure) -> Result<u64, Failure> {
+        let all = self.left.clone();
+        let mut affected = 0;
+        let mut known = Some(whole);
+        let mut pending = vec![(0, all.len())];
+        while let Some((from, to)) = pending.pop() {
+            let answer = match known.take() {
+                Some(row) => Err(Failure::Row(row)),
+                None => session.run(&plan.insert(all[from], all[to - 1])).await,
+            };
+            match answer {
+                Ok(ack) => {
+                    self.went_in = true;
+                    affected += ack.affected;
+                }
+                Err(Failure::Row(row)) if to - from == 1 => self.blame(session, plan, all[from], row).await?,
+                Err(Failure::Row(_)) => {
+                    let middle = from + (to - from) / 2;
+                    pending.push((middle, to));
+                    pending.push((from, middle));
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        self.forget_refused();
+        Ok(affected)
+    }
+
+    /// A row that fails alone: names the columns that are to blame.
+    async fn blame(
+        &mut self,
+        session: &mut Session,
+        plan: &Plan,
+        position: usize,
+        row: RowFailure,
+    ) -> Result<(), Failure> {
+        let mut row = row;
+        let key = plan.key.first().map(|key| key.trim_matches('`'));
+        if row.code == NOT_NULL && column_in(&row.words) == key {
+            // The key was made null since another unique index clashed: without that, the server names the index.
+            match session.run(&plan.plain_insert(position, position)).await {
+                Err(Failure::Row(named)) => row = named,
+                Ok(_) => {
+                    self.went_in = true;
+                    return Ok(());
+                }
+                Err(other) => return Err(other),
+            }
+            row.reason = Reason::UniqueKey;
+            row.unknown = false;
+        }
+        let field = match row.reason {
+            Reason::UniqueKey => self.columns_of_index(session, &row.words).await?,
+            Reason::ForeignKey => self.columns_of_constraint(&row.words),
+            _ => None,
+        };
+        let mut rejection = row.rejection(None);
+        rejection.field = field.or(rejection.field);
+        self.refuse(position, rejection, row.unknown);
+        Ok(())
+    }
+
+    async fn columns_of_index(&self, session: &mut Session, words: &str) -> Result<Option<String>, Failure> {
+        let table = &self.rows.target.table.name;
+        if !session.indexes.contains_key(table) {
+            let mut indexes: HashMap<String, Vec<String>> = HashMap::new();
+            let read = session
+                .ask::<(String, Option<String>)>(
+                    "SELECT INDEX_NAME, COLUMN_NAME FROM information_schema.STATISTICS \
+                     WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? ORDER BY INDEX_NAME, SEQ_IN_INDEX",
+                    vec![table.as_str().into()],
+                )
+                .await?;
+            for (index, column) in read {
+                indexes.entry(index).or_default().extend(column);
+            }
+            session.indexes.insert(table.clone(), indexes);
+        }
+        let columns = index_in(words).and_then(|name| session.indexes[table].get(name));
+        Ok(columns.filter(|columns| !columns.is_empty()).map(|columns| columns.join(",")))
+    }
+
+    fn columns_of_constraint(&self, words: &str) -> Option<String> {
+        let keys = &self.rows.target.table.foreign_keys;
+        let key = keys.iter().find(|key| words.contains(&format!("CONSTRAINT `{}`", key.name)))?;
+        Some(self.columns_of(key))
+    }
+
+    fn columns_of(&self, key: &ForeignKey) -> String {
+        let columns = &self.rows.target.table.columns;
+        key.columns.iter().map(|&position| columns[position].name.as_str()).collect::<Vec<_>>().join(",")
+    }
+
+    /// Refuses every row whose parent is missing. Returns how many there are.
+    async fn refuse_orphans(&mut self, session: &mut Session, plan: &Plan) -> Result<usize, Failure> {
+        let rows = self.rows;
+        let before = self.refused.len();
+        for key in &rows.target.table.foreign_keys {
+            let Some((sql, cells)) = orphans(rows, plan, key)? else { continue };
+            for position in session.rows::<u64>(&sql).await? {
+                let position = position as usize;
+                let row = rows.row(position);
+                let values: Vec<String> = cells.iter().map(|&cell| tsv::shown(row[cell], rows.arena)).collect();
+                let columns = self.columns_of(key);
+                let message = format!(
+                    "no row in {} with {} = {}, which {columns} points at (constraint {})",
+                    key.parent,
+                    key.parent_columns.join(","),
+                    values.join(","),
+                    key.name
+                );
+                let rejection = Rejection { reason: Reason::ForeignKey, field: Some(columns), message };
+                self.refuse(position, rejection, false);
+            }
+        }
+        let found = self.refused.len() - before;
+        if found > 0 {
+            let gone: Vec<String> =
+                self.left.iter().filter(|p| self.refused.contains_key(p)).map(usize::to_string).collect();
+            session.run(&format!("DELETE FROM {} WHERE bief_seq IN ({})", plan.stage, gone.join(","))).await?;
+            self.forget_refused();
+        }
+        Ok(found)
+    }
+
+    /// The first reason that was found stays.
+    fn refuse(&mut self, position: usize, rejection: Rejection, unknown: bool) {
+        self.refused.entry(position).or_insert(Refused { rejection, unknown });
+    }
+
+    fn forget_refused(&mut self) {
+        self.left.retain(|position| !self.refused.contains_key(position));
+    }
+}
+
+/// The query for staged rows whose parent by this key is missing, and the positions of the key's cells in a row. None
+/// where the stage lacks a column of the key, or the parent is the table itself (a temporary table can stand in a
+/// statement only once) or in another database: halving finds those.
+fn orphans(rows: &Rows<'_>, plan: &Plan, key: &ForeignKey) -> Result<Option<(String, Vec<usize>)>, Failure> {
+    let table = &rows.target.table;
+    if key.parent == table.name || key.parent.contains('.') || key.columns.len() != key.parent_columns.len() {
+        return Ok(None);
+    }
+    let mut cells = Vec::new();
+    for &column in &key.columns {
+        match rows.columns.iter().position(|&c| rows.target.columns[c] == column) {
+            Some(cell) => cells.push(cell),
+            None => return Ok(None),
+        }
+    }
+    let parent = super::connection::quoted(&key.parent)?;
+    let parents =
+        key.parent_columns.iter().map(|name| super::connection::quoted(name)).collect::<Result<Vec<_>, _>>()?;
+    let Some(first) = parents.first() else { return Ok(None) };
+    let pairs: Vec<String> =
+        cells.iter().zip(&parents).map(|(&cell, name)| format!("p.{name} = s.{}", plan.columns[cell])).collect();
+    let given: Vec<String> = cells.iter().map(|&cell| format!("s.{} IS NOT NULL", plan.columns[cell])).collect();
+    let mut sql = format!(
+        "SELECT s.bief_seq FROM {} s LEFT JOIN {parent} p ON {} WHERE {} AND p.{first} IS NULL",
+        plan.stage,
+        pairs.join(" AND "),
+        given.join(" AND ")
+    );
+    if rows.target.on_conflict == OnConflict::Ignore && !plan.key.is_empty() {
+        // A row that is there already is left as it is, whatever the new one points at.
+        sql.push_str(&format!(" AND NOT EXISTS (SELECT 1 FROM {} t WHERE {})", plan.table, plan.same_key()));
+    }
+    Ok(Some((sql, cells)))
+}

@@ -1,0 +1,340 @@
+//! The staged way: rows go strictly into a temporary table without the real one's keys, then from there into the real
+//! table in one statement that leaves or updates the row of the same primary key and fails on any other clash. Never
+//! REPLACE into the real table and never a DELETE from it: its children would go with the row.
+
+use mysql_async::Value;
+
+use super::connection::{Session, quoted};
+use super::direct::{columns, into, loads};
+use super::errors::{Failure, RowFailure, row_in};
+use super::params;
+use super::poison::Poison;
+use super::tsv::{self, Form};
+use crate::core::outcome::Reason;
+use crate::core::schema::ColumnKind;
+use crate::core::target::{OnConflict, Rows};
+use crate::ports::Written;
+
+/// Emptying a temporary table row by row is quicker than making it anew up to about this many rows.
+const EMPTIED: usize = 500;
+/// Temporary tables of one connection: one for each table and set of columns given.
+const MAX_STAGES: usize = 64;
+
+/// One temporary table of the connection.
+#[derive(Debug, Clone)]
+pub(super) struct Stage {
+    /// Quoted.
+    name: String,
+    create: String,
+    /// Rows that it may hold at most.
+    filled: usize,
+}
+
+/// What the staged way did.
+pub(super) struct Outcome {
+    pub written: Written,
+    /// Every row was new and none refused: the direct way would have done.
+    pub clean: bool,
+}
+
+/// The statements of one call, as text around the names of table, stage and columns.
+pub(super) struct Plan {
+    /// Quoted.
+    pub table: String,
+    /// Quoted.
+    pub stage: String,
+    /// Quoted, in the order of a row's cells.
+    pub columns: Vec<String>,
+    /// Quoted; empty where the table has no primary key.
+    pub key: Vec<String>,
+    on_conflict: String,
+}
+
+/// A statement that filled the stage failed.
+pub(super) struct Stumble {
+    pub failure: Failure,
+    /// The row that the server named.
+    pub position: Option<usize>,
+}
+
+pub(super) async fn write(
+    session: &mut Session,
+    rows: &Rows<'_>,
+    forms: &[Form],
+    buffer: &mut Vec<u8>,
+) -> Result<Outcome, Failure> {
+    let stage = empty_stage(session, rows).await?;
+    let plan = Plan::of(rows, stage)?;
+    let mut poison = Poison::new(rows);
+    poison.fill(session, &plan, forms, buffer).await?;
+    let mut unchanged = Vec::new();
+    if !plan.key.is_empty() && poison.any_left() {
+        unchanged = session.rows::<u64>(&plan.unchanged(rows)).await?.into_iter().map(|p| p as usize).collect();
+    }
+    let affected = poison.apply(session, &plan).await?;
+    let refused = poison.refusals()?;
+    if refused.is_empty() {
+        let clean = unchanged.is_empty() && affected == rows.len() as u64;
+        Ok(Outcome { written: Written { unchanged, refused }, clean })
+    } else {
+        Ok(Outcome { written: Written { unchanged: Vec::new(), refused }, clean: false })
+    }
+}
+
+/// The quoted name of an empty stage for these columns.
+async fn empty_stage(session: &mut Session, rows: &Rows<'_>) -> Result<String, Failure> {
+    let given: Vec<usize> = rows.columns.iter().map(|&c| rows.target.columns[c]).collect();
+    let id = (rows.target.table.name.clone(), given);
+    if let Some(stage) = session.stages.get_mut(&id) {
+        let (name, create, filled) = (stage.name.clone(), stage.create.clone(), stage.filled);
+        stage.filled = rows.len();
+        if filled <= EMPTIED {
+            session.run(&format!("DELETE FROM {name}")).await?;
+        } else {
+            session.run(&format!("DROP TEMPORARY TABLE IF EXISTS {name}")).await?;
+            session.run(&create).await?;
+        }
+        return Ok(name);
+    }
+    if session.stages.len() >= MAX_STAGES {
+        let names: Vec<String> = session.stages.drain().map(|(_, stage)| stage.name).collect();
+        session.run(&format!("DROP TEMPORARY TABLE IF EXISTS {}", names.join(","))).await?;
+    }
+    let name = quoted(&format!("bief_stage_{}", session.stages.len()))?;
+    let create = create_stage(session, rows, &name).await?;
+    session.run(&create).await?;
+    session.stages.insert(id, Stage { name: name.clone(), create, filled: rows.len() });
+    Ok(name)
+}
+
+/// The same types, collations and NOT NULLs as the real columns, no key but the row's position: so a value is refused
+/// or converted here as it would be there.
+async fn create_stage(session: &mut Session, rows: &Rows<'_>, name: &str) -> Result<String, Failure> {
+    let table = &rows.target.table.name;
+    if !session.definitions.contains_key(table) {
+        let read = session
+            .ask::<(String, String, Option<String>, String)>(
+                "SELECT COLUMN_NAME, COLUMN_TYPE, COLLATION_NAME, IS_NULLABLE FROM information_schema.COLUMNS \
+                 WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?",
+                vec![table.as_str().into()],
+            )
+            .await?
+            .into_iter()
+            .map(|(column, kind, collation, nullable)| {
+                let collation = collation.map_or(String::new(), |name| format!(" COLLATE {name}"));
+                let null = if nullable == "YES" { "NULL" } else { "NOT NULL" };
+                (column, format!("{kind}{collation} {null}"))
+            })
+            .collect();
+        session.definitions.insert(table.clone(), read);
+    }
+    let known = &session.definitions[table];
+    let mut create = format!("CREATE TEMPORARY TABLE {name} (bief_seq INT NOT NULL PRIMARY KEY");
+    for column in rows.names() {
+        let Some((_, definition)) = known.iter().find(|(name, _)| name.eq_ignore_ascii_case(column)) else {
+            return Err(Failure::Fatal(format!(
+                "table {table} has no column {column}: compare it with the mapping (`bief check --connect`)"
+            )));
+        };
+        create.push_str(&format!(", {} {definition}", quoted(column)?));
+    }
+    create.push_str(") ENGINE=InnoDB");
+    Ok(create)
+}
+
+impl Plan {
+    fn of(rows: &Rows<'_>, stage: String) -> Result<Self, Failure> {
+        let table = quoted(&rows.target.table.name)?;
+        let columns = columns(rows)?;
+        let name = |position: usize| quoted(&rows.target.table.columns[rows.target.columns[position]].name);
+        let key = rows.target.key.iter().map(|&position| name(position)).collect::<Result<Vec<_>, _>>()?;
+        let on_conflict = on_conflict(&table, &columns, &key, rows.target.on_conflict);
+        Ok(Self { table, stage, columns, key, on_conflict })
+    }
+
+    /// From the stage into the table, for the positions in this inclusive range.
+    pub fn insert(&self, from: usize, to: usize) -> String {
+        format!("{}{}", self.plain_insert(from, to), self.on_conflict)
+    }
+
+    /// The same, failing on every clash.
+    pub fn plain_insert(&self, from: usize, to: usize) -> String {
+        let from_stage: Vec<String> = self.columns.iter().map(|column| format!("s.{column}")).collect();
+        format!(
+            "INSERT INTO {} ({}) SELECT {} FROM {} s WHERE s.bief_seq BETWEEN {from} AND {to} ORDER BY s.bief_seq",
+            self.table,
+            self.columns.join(","),
+            from_stage.join(","),
+            self.stage
+        )
+    }
+
+    /// `t.key = s.key AND …`
+    pub fn same_key(&self) -> String {
+        self.key.iter().map(|key| format!("t.{key} = s.{key}")).collect::<Vec<_>>().join(" AND ")
+    }
+
+    /// Positions of the rows that are there already; where conflicts update, those that are there with the same values.
+    fn unchanged(&self, rows: &Rows<'_>) -> String {
+        let mut sql =
+            format!("SELECT s.bief_seq FROM {} s STRAIGHT_JOIN {} t ON {}", self.stage, self.table, self.same_key());
+        if rows.target.on_conflict == OnConflict::Update {
+            let mut glue = " WHERE ";
+            for (column, &position) in self.columns.iter().zip(rows.columns) {
+                if rows.target.key.contains(&position) {
+                    continue;
+                }
+                let kind = &rows.target.table.columns[rows.target.columns[position]].kind;
+                sql.push_str(glue);
+                sql.push_str(&format!("{} <=> {}", compared("t", column, kind), compared("s", column, kind)));
+                glue = " AND ";
+            }
+        }
+        sql.push_str(" ORDER BY s.bief_seq");
+        sql
+    }
+}
+
+/// Texts compare by their bytes: to a collation, texts that differ can be equal.
+fn compared(alias: &str, column: &str, kind: &ColumnKind) -> String {
+    match kind {
+        ColumnKind::Text { .. } | ColumnKind::Enum { .. } => format!("CAST({alias}.{column} AS BINARY)"),
+        ColumnKind::Json => format!("CAST(CAST({alias}.{column} AS CHAR) AS BINARY)"),
+        _ => format!("{alias}.{column}"),
+    }
+}
+
+/// ON DUPLICATE KEY UPDATE does not tell which index clashed. So its first assignment keeps the key where the primary
+/// key is the same, and makes the key null, which fails, where another unique index is what clashed.
+fn on_conflict(table: &str, columns: &[String], key: &[String], on_conflict: OnConflict) -> String {
+    let Some(first) = key.first() else { return String::new() };
+    let same: Vec<String> = key.iter().map(|key| format!("{table}.{key} <=> s.{key}")).collect();
+    let mut sql =
+        format!(" ON DUPLICATE KEY UPDATE {table}.{first} = IF({}, {table}.{first}, NULL)", same.join(" AND "));
+    if on_conflict == OnConflict::Update {
+        for column in columns.iter().filter(|column| !key.contains(column)) {
+            sql.push_str(&format!(", {table}.{column} = s.{column}"));
+        }
+    }
+    sql
+}
+
+/// Sends the rows at these positions into the stage; `strict` refuses what the columns cannot hold, else it is altered
+/// and warned of. Returns the warnings that name a row, with its position.
+pub(super) async fn send(
+    session: &mut Session,
+    rows: &Rows<'_>,
+    plan: &Plan,
+    forms: &[Form],
+    buffer: &mut Vec<u8>,
+    positions: &[usize],
+    strict: bool,
+) -> Result<Vec<(usize, u16, String)>, Stumble> {
+    let mut warned = Vec::new();
+    if loads(session, positions.len()) {
+        buffer.clear();
+        tsv::encode_numbered(rows, forms, positions, buffer);
+        let replace = if strict { "REPLACE" } else { "" };
+        match session.load(&into(&plan.stage, replace, &plan.columns, forms, true), buffer).await {
+            Ok(_) if strict => return Ok(warned),
+            Ok(_) => {
+                warnings(session, positions, &mut warned).await.map_err(Stumble::unnamed)?;
+                return Ok(warned);
+            }
+            Err(Failure::LocalInfileOff(_)) => {}
+            Err(failure) => return Err(Stumble::named(failure, positions)),
+        }
+    }
+    let max_packet = session.server.max_allowed_packet;
+    let width = plan.columns.len() + 1;
+    let ignore = if strict { "" } else { "IGNORE " };
+    let mut start = 0;
+    while start < positions.len() {
+        let part = params::chunk(rows, positions, start, 1, max_packet);
+        start = part.end;
+        let part = &positions[part];
+        if let [position] = *part
+            && params::row_size(rows.row(position)) >= max_packet
+        {
+            return Err(Stumble {
+                failure: Failure::Row(too_large(rows, position, max_packet)),
+                position: Some(position),
+            });
+        }
+        let mut values = Vec::with_capacity(part.len() * width);
+        for &position in part {
+            values.push(Value::UInt(position as u64));
+            let row = rows.row(position);
+            values.extend(row.iter().zip(forms).map(|(cell, form)| params::value(*cell, *form, rows.arena)));
+        }
+        let sql = format!(
+            "INSERT {ignore}INTO {} (bief_seq,{}) VALUES {}",
+            plan.stage,
+            plan.columns.join(","),
+            params::placeholders(part.len(), width)
+        );
+        session.execute(&sql, values).await.map_err(|failure| Stumble::named(failure, part))?;
+        if !strict {
+            warnings(session, part, &mut warned).await.map_err(Stumble::unnamed)?;
+        }
+    }
+    Ok(warned)
+}
+
+/// A row that fits into no statement; by LOAD DATA it would.
+fn too_large(rows: &Rows<'_>, position: usize, max_packet: usize) -> RowFailure {
+    let size = params::row_size(rows.row(position));
+    RowFailure {
+        code: 1153,
+        reason: Reason::TooLong,
+        unknown: false,
+        words: format!("the row takes {size} bytes, more than the server's max_allowed_packet of {max_packet}"),
+    }
+}
+
+async fn warnings(
+    session: &mut Session,
+    positions: &[usize],
+    warned: &mut Vec<(usize, u16, String)>,
+) -> Result<(), Failure> {
+    for (level, code, words) in session.rows::<(String, u16, String)>("SHOW WARNINGS").await? {
+        if level != "Note"
+            && let Some(&position) = row_in(&words).and_then(|row| positions.get(row - 1))
+        {
+            warned.push((position, code, words));
+        }
+    }
+    Ok(())
+}
+
+impl Stumble {
+    fn unnamed(failure: Failure) -> Self {
+        Self { failure, position: None }
+    }
+
+    /// `positions` are the rows of the statement, in its order.
+    fn named(failure: Failure, positions: &[usize]) -> Self {
+        let position = match &failure {
+            Failure::Row(row) => row_in(&row.words).and_then(|row| positions.get(row - 1)).copied(),
+            _ => None,
+        };
+        Self { failure, position }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clash_on_another_index_than_the_primary_key_must_fail() {
+        let columns = ["`a`".to_owned(), "`b`".to_owned(), "`v`".to_owned()];
+        let key = ["`a`".to_owned(), "`b`".to_owned()];
+        assert_eq!(
+            on_conflict("`t`", &columns, &key, OnConflict::Update),
+            " ON DUPLICATE KEY UPDATE `t`.`a` = IF(`t`.`a` <=> s.`a` AND `t`.`b` <=> s.`b`, `t`.`a`, NULL), `t`.`v` = s.`v`"
+        );
+        assert!(!on_conflict("`t`", &columns, &key, OnConflict::Ignore).contains("`v`"));
+        assert_eq!(on_conflict("`t`", &columns, &[], OnConflict::Update), "");
+    }
+}

@@ -1,0 +1,81 @@
+//! Which way a table's next batch goes: direct, which is quicker while every row is new, or staged, which takes rows
+//! that are there already and finds the ones that can't be written.
+//!
+//! The rule: a table starts direct, a dimension table staged. A direct batch that deviates makes the table staged
+//! until `needed` staged batches in a row were clean, that is every row new and none refused. `needed` starts at 4 and
+//! doubles with every deviation up to 64, so that a table with steady conflicts pays the failed attempt rarely; every
+//! direct batch that went in halves it again.
+
+const FIRST: u32 = 4;
+const MOST: u32 = 64;
+
+/// The state of one table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Way {
+    staged: bool,
+    clean: u32,
+    needed: u32,
+}
+
+impl Way {
+    pub fn starting(dimension: bool) -> Self {
+        Self { staged: dimension, clean: 0, needed: FIRST }
+    }
+
+    pub fn is_direct(self) -> bool {
+        !self.staged
+    }
+
+    /// A direct batch went in or deviated.
+    pub fn direct(&mut self, went_in: bool) {
+        if went_in {
+            self.needed = (self.needed / 2).max(FIRST);
+        } else {
+            *self = Self { staged: true, clean: 0, needed: (self.needed * 2).min(MOST) };
+        }
+    }
+
+    /// A staged batch had only new rows, or not.
+    pub fn staged(&mut self, clean: bool) {
+        self.clean = if clean { self.clean + 1 } else { 0 };
+        if self.clean >= self.needed {
+            self.staged = false;
+            self.clean = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_with_steady_conflicts_is_tried_directly_ever_more_rarely() {
+        let mut way = Way::starting(false);
+        let mut attempts = 0;
+        for _ in 0..1000 {
+            if way.is_direct() {
+                attempts += 1;
+                way.direct(false);
+            } else {
+                way.staged(true);
+            }
+        }
+        assert!((15..25).contains(&attempts), "{attempts}");
+    }
+
+    #[test]
+    fn a_staged_batch_with_a_conflict_starts_the_count_again() {
+        let mut way = Way::starting(true);
+        for _ in 0..3 {
+            way.staged(true);
+        }
+        way.staged(false);
+        way.staged(true);
+        assert!(!way.is_direct());
+        for _ in 0..3 {
+            way.staged(true);
+        }
+        assert!(way.is_direct());
+    }
+}

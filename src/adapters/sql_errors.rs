@@ -1,0 +1,259 @@
+//! The one place that decides what an error of sqlx or sea-orm means: tried again, a row's fault, or fatal.
+//! Messages carry the database's own words and what the reader can do; never a URL or a password.
+
+use std::error::Error as StdError;
+use std::io;
+
+use sea_orm::sqlx;
+use sea_orm::{DbErr, RuntimeErr};
+use sqlx::mysql::MySqlDatabaseError;
+
+use crate::ports::WarehouseError;
+
+/// What an error of the database means for the work that met it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Passes by itself: locks, lost connections, a full disk that someone will clear.
+    Transient,
+    /// This row can't be written; others can.
+    Row,
+    /// Trying again does not help.
+    Fatal,
+}
+
+/// The error of an operation outside rows, where `what` says in a few words what was tried.
+pub fn warehouse_error(what: &str, error: &sqlx::Error) -> WarehouseError {
+    let (class, words, advice) = judge(error);
+    let what = match advice {
+        Some(advice) => format!("{what}: {words}; {advice}"),
+        None => format!("{what}: {words}"),
+    };
+    match class {
+        Class::Transient => WarehouseError::Transient { what },
+        // Outside `write` there is no row to blame.
+        Class::Row | Class::Fatal => WarehouseError::Fatal { what },
+    }
+}
+
+/// The same for sea-orm's errors.
+pub fn from_db_err(what: &str, error: &DbErr) -> WarehouseError {
+    match error {
+        DbErr::Conn(RuntimeErr::SqlxError(e))
+        | DbErr::Exec(RuntimeErr::SqlxError(e))
+        | DbErr::Query(RuntimeErr::SqlxError(e)) => warehouse_error(what, e),
+        DbErr::ConnectionAcquire(_) => {
+            WarehouseError::Transient { what: format!("{what}: no connection to the database within the time limit") }
+        }
+        other => WarehouseError::Fatal { what: format!("{what}: {other}") },
+    }
+}
+
+/// Whether the error says that another transaction was in the way, so that the same transaction can be tried at once.
+pub fn is_contention(error: &DbErr) -> bool {
+    let (DbErr::Conn(RuntimeErr::SqlxError(e))
+    | DbErr::Exec(RuntimeErr::SqlxError(e))
+    | DbErr::Query(RuntimeErr::SqlxError(e))) = error
+    else {
+        return false;
+    };
+    // Duplicate key, lock wait, deadlock, record changed since it was read.
+    mysql_number(e).is_some_and(|n| matches!(n, 1062 | 1205 | 1213 | 1020))
+}
+
+/// MySQL's number of the error, where it is one of MySQL's.
+pub fn mysql_number(error: &sqlx::Error) -> Option<u16> {
+    error.as_database_error()?.try_downcast_ref::<MySqlDatabaseError>().map(MySqlDatabaseError::number)
+}
+
+/// SQLite's extended result code and words, where the error is one of SQLite's.
+pub fn sqlite_code(error: &sqlx::Error) -> Option<(i32, String)> {
+    let error = error.as_database_error()?;
+    error.try_downcast_ref::<sqlx::sqlite::SqliteError>()?;
+    Some((error.code()?.parse().ok()?, error.message().to_owned()))
+}
+
+/// Class of a SQLite error, by its extended result code and words.
+pub fn sqlite_class(code: i32, words: &str) -> Class {
+    match code & 0xff {
+        // NOMEM, INTERRUPT, PROTOCOL and SCHEMA pass as well as the locks do.
+        5 | 6 | 7 | 9 | 10 | 13 | 15 | 17 => Class::Transient,
+        18..=20 => Class::Row,
+        // The plain error is what a statement that can't be compiled gives, and what a function gives that
+        // dislikes its value: only the words tell them apart.
+        1 if !SQLITE_STATEMENT_ERRORS.iter().any(|s| words.contains(s)) => Class::Row,
+        _ => Class::Fatal,
+    }
+}
+
+/// Words of SQLite's plain error where the statement is at fault, not a value.
+const SQLITE_STATEMENT_ERRORS: [&str; 14] = [
+    "no such ",
+    "has no column named",
+    "syntax error",
+    "incomplete input",
+    "unrecognized token",
+    "foreign key mismatch",
+    "because it is a view",
+    "may not be modified",
+    "generated column",
+    "ON CONFLICT clause does not match",
+    "already exists",
+    "too many SQL variables",
+    "values for",
+    "transaction",
+];
+
+fn judge(error: &sqlx::Error) -> (Class, String, Option<&'static str>) {
+    if let Some((code, words)) = sqlite_code(error) {
+        return (sqlite_class(code, &words), words.clone(), sqlite_advice(code, &words));
+    }
+    if let Some(number) = mysql_number(error) {
+        let words = error.as_database_error().map(|e| e.message().to_owned()).unwrap_or_default();
+        let (class, advice) = mysql_class(number);
+        return (class, format!("{words} ({number})"), advice);
+    }
+    match error {
+        sqlx::Error::Io(e) => (Class::Transient, e.to_string(), None),
+        sqlx::Error::Tls(e) if broke_off(e.as_ref()) => (Class::Transient, format!("connection lost: {e}"), None),
+        sqlx::Error::Tls(e) => (
+            Class::Fatal,
+            format!("no encrypted connection: {e}"),
+            Some("check warehouse.tls and warehouse.ca, and that the server offers TLS"),
+        ),
+        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
+            (Class::Transient, error.to_string(), None)
+        }
+        sqlx::Error::Protocol(words) => (Class::Transient, format!("connection lost: {words}"), None),
+        sqlx::Error::Configuration(e) if e.to_string().contains("RSA") => (
+            Class::Fatal,
+            "the server takes this user's password (caching_sha2_password) over an encrypted connection only"
+                .to_owned(),
+            Some("set tls = \"require\" or \"verify\" under [warehouse]"),
+        ),
+        other => (Class::Fatal, other.to_string(), None),
+    }
+}
+
+/// An end of the stream within the handshake is the network's fault, not the certificate's.
+fn broke_off(error: &(dyn StdError + 'static)) -> bool {
+    let mut at = Some(error);
+    while let Some(error) = at {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof};
+            return matches!(io.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | TimedOut | UnexpectedEof);
+        }
+        at = error.source();
+    }
+    false
+}
+
+fn sqlite_advice(code: i32, words: &str) -> Option<&'static str> {
+    Some(match code & 0xff {
+        13 => "free space on the disk",
+        14 => "check that the folder exists and may be written; `bief run` creates the file",
+        3 | 8 => "the file, its folder and the -wal beside it must be writable for this user",
+        11 => "restore the file from a copy, or move it away and let bief start afresh",
+        26 => "warehouse.url points at a file that is no SQLite database",
+        1 if words.contains("no such table: bief_") => "`bief run` creates the bookkeeping tables at start",
+        1 if words.contains("no such table") || words.contains("column") => {
+            "apply the migrations or correct the mapping, then restart"
+        }
+        _ => return None,
+    })
+}
+
+fn mysql_class(number: u16) -> (Class, Option<&'static str>) {
+    match number {
+        1044 | 1045 | 1698 | 1130 => (Class::Fatal, Some("check user, password and grants of warehouse.url")),
+        1142 | 1143 | 1227 | 1370 => (Class::Fatal, Some("grant the user what is missing")),
+        1049 => {
+            (Class::Fatal, Some("create it with CREATE DATABASE … CHARACTER SET utf8mb4, or correct warehouse.url"))
+        }
+        1046 => (Class::Fatal, Some("name the database in warehouse.url: mysql://user@host/database")),
+        1146 => (Class::Fatal, Some("apply the migrations; `bief run` does at start")),
+        1820 | 1862 | 3118 => (Class::Fatal, Some("the database's administrator has to renew the account")),
+        // Read-only after a failover, out of connections, shutting down, disk full, lock waits, killed.
+        1020
+        | 1021
+        | 1028
+        | 1040
+        | 1053
+        | 1077..=1080
+        | 1105
+        | 1114
+        | 1129
+        | 1152
+        | 1158..=1161
+        | 1184
+        | 1194
+        | 1195
+        | 1203
+        | 1205
+        | 1213
+        | 1226
+        | 1290
+        | 1317
+        | 1613
+        | 1614
+        | 1792
+        | 1836
+        | 1927
+        | 3024
+        | 3058
+        | 3100
+        | 3101
+        | 3572
+        | 4031 => (Class::Transient, None),
+        _ => (Class::Fatal, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sqlite_locks_and_full_disks_pass_constraints_are_a_rows_fault_the_rest_is_fatal() {
+        for (code, words, class) in [
+            (5, "database is locked", Class::Transient),
+            (517, "database is locked", Class::Transient),
+            (6, "database table is locked", Class::Transient),
+            (778, "disk I/O error", Class::Transient),
+            (13, "database or disk is full", Class::Transient),
+            (275, "CHECK constraint failed: x", Class::Row),
+            (787, "FOREIGN KEY constraint failed", Class::Row),
+            (1299, "NOT NULL constraint failed: t.a", Class::Row),
+            (3091, "cannot store TEXT value in INTEGER column t.a", Class::Row),
+            (18, "string or blob too big", Class::Row),
+            (1, "malformed JSON", Class::Row),
+            (1, "no such table: t", Class::Fatal),
+            (1, "table t has no column named x", Class::Fatal),
+            (1, "near \"x\": syntax error", Class::Fatal),
+            (14, "unable to open database file", Class::Fatal),
+            (8, "attempt to write a readonly database", Class::Fatal),
+            (11, "database disk image is malformed", Class::Fatal),
+            (26, "file is not a database", Class::Fatal),
+        ] {
+            assert_eq!(sqlite_class(code, words), class, "{code} {words}");
+        }
+    }
+
+    #[test]
+    fn mysql_outages_pass_and_what_people_must_mend_is_fatal() {
+        for number in [1040, 1053, 1205, 1213, 1290, 1317, 1836, 1927] {
+            assert_eq!(mysql_class(number).0, Class::Transient, "{number}");
+        }
+        for number in [1044, 1045, 1049, 1054, 1064, 1142, 1146] {
+            assert_eq!(mysql_class(number).0, Class::Fatal, "{number}");
+        }
+    }
+
+    #[test]
+    fn a_refused_connection_is_transient_and_a_password_hint_is_given_without_the_password() {
+        let refused = sqlx::Error::Io(io::Error::from(io::ErrorKind::ConnectionRefused));
+        assert!(matches!(warehouse_error("connecting", &refused), WarehouseError::Transient { .. }));
+        let rsa = sqlx::Error::Configuration("RSA auth backend disabled; enable feature".into());
+        let text = warehouse_error("connecting", &rsa).to_string();
+        assert!(text.contains("tls = \"require\""), "{text}");
+    }
+}

@@ -1,0 +1,49 @@
+//! Which adapter serves a warehouse's URL: the only place that tells `mysql://` from `sqlite://`.
+
+use std::path::Path;
+
+use super::bookkeeping::connect::{Sessions, connect, connect_sqlite};
+use super::migrations::Applied;
+use super::{bookkeeping, migrations, mysql, sqlite};
+use crate::config::WarehouseConfig;
+use crate::ports::{Catalog, OpenBookkeeping, OpenWarehouse, WarehouseError};
+
+/// How a writer opens its side of the warehouse.
+pub fn open_warehouse(settings: &WarehouseConfig) -> OpenWarehouse {
+    if sqlite::accepts(settings.url.expose()) { sqlite::open(settings) } else { mysql::open(settings) }
+}
+
+/// How an actor or a command opens the bookkeeping tables.
+pub fn open_bookkeeping(settings: &WarehouseConfig) -> OpenBookkeeping {
+    bookkeeping::open(settings)
+}
+
+/// Makes the warehouse ready for this version and this domain: creates an SQLite file where there is none, brings
+/// the bookkeeping tables up to date, then applies the domain's SQL files; answers those applied now. Safe when
+/// several daemons start at once. `base`: the folder that `warehouse.migrations` is relative to.
+pub async fn prepare(settings: &WarehouseConfig, base: &Path) -> Result<Vec<Applied>, WarehouseError> {
+    let url = settings.url.expose();
+    let db = if sqlite::accepts(url) {
+        let options = sqlite::options(url)?;
+        sqlite::create_folder(&options).await?;
+        connect_sqlite(options.create_if_missing(true), Sessions::One).await?
+    } else {
+        connect(settings, Sessions::One).await?
+    };
+    bookkeeping::migrate(&db).await?;
+    let applied = match &settings.migrations {
+        Some(folder) => migrations::apply(&db, &base.join(folder)).await?,
+        None => Vec::new(),
+    };
+    // What is prepared stays prepared, however the session ends.
+    let _ = db.close().await;
+    Ok(applied)
+}
+
+/// Opens what tells the real tables.
+pub async fn catalog(settings: &WarehouseConfig) -> Result<Box<dyn Catalog>, WarehouseError> {
+    if sqlite::accepts(settings.url.expose()) {
+        return Ok(Box::new(sqlite::catalog::open(settings).await?));
+    }
+    mysql::catalog(settings)
+}

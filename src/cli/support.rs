@@ -1,0 +1,90 @@
+//! What the commands share: reading the configuration, one error form, JSON on stdout, prose on stderr.
+
+use std::future::Future;
+use std::io::IsTerminal;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::exit;
+use super::logging::Format;
+use crate::adapters::kafka::broker::KafkaBroker;
+use crate::adapters::kafka::client::client_config;
+use crate::config::{self, Brokers, Config, Loaded, LogFormat};
+use crate::ports::Broker;
+
+/// Reads the configuration; tells every mistake on stderr and answers the exit code where there is one.
+pub fn load(path: &Path) -> Result<Loaded, u8> {
+    let outcome = config::load(path, &|name| std::env::var(name).ok());
+    let report = config::report(&path.display().to_string(), &outcome);
+    if report.errors() + report.warnings() > 0 {
+        eprint!("{}", report.text(colour()));
+    }
+    outcome.map_err(|_| exit::USAGE)
+}
+
+/// Sets the daemon's log up, as configured.
+pub fn log_daemon(format: LogFormat, filter: Option<&str>) -> Result<(), u8> {
+    let format = match format {
+        LogFormat::Auto => Format::Auto,
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
+    };
+    log(format, filter)
+}
+
+/// Sets a command's log up: what it does it prints itself, so that only trouble is logged.
+pub fn log_command(filter: Option<&str>) -> Result<(), u8> {
+    let quiet = std::env::var_os("RUST_LOG").is_none().then_some("error,bief=warn");
+    log(Format::Auto, filter.or(quiet))
+}
+
+fn log(format: Format, filter: Option<&str>) -> Result<(), u8> {
+    super::logging::init(format, filter).map_err(|error| {
+        eprintln!("bief: {error}");
+        exit::USAGE
+    })
+}
+
+/// Whether stderr wants colour: a terminal, and NO_COLOR is not set.
+pub fn colour() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+}
+
+/// One line on stderr, or the error envelope on stdout for a script; the code for "failed".
+pub fn fail(json: bool, error: &str) -> u8 {
+    if json {
+        print_json(&serde_json::json!({ "code": "failed", "message": error }));
+    }
+    eprintln!("bief: {}", super::printable::printable(error));
+    exit::FAILED
+}
+
+pub fn print_json<T: Serialize>(value: &T) {
+    match serde_json::to_string(value) {
+        Ok(text) => println!("{text}"),
+        Err(error) => eprintln!("bief: the answer could not be printed as JSON: {error}"),
+    }
+}
+
+/// Runs a command's questions to database and broker.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    actix::System::new().block_on(future)
+}
+
+/// The brokers' address; the embedded broker lives in `bief demo` alone.
+pub fn bootstrap(config: &Config) -> Result<&str, String> {
+    match &config.kafka.brokers {
+        Brokers::Servers(servers) => Ok(servers),
+        Brokers::Embedded => Err("brokers = \"embedded\" is for `bief demo`; \
+            write brokers = \"host:9092\" in [kafka] to use a Kafka"
+            .to_owned()),
+    }
+}
+
+pub fn broker_of(config: &Config) -> Result<Arc<dyn Broker>, String> {
+    let client = client_config(&config.kafka, bootstrap(config)?, "bief-cli");
+    let broker = KafkaBroker::new(client).map_err(|e| e.to_string())?;
+    Ok(Arc::new(broker))
+}

@@ -1,0 +1,186 @@
+//! Every section and key that a configuration file may have, each with an example: what the reader accepts,
+//! what messages offer, and what `docs/configuration.md` must name.
+
+/// A table of the file.
+#[derive(Debug)]
+pub struct SectionSpec {
+    /// Dotted, as in its header.
+    pub path: &'static str,
+    /// Written `[[…]]`.
+    pub repeated: bool,
+    /// Its keys are the user's own names.
+    pub free: bool,
+    pub keys: &'static [KeySpec],
+    /// A line that shows it used, where it is best written as a value.
+    pub example: &'static str,
+    /// The last part of the path of each section within it.
+    pub sections: &'static [&'static SectionSpec],
+}
+
+/// A key and a line that shows it used.
+#[derive(Debug)]
+pub struct KeySpec {
+    pub name: &'static str,
+    pub example: &'static str,
+    /// Its value is never shown.
+    pub secret: bool,
+}
+
+const fn key(name: &'static str, example: &'static str) -> KeySpec {
+    KeySpec { name, example, secret: false }
+}
+
+const fn free(path: &'static str, example: &'static str) -> SectionSpec {
+    SectionSpec { path, repeated: false, free: true, keys: &[], example, sections: &[] }
+}
+
+pub static ROOT: SectionSpec = SectionSpec {
+    path: "",
+    repeated: false,
+    free: false,
+    keys: &[],
+    example: "",
+    sections: &[&DAEMON, &KAFKA, &WAREHOUSE, &STREAM, &REPLAY],
+};
+
+pub static DAEMON: SectionSpec = SectionSpec {
+    path: "daemon",
+    repeated: false,
+    free: false,
+    keys: &[
+        key("name", "name = \"bief\""),
+        key("http", "http = \"127.0.0.1:8080\""),
+        key("allowed_hosts", "allowed_hosts = [\"bief.example.org\"]"),
+        key("memory", "memory = \"256MiB\""),
+        key("drain_timeout", "drain_timeout = \"10s\""),
+        key("on_fatal", "on_fatal = \"stay_up\""),
+        key("restart_budget", "restart_budget = 10"),
+        key("restart_window", "restart_window = \"10m\""),
+        key("log", "log = \"auto\""),
+    ],
+    example: "",
+    sections: &[],
+};
+
+pub static KAFKA: SectionSpec = SectionSpec {
+    path: "kafka",
+    repeated: false,
+    free: false,
+    keys: &[key("brokers", "brokers = \"kafka:9092\""), key("group", "group = \"bief\"")],
+    example: "",
+    sections: &[&PROPERTIES],
+};
+
+pub static PROPERTIES: SectionSpec = free("kafka.properties", "");
+
+pub static WAREHOUSE: SectionSpec = SectionSpec {
+    path: "warehouse",
+    repeated: false,
+    free: false,
+    keys: &[
+        KeySpec { name: "url", example: "url = \"mysql://bief:${BIEF_DB_PASSWORD}@mysql/bief\"", secret: true },
+        key("tls", "tls = \"verify\""),
+        key("ca", "ca = \"certs/ca.pem\""),
+        key("migrations", "migrations = \"migrations\""),
+        key("load", "load = \"auto\""),
+    ],
+    example: "",
+    sections: &[],
+};
+
+pub static STREAM: SectionSpec = SectionSpec {
+    path: "stream",
+    repeated: true,
+    free: false,
+    keys: &[
+        key("topic", "topic = \"orders\""),
+        key("name", "name = \"orders\""),
+        key("start", "start = \"earliest\""),
+        key("lanes", "lanes = 2"),
+        key("max_batch_records", "max_batch_records = 10000"),
+        key("max_batch_bytes", "max_batch_bytes = \"8MiB\""),
+        key("max_record_bytes", "max_record_bytes = \"4MiB\""),
+    ],
+    example: "",
+    sections: &[&TABLE],
+};
+
+pub static TABLE: SectionSpec = SectionSpec {
+    path: "stream.table",
+    repeated: true,
+    free: false,
+    keys: &[
+        key("name", "name = \"customer\""),
+        key("on_conflict", "on_conflict = \"ignore\""),
+        key("optional", "optional = true"),
+    ],
+    example: "",
+    sections: &[&COLUMNS],
+};
+
+pub static COLUMNS: SectionSpec = free("stream.table.columns", "columns = { id = \"customer_id\" }");
+
+pub static REPLAY: SectionSpec = SectionSpec {
+    path: "replay",
+    repeated: true,
+    free: false,
+    keys: &[
+        key("topic", "topic = \"orders\""),
+        key("file", "file = \"data/orders.csv.gz\""),
+        key("key", "key = [\"order_id\"]"),
+        key("event_time", "event_time = \"ordered_at\""),
+        key("times", "times = [\"ordered_at\", \"shipped_at\"]"),
+        key("partitions", "partitions = 4"),
+    ],
+    example: "",
+    sections: &[&LOOKUP],
+};
+
+pub static LOOKUP: SectionSpec = SectionSpec {
+    path: "replay.lookup",
+    repeated: true,
+    free: false,
+    keys: &[
+        key("file", "file = \"data/customers.csv\""),
+        key("field", "field = \"customer\""),
+        key("key", "key = \"id\""),
+    ],
+    example: "",
+    sections: &[&TAKE],
+};
+
+pub static TAKE: SectionSpec = free("replay.lookup.take", "take = { customer_name = \"name\" }");
+
+impl SectionSpec {
+    /// The last part of the path: its key in the table around it.
+    pub fn name(&self) -> &'static str {
+        self.path.rsplit('.').next().unwrap_or(self.path)
+    }
+
+    /// As its header is written.
+    pub fn header(&self) -> String {
+        match (self.path, self.repeated) {
+            ("", _) => "the file".into(),
+            (path, true) => format!("[[{path}]]"),
+            (path, false) => format!("[{path}]"),
+        }
+    }
+
+    /// A value in its place may be a password.
+    pub fn may_hold_secrets(&self) -> bool {
+        self.path.starts_with("kafka") || self.path.starts_with("warehouse")
+    }
+
+    pub fn key(&self, name: &str) -> Option<&'static KeySpec> {
+        self.keys.iter().find(|key| key.name == name)
+    }
+
+    pub fn section(&self, name: &str) -> Option<&'static SectionSpec> {
+        self.sections.iter().copied().find(|section| section.name() == name)
+    }
+
+    /// This section and all within it.
+    pub fn all(&'static self) -> Vec<&'static SectionSpec> {
+        std::iter::once(self).chain(self.sections.iter().flat_map(|section| section.all())).collect()
+    }
+}

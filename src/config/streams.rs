@@ -1,0 +1,346 @@
+//! Reads each `[[stream]]` with its tables and columns, and checks them beside each other.
+
+use std::collections::HashMap;
+
+use toml::de::{DeTable, DeValue};
+
+use crate::core::target::OnConflict;
+
+use super::names;
+use super::print::{Line, Origin};
+use super::reader::{Fault, Reader, Section, Span, Text, Value, one_of, toml_text};
+use super::schema::{COLUMNS, STREAM, TABLE};
+use super::source::quoted;
+use super::units;
+use super::warehouse::Backend;
+use super::{ColumnMapping, EpochUnit, Location, Source, Start, Stream, TableMapping};
+
+/// Writers of one stream; more gained nothing and each holds a connection.
+const MOST_LANES: u32 = 64;
+/// Beyond these many lanes by default, a small machine's cores are better left to the database.
+const MOST_DEFAULT_LANES: usize = 4;
+const LEAST_BYTES: u64 = 1 << 10;
+
+/// What the values of the other sections mean for a stream.
+pub(super) struct Surroundings<'a> {
+    pub backend: Option<Backend>,
+    pub memory: u64,
+    pub locate: &'a dyn Fn(&Span) -> Location,
+}
+
+pub(super) struct ReadStream {
+    pub stream: Stream,
+    pub topic: Option<Text>,
+    pub name: Span,
+    tables: Vec<ReadTable>,
+}
+
+struct ReadTable {
+    name: Option<Text>,
+    on_conflict: OnConflict,
+    conflict: Span,
+}
+
+pub(super) fn read(r: &mut Reader<'_>, root: &Section<'_>, around: &Surroundings<'_>) -> Vec<ReadStream> {
+    let streams = r.each(root, &STREAM, |r, s| read_stream(r, &s, around));
+    if streams.is_empty() && root.value(STREAM.name()).is_none_or(|v| v.get_ref().is_array()) {
+        r.missing_section(
+            root,
+            &STREAM,
+            "add [[stream]] with its `topic` and, below it, [[stream.table]] for each table that it feeds",
+        );
+    }
+    check_names(r, &streams, around);
+    check_tables(r, &streams, around);
+    streams
+}
+
+fn read_stream(r: &mut Reader<'_>, s: &Section<'_>, around: &Surroundings<'_>) -> ReadStream {
+    let topic =
+        r.required(s, "topic").filter(|text| names::topic(&text.value).map_err(|f| r.refuse("topic", text, f)).is_ok());
+    let topic_name = topic.as_ref().map_or(String::new(), |t| t.value.clone());
+    let default_name = topic.as_ref().map_or(String::new(), |t| t.raw.clone());
+    let name =
+        r.parsed(s, "name", (topic_name.clone(), &default_name), |text| names::label(text).map(|()| text.to_owned()));
+    let start = r.choice(s, "start", &[("earliest", Start::Earliest), ("latest", Start::Latest)], Start::Earliest);
+    let lanes = r.integer(s, "lanes", 1..=MOST_LANES, default_lanes(around.backend));
+    if lanes > 1 && around.backend == Some(Backend::Sqlite) {
+        r.error(
+            &s.place("lanes"),
+            format!("`lanes` = {lanes}, but SQLite lets one writer in at a time"),
+            "write `lanes = 1` or remove it",
+        );
+    }
+    let max_batch_records = r.integer(s, "max_batch_records", 1..=100_000, 10_000);
+    let max_batch_bytes = bytes(r, s, "max_batch_bytes", 8 << 20);
+    let max_record_bytes = bytes(r, s, "max_record_bytes", 4 << 20);
+    if max_record_bytes > max_batch_bytes {
+        let key = if s.value("max_record_bytes").is_some() { "max_record_bytes" } else { "max_batch_bytes" };
+        let (record, batch) = (units::size_text(max_record_bytes), units::size_text(max_batch_bytes));
+        r.error(
+            &s.place(key),
+            format!(
+                "a record of `max_record_bytes` ({record}) would not fit into a batch of `max_batch_bytes` ({batch})"
+            ),
+            "raise `max_batch_bytes` or lower `max_record_bytes`",
+        );
+    }
+    if max_batch_bytes > around.memory / 2 {
+        let half = units::size_text(around.memory / 2);
+        r.error(
+            &s.place("max_batch_bytes"),
+            format!("`max_batch_bytes` is more than half of `memory` in [daemon] ({half}), so no batch could fill while one is written"),
+            "lower it, or raise `memory`",
+        );
+    }
+    if s.value(TABLE.name()).is_none() {
+        r.missing_section(
+            s,
+            &TABLE,
+            "add [[stream.table]] below it, with `name` and `columns`, for each table that its records go into",
+        );
+    }
+    let (tables, mappings) = r.each(s, &TABLE, |r, s| read_table(r, &s, around)).into_iter().unzip();
+    let stream = Stream {
+        name,
+        topic: topic_name,
+        start,
+        lanes: usize::try_from(lanes).unwrap_or(1),
+        max_batch_records: usize::try_from(max_batch_records).unwrap_or(usize::MAX),
+        max_batch_bytes: usize::try_from(max_batch_bytes).unwrap_or(usize::MAX),
+        max_record_bytes: usize::try_from(max_record_bytes).unwrap_or(usize::MAX),
+        tables: mappings,
+    };
+    ReadStream { stream, topic, name: s.place("name"), tables }
+}
+
+fn default_lanes(backend: Option<Backend>) -> u32 {
+    if backend != Some(Backend::MySql) {
+        return 1;
+    }
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    u32::try_from(cores.min(MOST_DEFAULT_LANES)).unwrap_or(1)
+}
+
+fn bytes(r: &mut Reader<'_>, s: &Section<'_>, key: &'static str, default: u64) -> u64 {
+    r.parsed(s, key, (default, &units::size_text(default)), |text| {
+        let bytes = units::size(text)?;
+        if !(LEAST_BYTES..=1 << 30).contains(&bytes) {
+            return Err(Fault::new("is out of range", "write a size from \"1KiB\" to \"1GiB\""));
+        }
+        Ok(bytes)
+    })
+}
+
+fn read_table(r: &mut Reader<'_>, s: &Section<'_>, around: &Surroundings<'_>) -> (ReadTable, TableMapping) {
+    let name =
+        r.required(s, "name").filter(|text| names::table(&text.value).map_err(|f| r.refuse("name", text, f)).is_ok());
+    let options = [("ignore", OnConflict::Ignore), ("update", OnConflict::Update)];
+    let on_conflict = r.choice(s, "on_conflict", &options, OnConflict::Ignore);
+    let optional = r.boolean(s, "optional", false);
+    let columns = read_columns(r, s, around);
+    let mapping = TableMapping {
+        table: name.as_ref().map_or(String::new(), |n| n.value.clone()),
+        on_conflict,
+        optional,
+        columns,
+        location: (around.locate)(&s.place("name")),
+    };
+    (ReadTable { name, on_conflict, conflict: s.place("on_conflict") }, mapping)
+}
+
+fn read_columns(r: &mut Reader<'_>, s: &Section<'_>, around: &Surroundings<'_>) -> Vec<ColumnMapping> {
+    const HELP: &str = "write `columns = { column = \"field\" }` with a column for each field to keep";
+    if s.value(COLUMNS.name()).is_none() {
+        r.missing_section(s, &COLUMNS, HELP);
+        return Vec::new();
+    }
+    let Some(section) = r.section(s, &COLUMNS) else { return Vec::new() };
+    let entries = section.entries();
+    if entries.is_empty() {
+        r.error(&section.span, "`columns` is empty", HELP);
+    }
+    let mut seen: HashMap<String, usize> = HashMap::new();
+    let mut columns = Vec::new();
+    for (key, value) in entries {
+        let column = key.get_ref().as_ref();
+        if let Err(fault) = names::identifier(column) {
+            r.error(&key.span(), format!("the column {} {}", quoted(column), fault.what), fault.help);
+        }
+        let location = (around.locate)(&key.span());
+        if let Some(line) = seen.insert(column.to_ascii_lowercase(), location.line) {
+            r.error(
+                &key.span(),
+                format!("the column {} is mapped on line {line} already: names of columns ignore case", quoted(column)),
+                "remove one of the two",
+            );
+        }
+        if let Some(source) = read_source(r, column, value) {
+            columns.push(ColumnMapping { column: column.to_owned(), source, location });
+        }
+    }
+    columns
+}
+
+fn read_source(r: &mut Reader<'_>, column: &str, value: &Value<'_>) -> Option<Source> {
+    if let DeValue::Table(table) = value.get_ref() {
+        return read_long_source(r, column, value, table);
+    }
+    let text = r.text_of(&format!("the column {}", quoted(column)), value, false, &mut |r, found| {
+        r.error(
+            &value.span(),
+            format!("the column {} must come from a field's name, not {found}", quoted(column)),
+            "write a field's name in quotes, `{ field = \"…\", epoch = \"ms\" }`, or one of \"@timestamp\", \"@key\", \"@topic\", \"@partition\", \"@offset\"",
+        );
+    })?;
+    r.note(column, &text);
+    if text.value.is_empty() {
+        r.error(&text.span, format!("the column {} comes from no field", quoted(column)), "write a field's name");
+        return None;
+    }
+    if !text.value.starts_with('@') {
+        return Some(Source::Field(text.value));
+    }
+    let known = [
+        ("@timestamp", Source::Timestamp),
+        ("@key", Source::Key),
+        ("@topic", Source::Topic),
+        ("@partition", Source::Partition),
+        ("@offset", Source::Offset),
+    ];
+    if let Some((_, source)) = known.iter().find(|(word, _)| *word == text.value) {
+        return Some(source.clone());
+    }
+    let words: Vec<&str> = known.iter().map(|(word, _)| *word).collect();
+    let field = quoted(&text.raw);
+    let otherwise = format!("a field of that name is written `{{ field = {field} }}`");
+    let help = match super::unknown::nearest(&text.value, words.iter().copied()) {
+        Some(near) => format!("did you mean \"{near}\"? {otherwise}"),
+        None => format!("write one of {}; {otherwise}", words.join(", ")),
+    };
+    r.error(&text.span, format!("{field} is nothing that a record has beside its fields"), help);
+    None
+}
+
+/// `{ field = "ts", epoch = "ms" }`.
+fn read_long_source(r: &mut Reader<'_>, column: &str, value: &Value<'_>, table: &DeTable<'_>) -> Option<Source> {
+    const HELP: &str =
+        "write `{ field = \"…\" }`, or `{ field = \"…\", epoch = \"ms\" }` for a number that counts time since 1970";
+    let (mut field, mut epoch, mut notes) = (None, None, Vec::new());
+    let mut sound = true;
+    for (key, value) in table.iter() {
+        let name = key.get_ref().as_ref();
+        if name != "field" && name != "epoch" {
+            r.hide(value);
+            r.error(
+                &key.span(),
+                format!("unknown key {} in the source of the column {}", quoted(name), quoted(column)),
+                HELP,
+            );
+            sound = false;
+            continue;
+        }
+        let text = r.text_of(&format!("`{name}`"), value, false, &mut |r, found| {
+            r.error(&value.span(), format!("`{name}` must be a text in quotes, not {}", found), HELP);
+        });
+        let Some(text) = text else {
+            sound = false;
+            continue;
+        };
+        notes.push((name.to_owned(), toml_text(&text.raw), text.origin()));
+        if name == "field" {
+            field = Some(text);
+        } else {
+            let units = [("s", EpochUnit::Seconds), ("ms", EpochUnit::Millis), ("us", EpochUnit::Micros)];
+            match one_of(&text.value, &units) {
+                Ok(unit) => epoch = Some(unit),
+                Err(fault) => {
+                    r.refuse("epoch", &text, fault);
+                    sound = false;
+                }
+            }
+        }
+    }
+    if table.get("field").is_none() {
+        r.error(&value.span(), format!("the source of the column {} has no `field`", quoted(column)), HELP);
+    }
+    let field = field.filter(|_| sound)?;
+    if field.value.is_empty() {
+        r.error(&field.span, "`field` is empty", "write a field's name");
+        return None;
+    }
+    notes.sort_by(|a, b| b.0.cmp(&a.0));
+    let origin = notes.iter().map(|note| note.2).find(|o| *o != Origin::File).unwrap_or(Origin::File);
+    let items: Vec<String> = notes.iter().map(|(key, value, _)| format!("{key} = {value}")).collect();
+    let value = format!("{{ {} }}", items.join(", "));
+    r.understood.push(Line::Entry { key: column.to_owned(), value, origin });
+    Some(match epoch {
+        Some(unit) => Source::Epoch { field: field.value, unit },
+        None => Source::Field(field.value),
+    })
+}
+
+/// No two streams of one topic or one name.
+fn check_names(r: &mut Reader<'_>, streams: &[ReadStream], around: &Surroundings<'_>) {
+    let mut topics: HashMap<&str, usize> = HashMap::new();
+    let mut stream_names: HashMap<&str, usize> = HashMap::new();
+    for read in streams {
+        let Some(topic) = &read.topic else { continue };
+        let line = (around.locate)(&topic.span).line;
+        if let Some(first) = topics.get(topic.value.as_str()) {
+            r.error(
+                &topic.span,
+                format!("the topic {} has a stream already, on line {first}", quoted(&topic.raw)),
+                "move the tables of this [[stream]] to that one: one record can feed several tables",
+            );
+            continue;
+        }
+        topics.insert(&topic.value, line);
+        let name_line = (around.locate)(&read.name).line;
+        if let Some(first) = stream_names.insert(&read.stream.name, name_line) {
+            r.error(
+                &read.name,
+                format!("another stream has this name, on line {first}"),
+                "write another `name`: it tells the streams apart in metrics and in the names of their consumer groups",
+            );
+        }
+    }
+}
+
+/// A table is treated in one way within a stream; between streams, updates have no order.
+fn check_tables(r: &mut Reader<'_>, streams: &[ReadStream], around: &Surroundings<'_>) {
+    let mut updated: HashMap<String, (usize, usize)> = HashMap::new();
+    for (index, read) in streams.iter().enumerate() {
+        let mut fed: HashMap<String, (OnConflict, usize)> = HashMap::new();
+        for table in &read.tables {
+            let Some(name) = &table.name else { continue };
+            let key = name.value.to_ascii_lowercase();
+            let line = (around.locate)(&name.span).line;
+            let (first, first_line) = *fed.entry(key.clone()).or_insert((table.on_conflict, line));
+            if first != table.on_conflict {
+                r.error(
+                    &table.conflict,
+                    format!(
+                        "the table {} has another `on_conflict` on line {first_line} of the same stream",
+                        quoted(&name.raw)
+                    ),
+                    "write the same `on_conflict` in both",
+                );
+            }
+            if table.on_conflict != OnConflict::Update {
+                continue;
+            }
+            match updated.get(&key) {
+                Some((other, other_line)) if *other != index => r.warning(
+                    &table.conflict,
+                    format!("the table {} is updated from another stream too, on line {other_line}", quoted(&name.raw)),
+                    "make sure that the two never meet in one row: order holds within a partition only, so the last one wins",
+                ),
+                Some(_) => {}
+                None => {
+                    updated.insert(key, (index, line));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,287 @@
+//! What a batch writes into each table: rows of one key joined, rows that are known to be there left out,
+//! the rest in key order; and afterwards what became of each record. The writer's rules, without a database.
+
+use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash, Hasher};
+
+use hashbrown::HashTable;
+
+use super::cell::Cell;
+use super::decode::TableRows;
+use super::target::{OnConflict, Rows, Target};
+
+/// Mapped columns of one table that a plan can tell apart: one bit each.
+pub const MAX_COLUMNS: usize = 128;
+
+/// Committed rows of the dimension tables, so that only new or changed ones are written again.
+/// Each lane has its own; it forgets everything when it grows too large.
+#[derive(Debug)]
+pub struct Known {
+    state: ahash::RandomState,
+    /// For each target: key -> hash of the row as it was last written by this lane.
+    rows: Vec<HashMap<Box<[u8]>, u64, ahash::RandomState>>,
+    scratch: Vec<u8>,
+}
+
+/// Rows remembered a table; dimension tables beyond it are written again now and then, which is harmless.
+const KNOWN_ROWS: usize = 200_000;
+
+impl Known {
+    pub fn new(targets: usize) -> Self {
+        Self {
+            state: ahash::RandomState::new(),
+            rows: (0..targets).map(|_| HashMap::default()).collect(),
+            scratch: Vec::new(),
+        }
+    }
+
+    pub fn forget(&mut self) {
+        self.rows.iter_mut().for_each(HashMap::clear);
+    }
+
+    fn has(&mut self, target: usize, on_conflict: OnConflict, key: &[Cell], row: &[Cell], arena: &[u8]) -> bool {
+        if self.rows[target].is_empty() {
+            return false;
+        }
+        self.scratch.clear();
+        encode(key.iter().copied(), arena, &mut self.scratch);
+        match self.rows[target].get(self.scratch.as_slice()) {
+            Some(hash) => on_conflict == OnConflict::Ignore || *hash == hash_row(&self.state, row, arena),
+            None => false,
+        }
+    }
+
+    /// Remembers what was just committed.
+    pub fn remember(&mut self, target: usize, prepared: &Prepared, to: &Target, arena: &[u8]) {
+        let width = to.columns.len();
+        let mut row = vec![Cell::Missing; width];
+        for cells in prepared.cells.chunks_exact(prepared.columns.len().max(1)) {
+            row.fill(Cell::Missing);
+            for (at, cell) in prepared.columns.iter().zip(cells) {
+                row[*at] = *cell;
+            }
+            let mut key = Vec::new();
+            encode(to.key.iter().map(|&k| row[k]), arena, &mut key);
+            let hash = hash_row(&self.state, &row, arena);
+            let rows = &mut self.rows[target];
+            if rows.len() >= KNOWN_ROWS {
+                rows.clear();
+            }
+            rows.insert(key.into_boxed_slice(), hash);
+        }
+    }
+}
+
+/// Rows of one table that have the same columns.
+#[derive(Debug, Default)]
+pub struct Prepared {
+    /// Positions in the target's columns.
+    pub columns: Vec<usize>,
+    pub cells: Vec<Cell>,
+    /// Which records made which row: (record, row), ascending by record within a row.
+    contributors: Vec<(u32, u32)>,
+}
+
+impl Prepared {
+    pub fn rows<'a>(&'a self, target: &'a Target, arena: &'a [u8]) -> Rows<'a> {
+        Rows { target, columns: &self.columns, cells: &self.cells, arena }
+    }
+
+    /// The records that a row came from.
+    pub fn records_of(&self, row: usize) -> impl Iterator<Item = u32> {
+        self.contributors.iter().filter(move |(_, r)| *r as usize == row).map(|(record, _)| *record)
+    }
+}
+
+/// A table's rows for a batch, and whether known rows were left out.
+#[derive(Debug, Default)]
+pub struct PreparedTable {
+    pub groups: Vec<Prepared>,
+    pub left_out: bool,
+}
+
+/// Joins the rows of one table by key. `excluded` tells the records that were set aside.
+pub fn prepare(
+    index: usize,
+    target: &Target,
+    rows: &TableRows,
+    arena: &[u8],
+    excluded: &[bool],
+    known: &mut Known,
+) -> PreparedTable {
+    let width = target.columns.len();
+    let mut merged: Vec<Cell> = Vec::with_capacity(rows.cells.len());
+    let mut contributors: Vec<(u32, u32)> = Vec::with_capacity(rows.records.len());
+    let mut by_key: HashTable<u32> = HashTable::with_capacity(rows.records.len());
+    let mut left_out = false;
+    let state = known.state.clone();
+    let mut key = Vec::with_capacity(target.key.len());
+    for (row, record) in rows.cells.chunks_exact(width).zip(&rows.records) {
+        if excluded[*record as usize] {
+            continue;
+        }
+        key.clear();
+        key.extend(target.key.iter().map(|&k| row[k]));
+        if target.dimension && known.has(index, target.on_conflict, &key, row, arena) {
+            left_out = true;
+            continue;
+        }
+        let hash = hash_row(&state, &key, arena);
+        let same = |&at: &u32| {
+            let other = &merged[at as usize * width..(at as usize + 1) * width];
+            target.key.iter().zip(&key).all(|(&k, cell)| equal(&other[k], cell, arena))
+        };
+        match by_key.find(hash, same).copied() {
+            Some(at) => {
+                if target.on_conflict == OnConflict::Update {
+                    let into = &mut merged[at as usize * width..(at as usize + 1) * width];
+                    for (old, new) in into.iter_mut().zip(row) {
+                        if *new != Cell::Missing {
+                            *old = *new;
+                        }
+                    }
+                }
+                contributors.push((*record, at));
+            }
+            None => {
+                let at = (merged.len() / width) as u32;
+                merged.extend_from_slice(row);
+                contributors.push((*record, at));
+                by_key.insert_unique(hash, at, |&other| {
+                    let other = &merged[other as usize * width..(other as usize + 1) * width];
+                    let key: Vec<Cell> = target.key.iter().map(|&k| other[k]).collect();
+                    hash_row(&state, &key, arena)
+                });
+            }
+        }
+    }
+    PreparedTable { groups: group(target, &merged, &contributors, arena), left_out }
+}
+
+/// Sorts by key and parts rows that have different columns.
+fn group(target: &Target, merged: &[Cell], contributors: &[(u32, u32)], arena: &[u8]) -> Vec<Prepared> {
+    let width = target.columns.len();
+    let count = merged.len() / width.max(1);
+    let row = |at: usize| &merged[at * width..(at + 1) * width];
+    let mut order: Vec<u32> = (0..count as u32).collect();
+    order.sort_by(|&a, &b| compare_keys(target, row(a as usize), row(b as usize), arena));
+    let mut groups: Vec<(u128, Prepared)> = Vec::new();
+    // For each merged row: its group and its place there.
+    let mut placed = vec![(0_u32, 0_u32); count];
+    for at in order {
+        let cells = row(at as usize);
+        let mask = cells.iter().enumerate().fold(0_u128, |m, (i, c)| if *c == Cell::Missing { m } else { m | 1 << i });
+        let group = groups.iter().position(|(m, _)| *m == mask).unwrap_or_else(|| {
+            let columns = (0..width).filter(|i| mask >> i & 1 == 1).collect();
+            groups.push((mask, Prepared { columns, ..Prepared::default() }));
+            groups.len() - 1
+        });
+        let prepared = &mut groups[group].1;
+        placed[at as usize] = (group as u32, (prepared.cells.len() / prepared.columns.len()) as u32);
+        prepared.cells.extend(cells.iter().filter(|c| **c != Cell::Missing));
+    }
+    for (record, at) in contributors {
+        let (group, place) = placed[*at as usize];
+        groups[group as usize].1.contributors.push((*record, place));
+    }
+    groups.into_iter().map(|(_, prepared)| prepared).collect()
+}
+
+/// Marks the records that changed a row. `unchanged` are rows that were there already, ascending.
+pub fn mark_changed(on_conflict: OnConflict, prepared: &Prepared, unchanged: &[usize], changed: &mut [bool]) {
+    match on_conflict {
+        OnConflict::Update if unchanged.is_empty() => {
+            prepared.contributors.iter().for_each(|(record, _)| changed[*record as usize] = true);
+        }
+        OnConflict::Update => {
+            for (record, row) in &prepared.contributors {
+                if unchanged.binary_search(&(*row as usize)).is_err() {
+                    changed[*record as usize] = true;
+                }
+            }
+        }
+        // Only the first record of a key makes the row.
+        OnConflict::Ignore => {
+            let mut made = vec![false; prepared.cells.len() / prepared.columns.len().max(1)];
+            for (record, row) in &prepared.contributors {
+                if !std::mem::replace(&mut made[*row as usize], true)
+                    && unchanged.binary_search(&(*row as usize)).is_err()
+                {
+                    changed[*record as usize] = true;
+                }
+            }
+        }
+    }
+}
+
+fn compare_keys(target: &Target, a: &[Cell], b: &[Cell], arena: &[u8]) -> Ordering {
+    target.key.iter().map(|&k| compare(&a[k], &b[k], arena)).find(|o| o.is_ne()).unwrap_or(Ordering::Equal)
+}
+
+fn compare(a: &Cell, b: &Cell, arena: &[u8]) -> Ordering {
+    match (a, b) {
+        (Cell::Int(a), Cell::Int(b)) => a.cmp(b),
+        (Cell::UInt(a), Cell::UInt(b)) => a.cmp(b),
+        (Cell::Int(_), Cell::UInt(_)) => Ordering::Less,
+        (Cell::UInt(_), Cell::Int(_)) => Ordering::Greater,
+        (Cell::Float(a), Cell::Float(b)) => a.total_cmp(b),
+        (Cell::DateTime(a), Cell::DateTime(b)) | (Cell::Time(a), Cell::Time(b)) => a.cmp(b),
+        (Cell::Date(a), Cell::Date(b)) => a.cmp(b),
+        (Cell::Text(a) | Cell::Bytes(a) | Cell::Decimal(a), Cell::Text(b) | Cell::Bytes(b) | Cell::Decimal(b)) => {
+            a.of(arena).cmp(b.of(arena))
+        }
+        _ => Ordering::Equal,
+    }
+}
+
+fn equal(a: &Cell, b: &Cell, arena: &[u8]) -> bool {
+    match (a, b) {
+        (Cell::Text(a), Cell::Text(b)) | (Cell::Bytes(a), Cell::Bytes(b)) | (Cell::Decimal(a), Cell::Decimal(b)) => {
+            a.of(arena) == b.of(arena)
+        }
+        _ => a == b,
+    }
+}
+
+fn hash_row(state: &ahash::RandomState, cells: &[Cell], arena: &[u8]) -> u64 {
+    let mut hasher = state.build_hasher();
+    for cell in cells {
+        match cell {
+            Cell::Missing => hasher.write_u8(0),
+            Cell::Null => hasher.write_u8(1),
+            Cell::Int(v) => hasher.write_i64(*v),
+            Cell::UInt(v) => hasher.write_u64(*v),
+            Cell::Float(v) => hasher.write_u64(v.to_bits()),
+            Cell::Decimal(s) | Cell::Text(s) | Cell::Bytes(s) => s.of(arena).hash(&mut hasher),
+            Cell::DateTime(v) | Cell::Time(v) => hasher.write_i64(*v),
+            Cell::Date(v) => hasher.write_i32(*v),
+        }
+    }
+    hasher.finish()
+}
+
+/// One byte string for one key: a tag and a fixed width or a length before each value.
+fn encode(cells: impl Iterator<Item = Cell>, arena: &[u8], out: &mut Vec<u8>) {
+    for cell in cells {
+        match cell {
+            Cell::Missing => out.push(0),
+            Cell::Null => out.push(1),
+            Cell::Int(v) => fixed(out, 2, v as u64),
+            Cell::UInt(v) => fixed(out, 3, v),
+            Cell::Float(v) => fixed(out, 4, v.to_bits()),
+            Cell::Decimal(s) | Cell::Text(s) | Cell::Bytes(s) => {
+                fixed(out, 5, s.len as u64);
+                out.extend_from_slice(s.of(arena));
+            }
+            Cell::DateTime(v) => fixed(out, 6, v as u64),
+            Cell::Time(v) => fixed(out, 7, v as u64),
+            Cell::Date(v) => fixed(out, 8, v as u64),
+        }
+    }
+}
+
+fn fixed(out: &mut Vec<u8>, tag: u8, value: u64) {
+    out.push(tag);
+    out.extend_from_slice(&value.to_le_bytes());
+}

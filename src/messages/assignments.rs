@@ -1,0 +1,127 @@
+//! Which partitions this daemon holds, and how many batches of each are on their way: shared by the consumer,
+//! which takes and gives them back, and the lanes, which must not write for a partition that is gone.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Cheap to clone; all clones are one table. One for each incarnation of a pipeline.
+#[derive(Debug, Clone, Default)]
+pub struct Assignments(Arc<Mutex<HashMap<i32, Held>>>);
+
+#[derive(Debug, Default)]
+struct Held {
+    /// `None` once the partition was revoked and while its last batches end.
+    epoch: Option<i64>,
+    in_flight: usize,
+    /// The offset of the last commit that was not yet told to the broker.
+    committed: Option<i64>,
+}
+
+impl Assignments {
+    pub fn assign(&self, partition: i32, epoch: i64) {
+        self.lock().entry(partition).or_default().epoch = Some(epoch);
+    }
+
+    /// From now on nothing more is written for the partition, but for what is being committed already.
+    pub fn revoke(&self, partition: i32) {
+        if let Some(held) = self.lock().get_mut(&partition) {
+            held.epoch = None;
+        }
+    }
+
+    pub fn is_current(&self, partition: i32, epoch: i64) -> bool {
+        self.lock().get(&partition).is_some_and(|h| h.epoch == Some(epoch))
+    }
+
+    /// Batches of the partition that are neither committed nor dropped.
+    pub fn in_flight(&self, partition: i32) -> usize {
+        self.lock().get(&partition).map_or(0, |h| h.in_flight)
+    }
+
+    /// Batches of any partition that are neither committed nor dropped.
+    pub fn any_in_flight(&self) -> bool {
+        self.lock().values().any(|h| h.in_flight > 0)
+    }
+
+    /// Counts a batch of these partitions as on its way until the answer is dropped.
+    pub fn depart(&self, partitions: impl IntoIterator<Item = i32>) -> InFlight {
+        let partitions: Vec<i32> = partitions.into_iter().collect();
+        let mut table = self.lock();
+        for partition in &partitions {
+            table.entry(*partition).or_default().in_flight += 1;
+        }
+        drop(table);
+        InFlight { assignments: self.clone(), partitions }
+    }
+
+    /// The database holds everything below `next_offset`.
+    pub fn committed(&self, partition: i32, next_offset: i64) {
+        self.lock().entry(partition).or_default().committed = Some(next_offset);
+    }
+
+    /// Commits since the last call, for the broker's eyes.
+    pub fn take_committed(&self) -> Vec<(i32, i64)> {
+        let mut table = self.lock();
+        table.iter_mut().filter_map(|(p, held)| held.committed.take().map(|offset| (*p, offset))).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<i32, Held>> {
+        // Every change is one assignment, so that a panic elsewhere leaves the table whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A batch on its way; dropping it tells that it has arrived or is gone.
+#[derive(Debug)]
+pub struct InFlight {
+    assignments: Assignments,
+    partitions: Vec<i32>,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let mut table = self.assignments.lock();
+        for partition in &self.partitions {
+            if let Some(held) = table.get_mut(partition) {
+                held.in_flight = held.in_flight.saturating_sub(1);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_revoked_partition_is_not_current_but_its_batches_still_count() {
+        let assignments = Assignments::default();
+        assignments.assign(3, 7);
+        let batch = assignments.depart([3]);
+        assignments.revoke(3);
+        assert!(!assignments.is_current(3, 7));
+        assert_eq!(assignments.in_flight(3), 1);
+        drop(batch);
+        assert_eq!(assignments.in_flight(3), 0);
+        assert!(!assignments.any_in_flight());
+    }
+
+    #[test]
+    fn a_partition_that_comes_back_has_another_epoch() {
+        let assignments = Assignments::default();
+        assignments.assign(0, 1);
+        assignments.revoke(0);
+        assignments.assign(0, 2);
+        assert!(!assignments.is_current(0, 1));
+        assert!(assignments.is_current(0, 2));
+    }
+
+    #[test]
+    fn a_commit_is_told_once() {
+        let assignments = Assignments::default();
+        assignments.committed(1, 10);
+        assignments.committed(1, 20);
+        assert_eq!(assignments.take_committed(), [(1, 20)]);
+        assert!(assignments.take_committed().is_empty());
+    }
+}

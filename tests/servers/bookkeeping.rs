@@ -1,0 +1,298 @@
+//! The bookkeeping tables, claims and the domain's migrations on a real MySQL or MariaDB. Each function takes the
+//! server's URL without a database and works in a database of its own.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bief::adapters::bookkeeping::connect::{Sessions, connect};
+use bief::adapters::{bookkeeping, migrations, warehouse};
+use bief::config::{Load, Secret, Tls, WarehouseConfig};
+use bief::core::outcome::Reason;
+use bief::ports::{Bookkeeping, Claim, CountsView, DeadLetterFilter, WarehouseError};
+use chrono::{DateTime, Utc};
+use sea_orm::sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
+use sea_orm::sqlx::{self, AssertSqlSafe, ConnectOptions, Row};
+use std::str::FromStr;
+use tempfile::TempDir;
+
+/// A database of its own, dropped by [`Server::end`].
+struct Server {
+    settings: WarehouseConfig,
+    database: String,
+    admin: MySqlConnection,
+    folder: TempDir,
+}
+
+impl Server {
+    async fn new(url: &str) -> Self {
+        let mut admin = MySqlConnectOptions::from_str(url).unwrap().connect().await.unwrap();
+        let database = format!("bief_test_{}", uuid::Uuid::new_v4().simple());
+        // No character set: what the server's default is must not matter.
+        execute(&mut admin, &format!("CREATE DATABASE {database}")).await;
+        execute(&mut admin, &format!("USE {database}")).await;
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("sql")).unwrap();
+        let settings = WarehouseConfig {
+            url: Secret::new(format!("{}/{database}", url.trim_end_matches('/'))),
+            tls: Tls::Disable,
+            ca: None,
+            migrations: Some(PathBuf::from("sql")),
+            load: Load::Auto,
+        };
+        Self { settings, database, admin, folder }
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.folder.path().join("sql").join(name), text).unwrap();
+    }
+
+    async fn prepare(&self) -> Result<Vec<migrations::Applied>, WarehouseError> {
+        warehouse::prepare(&self.settings, self.folder.path()).await
+    }
+
+    async fn books(&self) -> Box<dyn Bookkeeping> {
+        warehouse::open_bookkeeping(&self.settings)().await.unwrap()
+    }
+
+    async fn sql(&mut self, sql: &str) {
+        execute(&mut self.admin, sql).await;
+    }
+
+    /// First column of each row.
+    async fn column(&mut self, sql: &str) -> Vec<String> {
+        let rows = sqlx::query(AssertSqlSafe(sql.to_owned())).fetch_all(&mut self.admin).await.unwrap();
+        rows.iter().map(|r| r.get::<String, _>(0)).collect()
+    }
+
+    async fn end(mut self) {
+        let drop = format!("DROP DATABASE {}", self.database);
+        execute(&mut self.admin, &drop).await;
+    }
+}
+
+async fn execute(connection: &mut MySqlConnection, sql: &str) {
+    sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(connection).await.unwrap();
+}
+
+fn now() -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(1_700_000_000_123_456).unwrap()
+}
+
+fn claims(partitions: std::ops::Range<i32>) -> Vec<Claim> {
+    partitions.map(|partition| Claim { partition, topic_id: "id".to_owned(), start_offset: 5 }).collect()
+}
+
+/// Daemons that start at once make the tables once, in Unicode, whatever the server's default.
+pub async fn daemons_that_start_at_once_make_the_tables_once(url: &str) {
+    let mut server = Server::new(url).await;
+    server.write("0001_domain.sql", "CREATE TABLE t1 (a BIGINT PRIMARY KEY);\nINSERT INTO t1 VALUES (1);\n");
+    let (a, b, c) = tokio::join!(server.prepare(), server.prepare(), server.prepare());
+    let applied: usize = [a, b, c].into_iter().map(|r| r.unwrap().len()).sum();
+    assert_eq!(applied, 1);
+    assert_eq!(server.prepare().await.unwrap(), []);
+    let of_schema = "FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name LIKE 'bief\\_%'";
+    let other = server
+        .column(&format!(
+            "SELECT CONCAT(table_name, '.', column_name) {of_schema} AND collation_name IS NOT NULL \
+             AND collation_name <> 'utf8mb4_bin'"
+        ))
+        .await;
+    assert_eq!(other, Vec::<String>::new());
+    let types = server
+        .column(&format!(
+            "SELECT CAST(CONCAT(column_name, ' ', column_type, ' ', is_nullable, ' ', column_key) AS CHAR) {of_schema} \
+             AND table_name = 'bief_dead_letter' ORDER BY ordinal_position"
+        ))
+        .await;
+    let types: Vec<String> = types.iter().map(|t| t.replace("(20)", "").replace("(11)", "")).collect();
+    assert_eq!(
+        types,
+        [
+            "id bigint NO PRI",
+            "topic varchar(249) NO MUL",
+            "partition_id int NO ",
+            "record_offset bigint NO ",
+            "record_timestamp datetime(6) YES ",
+            "record_key longblob YES ",
+            "payload longblob YES ",
+            "reason varchar(32) NO MUL",
+            "field varchar(255) YES ",
+            "message text NO ",
+            "stored_at datetime(6) NO ",
+        ]
+    );
+    server.end().await;
+}
+
+/// Claims of the same new partitions at once all get through, each with epochs of its own.
+pub async fn claims_that_race_all_get_through_with_epochs_of_their_own(url: &str) {
+    let server = Server::new(url).await;
+    server.prepare().await.unwrap();
+    let books = [server.books().await, server.books().await, server.books().await, server.books().await];
+    let mut epochs = Vec::new();
+    for round in 0..5 {
+        let wanted = claims(0..8 + round);
+        let claiming = books.iter().map(|b| b.claim("orders", &wanted, now()));
+        for rows in futures_util::future::join_all(claiming).await {
+            let rows = rows.unwrap();
+            assert!(rows.iter().all(|r| r.next_offset == 5 && r.start_offset == 5));
+            assert_eq!(rows.iter().map(|r| r.partition).collect::<Vec<_>>(), (0..8 + round).collect::<Vec<_>>());
+            epochs.extend(rows.iter().map(|r| (r.partition, r.epoch)));
+        }
+    }
+    epochs.sort_unstable();
+    let rounds = |p: i32| i64::from(5 - (p - 7).max(0)) * 4;
+    let expected: Vec<_> = (0..12).flat_map(|p| (1..=rounds(p)).map(move |e| (p, e))).collect();
+    assert_eq!(epochs, expected);
+    server.end().await;
+}
+
+/// A claim and a writer that moves the same offsets wait for each other and never deadlock.
+pub async fn a_claim_and_a_writer_never_deadlock(url: &str) {
+    let server = Server::new(url).await;
+    server.prepare().await.unwrap();
+    let books = server.books().await;
+    books.claim("orders", &claims(0..6), now()).await.unwrap();
+    let mut writer = MySqlConnectOptions::from_str(server.settings.url.expose()).unwrap().connect().await.unwrap();
+    let writing = async {
+        for _ in 0..60 {
+            execute(&mut writer, "SET TRANSACTION ISOLATION LEVEL READ COMMITTED").await;
+            execute(&mut writer, "BEGIN").await;
+            for partition in 0..6 {
+                let sql = format!(
+                    "UPDATE bief_offset SET next_offset = next_offset + 1 WHERE topic = 'orders' AND partition_id = {partition}"
+                );
+                execute(&mut writer, &sql).await;
+            }
+            execute(&mut writer, "COMMIT").await;
+        }
+    };
+    let claiming = async {
+        for round in 0..60 {
+            // New partitions among the known ones, at times.
+            books.claim("orders", &claims(0..6 + round / 10), now()).await.unwrap();
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), async { tokio::join!(writing, claiming) }).await.unwrap();
+    let offsets = books.offsets(Some("orders")).await.unwrap();
+    assert_eq!((offsets[0].next_offset, offsets[0].epoch), (65, 61));
+    server.end().await;
+}
+
+/// What the writers store reads back as it was.
+pub async fn offsets_gaps_and_dead_letters_read_back(url: &str) {
+    let mut server = Server::new(url).await;
+    server.prepare().await.unwrap();
+    let books = server.books().await;
+    let claimed = books.claim("orders", &claims(0..2), now()).await.unwrap();
+    assert_eq!((claimed[1].updated_at, claimed[1].topic_id.as_str()), (now(), "id"));
+    server
+        .sql("UPDATE bief_offset SET applied = 1, duplicates = 2, dead_letters = 3, gaps = 4 WHERE partition_id = 1")
+        .await;
+    let offsets = books.offsets(None).await.unwrap();
+    assert_eq!(offsets[1].counts, CountsView { applied: 1, duplicates: 2, dead_letters: 3, gaps: 4 });
+    assert_eq!(books.offsets(Some("ORDERS")).await.unwrap(), []);
+
+    server.sql("INSERT INTO bief_gap VALUES ('orders', 0, 29, 29, 1, '29'), ('orders', 0, 3, 9, 6, '3-7,9')").await;
+    assert_eq!(books.gaps("orders", 0).await.unwrap(), [3..8, 9..10, 29..30]);
+
+    server
+        .sql(
+            "INSERT INTO bief_dead_letter (topic, partition_id, record_offset, record_timestamp, record_key, payload, \
+             reason, field, message, stored_at) VALUES \
+             ('orders', 0, 7, '2013-01-01 05:00:00.123', x'00FF', x'7B80', 'wrong_type', 'a', 'no \u{1F600}', '2023-11-14 22:13:20.123456'), \
+             ('orders', 1, 8, NULL, NULL, NULL, 'tombstone', NULL, '', '2023-11-14 22:13:20.123455')",
+        )
+        .await;
+    let all = DeadLetterFilter { limit: 10, ..DeadLetterFilter::default() };
+    let stored = books.dead_letters(&all).await.unwrap();
+    assert_eq!(stored.len(), 2);
+    let letter = &stored[0].letter;
+    assert_eq!((letter.offset, letter.timestamp), (7, 1_357_016_400_123));
+    assert_eq!((letter.key.as_deref(), letter.payload.as_deref()), (Some(&[0, 255][..]), Some(&[0x7B, 0x80][..])));
+    assert_eq!((letter.rejection.reason, letter.rejection.message.as_str()), (Reason::WrongType, "no \u{1F600}"));
+    assert_eq!((stored[1].letter.timestamp, stored[1].letter.key.as_ref()), (-1, None));
+    assert_eq!(stored[0].stored_at, now());
+    let since = DeadLetterFilter { since: Some(now()), ..all.clone() };
+    assert_eq!(books.dead_letters(&since).await.unwrap(), stored[..1]);
+    let reason = DeadLetterFilter { reason: Some("tombstone".into()), topic: Some("orders".into()), ..all };
+    assert_eq!(books.dead_letters(&reason).await.unwrap(), stored[1..]);
+    assert_eq!(books.dead_letter(stored[1].id).await.unwrap().as_ref(), Some(&stored[1]));
+    assert_eq!(books.dead_letter_counts("orders").await.unwrap(), [(0, 1), (1, 1)]);
+    assert_eq!(books.count_rows("bief_dead_letter").await.unwrap(), 2);
+    server.end().await;
+}
+
+/// A file that failed midway goes on where it stopped, and only what was not applied may be corrected.
+pub async fn a_half_applied_file_goes_on_where_it_stopped(url: &str) {
+    let mut server = Server::new(url).await;
+    let head = "CREATE TABLE t1 (a BIGINT PRIMARY KEY);\nINSERT INTO t1 VALUES (1);\nCREATE TABLE t2 (a BIGINT);\n";
+    server.write("0001_domain.sql", &format!("{head}INSERT INTO t9 VALUES (1);\n"));
+    let error = server.prepare().await.unwrap_err();
+    assert!(matches!(error, WarehouseError::Fatal { .. }), "{error:?}");
+    for part in ["0001_domain.sql, line 4", "t9", "(1146)", "will not run again"] {
+        assert!(error.to_string().contains(part), "{error}");
+    }
+    server
+        .write("0001_domain.sql", &format!("{}INSERT INTO t2 VALUES (1);\n", head.replace("VALUES (1)", "VALUES (7)")));
+    let error = server.prepare().await.unwrap_err().to_string();
+    assert!(error.contains("first 3 statements"), "{error}");
+
+    let corrected = format!("{head}INSERT INTO t2 VALUES (1);\n");
+    server.write("0001_domain.sql", &corrected);
+    let applied = server.prepare().await.unwrap();
+    assert_eq!((applied[0].statements, applied[0].already_applied), (1, 3));
+    assert_eq!(server.column("SELECT CAST(COUNT(*) AS CHAR) FROM t1").await, ["1"]);
+    assert_eq!(server.prepare().await.unwrap(), []);
+
+    server.write("0001_domain.sql", &format!("{corrected}SELECT 1;\n"));
+    assert!(server.prepare().await.unwrap_err().to_string().contains("was changed after"));
+    std::fs::remove_file(server.folder.path().join("sql/0001_domain.sql")).unwrap();
+    assert!(server.prepare().await.unwrap_err().to_string().contains("missing in the folder"));
+    server.end().await;
+}
+
+/// A daemon that was killed between a statement and its record does not run into its own table.
+pub async fn a_statement_in_doubt_is_found_done(url: &str) {
+    let mut server = Server::new(url).await;
+    let head = "CREATE TABLE t1 (a BIGINT PRIMARY KEY);\nCREATE TABLE t2 (a BIGINT);\n";
+    server.write("0001_domain.sql", &format!("{head}INSERT INTO t9 VALUES (1);\n"));
+    server.prepare().await.unwrap_err();
+    // As the kill leaves it: the second statement is announced and done, but not counted.
+    server.sql("UPDATE bief_migration SET statements_applied = 1").await;
+    server.write("0001_domain.sql", &format!("{head}INSERT INTO t2 VALUES (1);\n"));
+    let applied = server.prepare().await.unwrap();
+    assert_eq!((applied[0].statements, applied[0].already_applied), (2, 1));
+
+    // A table that was there before anyone announced to make it is no such case.
+    server.sql("CREATE TABLE t3 (a BIGINT)").await;
+    server.write("0002_more.sql", "CREATE TABLE t3 (a BIGINT);\n");
+    for _ in 0..2 {
+        let error = server.prepare().await.unwrap_err().to_string();
+        assert!(error.contains("0002_more.sql, line 1") && error.contains("(1050)"), "{error}");
+    }
+    server.end().await;
+}
+
+/// What people must mend is said without the password.
+pub async fn a_wrong_password_and_an_unknown_database_are_fatal_and_print_no_secret(url: &str) {
+    let mut server = Server::new(url).await;
+    let user = format!("u{}", &server.database[10..30]);
+    server.sql(&format!("CREATE USER {user}@'%' IDENTIFIED BY 'right-s3cret'")).await;
+    let host = url.split('@').nth(1).unwrap().trim_end_matches('/').to_owned();
+    let unknown = format!("{}/bief_test_absent", url.trim_end_matches('/'));
+    for (url, word) in
+        [(format!("mysql://{user}:wr0ng-s3cret@{host}/{}", server.database), "user"), (unknown, "CREATE DATABASE")]
+    {
+        let settings = WarehouseConfig { url: Secret::new(url), ..server.settings.clone() };
+        for error in [
+            bookkeeping::open(&settings)().await.err().unwrap(),
+            connect(&settings, Sessions::One).await.err().unwrap(),
+        ] {
+            assert!(matches!(error, WarehouseError::Fatal { .. }), "{error:?}");
+            assert!(error.to_string().contains(word) && !format!("{error:?}").contains("s3cret"), "{error}");
+        }
+    }
+    server.sql(&format!("DROP USER {user}@'%'")).await;
+    server.end().await;
+}

@@ -1,0 +1,47 @@
+//! Tests against a real Kafka, MySQL and MariaDB. `cargo xtask test` brings them up; servers that are there can
+//! be named by BIEF_TEST_KAFKA (host:port), BIEF_TEST_MYSQL and BIEF_TEST_MARIADB (mysql://user:password@host:port/).
+//! Without them these tests are left out, and said to be.
+
+mod faults;
+mod pipeline;
+mod poison;
+mod support;
+mod topics;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+use support::Servers;
+
+type Test = fn(&Servers);
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // Two whole pipelines at a time are enough for two cores.
+    arguments.test_threads.get_or_insert(2);
+    let variable = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
+    let servers = (variable("BIEF_TEST_KAFKA"), variable("BIEF_TEST_MYSQL"), variable("BIEF_TEST_MARIADB"));
+    let servers: Option<&'static Servers> = match servers {
+        (Some(kafka), Some(mysql), Some(mariadb)) => Some(Box::leak(Box::new(Servers { kafka, mysql, mariadb }))),
+        _ => None,
+    };
+    let tests: Vec<(&str, Test)> =
+        [pipeline::tests(), topics::tests(), faults::tests(), poison::tests()].into_iter().flatten().collect();
+    let count = tests.len();
+    let trials = tests.into_iter().map(|(name, test)| {
+        let run = move || match servers {
+            Some(servers) => std::panic::catch_unwind(|| test(servers)).map_err(|panic| {
+                let told = panic.downcast_ref::<String>().cloned();
+                Failed::from(told.or(panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default())
+            }),
+            None => Err(Failed::from("no servers")),
+        };
+        Trial::test(name, run).with_ignored_flag(servers.is_none())
+    });
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    if servers.is_none() && !arguments.list {
+        println!("left out: {count} tests that need Kafka, MySQL and MariaDB; `cargo xtask test` brings them up and runs these too\n");
+    }
+    conclusion.exit_code()
+}

@@ -1,0 +1,65 @@
+//! The main job on real servers: every record once, as rows that an independent script computed.
+
+use super::support::*;
+
+pub fn tests() -> Vec<(&'static str, super::Test)> {
+    vec![
+        ("all_records_become_the_rows_of_the_csv_files_on_mysql", |s| whole_load(&s.kafka, &s.mysql)),
+        ("all_records_become_the_rows_of_the_csv_files_on_mariadb", |s| whole_load(&s.kafka, &s.mariadb)),
+        ("a_dry_run_shows_rows_and_keeps_nothing", dry_run_keeps_nothing),
+        ("check_connect_names_what_does_not_fit_the_real_tables", check_connect_names_misfits),
+    ]
+}
+
+fn whole_load(kafka: &str, server: &str) {
+    let (database, folder) = (Database::create(server), tempfile::tempdir().unwrap());
+    let config = shipped_config(folder.path(), kafka, &database.url(), &whole_data_set(kafka), 2);
+    let daemon = Daemon::start(&config);
+    daemon.wait_caught_up(FLIGHTS + WEATHER);
+    assert_eq!(daemon.get("/readyz").unwrap().0, 200);
+    let (status, _) = daemon.get("/livez").unwrap();
+    assert_eq!(status, 200);
+    for partition in partitions(&daemon.status()) {
+        assert_eq!(partition["unaccounted"], 0, "{partition}");
+    }
+    daemon.stop();
+    assert_clean(&config);
+    assert_whole_row_set(&database);
+    assert_eq!(database.count("SELECT COUNT(*) FROM bief_dead_letter"), 0);
+    // A row that is there twice in another form is found by the row set.
+    database.execute(
+        "INSERT INTO flight SELECT scheduled_departure + INTERVAL 1 MICROSECOND, carrier, number, origin, destination, \
+         tail_number, actual_departure, dep_delay, sched_arr_time, arr_time, arr_delay, air_time, distance, ingested_at \
+         FROM flight LIMIT 1",
+    );
+    let differing: Vec<String> = differing_tables(&database).into_iter().map(|(table, _)| table).collect();
+    assert_eq!(differing, ["flight"]);
+}
+
+fn dry_run_keeps_nothing(servers: &Servers) {
+    let (database, folder) = (Database::create(&servers.mysql), tempfile::tempdir().unwrap());
+    let config = shipped_config(folder.path(), &servers.kafka, &database.url(), &whole_data_set(&servers.kafka), 2);
+    let output = bief(&["run", "--dry-run", "3", "-c"]).arg(&config).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("-> flight: ") && text.contains("-> weather: "), "{text}");
+    assert!(text.contains("would be: 3 applied, 0 duplicates, 0 dead letters"), "{text}");
+    for table in ["flight", "carrier", "bief_offset", "bief_dead_letter"] {
+        assert_eq!(database.count(&format!("SELECT COUNT(*) FROM {table}")), 0, "{table}");
+    }
+}
+
+fn check_connect_names_misfits(servers: &Servers) {
+    let (database, folder) = (Database::create(&servers.mysql), tempfile::tempdir().unwrap());
+    let config = shipped_config(folder.path(), &servers.kafka, &database.url(), &whole_data_set(&servers.kafka), 2);
+    // The tables are there once something ran.
+    bief(&["run", "--dry-run", "1", "-c"]).arg(&config).output().unwrap();
+    let sound = bief(&["check", "--connect", "-c"]).arg(&config).output().unwrap();
+    assert_eq!(sound.status.code(), Some(0), "{}", String::from_utf8_lossy(&sound.stderr));
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("dep_delay = \"dep_delay\"", "dep_dellay = \"dep_delay\"")).unwrap();
+    let found = bief(&["check", "--connect", "-c"]).arg(&config).output().unwrap();
+    let said = String::from_utf8_lossy(&found.stderr);
+    assert_eq!(found.status.code(), Some(3), "{said}");
+    assert!(said.contains("no column `dep_dellay`") && said.contains("write `dep_delay`"), "{said}");
+}

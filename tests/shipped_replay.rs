@@ -1,0 +1,211 @@
+//! The replay that ships, as `actors.toml` has it: every record of the shipped files, with what was joined to it.
+//! Facts about the files are those of data/README.md, counted by data/prepare.py.
+
+#![allow(clippy::unwrap_used, reason = "a test states what must hold")]
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use bief::adapters::kafka::producer::ReplayProducer;
+use bief::adapters::replay::{Delivered, Options, RecordSink, Shift, SinkError, replay};
+use bief::config::{Brokers, Kafka, Lookup, Replay};
+use chrono::DateTime;
+use serde_json::{Value, json};
+
+const FLIGHTS: u64 = 336_776;
+const OBSERVATIONS: u64 = 26_115;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The `[[replay]]` sections of actors.toml, read without bief's own parser.
+fn shipped() -> Vec<Replay> {
+    let text = std::fs::read_to_string(root().join("actors.toml")).unwrap();
+    let file: toml::Table = toml::from_str(&text).unwrap();
+    let text = |value: &toml::Value| value.as_str().unwrap().to_string();
+    let texts = |value: &toml::Value| value.as_array().unwrap().iter().map(text).collect::<Vec<_>>();
+    let lookup = |value: &toml::Value| Lookup {
+        file: PathBuf::from(text(&value["file"])),
+        field: text(&value["field"]),
+        key: text(&value["key"]),
+        take: value["take"].as_table().unwrap().iter().map(|(field, column)| (field.clone(), text(column))).collect(),
+    };
+    let replays = file["replay"].as_array().unwrap();
+    replays
+        .iter()
+        .map(|value| Replay {
+            topic: text(&value["topic"]),
+            file: PathBuf::from(text(&value["file"])),
+            key: texts(&value["key"]),
+            event_time: Some(text(&value["event_time"])),
+            times: texts(&value["times"]),
+            partitions: value["partitions"].as_integer().unwrap() as i32,
+            lookups: value.get("lookup").map_or(vec![], |all| all.as_array().unwrap().iter().map(lookup).collect()),
+        })
+        .collect()
+}
+
+/// Hands every record to a closure and forgets it.
+struct Each<F> {
+    topics: Vec<String>,
+    counts: Vec<u64>,
+    look: F,
+}
+
+impl<F: FnMut(&str, &[u8], &[u8])> RecordSink for Each<F> {
+    fn open(&mut self, topic: &str, _partitions: i32) -> Result<usize, SinkError> {
+        self.topics.push(topic.to_string());
+        self.counts.push(0);
+        Ok(self.topics.len() - 1)
+    }
+
+    fn send(&mut self, topic: usize, key: Option<&[u8]>, payload: &[u8]) -> Result<bool, SinkError> {
+        self.counts[topic] += 1;
+        (self.look)(&self.topics[topic], key.unwrap(), payload);
+        Ok(true)
+    }
+
+    fn serve(&mut self, _wait: Duration) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn pending(&self) -> usize {
+        0
+    }
+
+    fn give_up(&mut self) {}
+
+    fn delivered(&self, topic: usize) -> Delivered {
+        Delivered { arrived: self.counts[topic], failed: 0 }
+    }
+
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+}
+
+fn run(options: &Options, look: impl FnMut(&str, &[u8], &[u8])) -> BTreeMap<String, u64> {
+    let mut sink = Each { topics: vec![], counts: vec![], look };
+    let summary = replay(&shipped(), root(), options, &mut sink, &mut |_| {}, &AtomicBool::new(false)).unwrap();
+    summary.topics
+}
+
+fn all() -> BTreeMap<String, u64> {
+    BTreeMap::from([("flights".to_string(), FLIGHTS), ("weather".to_string(), OBSERVATIONS)])
+}
+
+#[test]
+fn every_shipped_row_becomes_one_record_with_what_is_known_of_its_parents() {
+    let mut keys: HashMap<String, HashSet<Vec<u8>>> = HashMap::new();
+    let mut lacking: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut first = BTreeMap::new();
+    let counts = run(&Options::default(), |topic, key, payload| {
+        assert!(keys.entry(topic.to_string()).or_default().insert(key.to_vec()), "two records share a key");
+        let record: serde_json::Map<String, Value> = serde_json::from_slice(payload).unwrap();
+        if topic == "flights" {
+            for (what, holds) in [
+                ("a tail number", !record["tailnum"].is_null()),
+                ("an aircraft", record["tailnum"].is_null() || record.contains_key("aircraft_manufacturer")),
+                ("a destination", record.contains_key("dest_name")),
+                ("an origin", record.contains_key("origin_name")),
+                ("a carrier", record.contains_key("carrier_name")),
+                ("a departure", !record["actual_departure"].is_null()),
+            ] {
+                *lacking.entry(what).or_default() += u64::from(!holds);
+            }
+        }
+        first.entry(topic.to_string()).or_insert_with(|| (String::from_utf8(key.to_vec()).unwrap(), record));
+    });
+    assert_eq!(counts, all());
+    let wanted = [("a carrier", 0), ("a departure", 8_255), ("a destination", 7_602), ("a tail number", 2_512)];
+    let wanted = BTreeMap::from_iter(wanted.into_iter().chain([("an aircraft", 50_094), ("an origin", 0)]));
+    assert_eq!(lacking, wanted);
+    let (key, record) = &first["flights"];
+    assert_eq!(key, "2013-01-01T10:15:00Z|UA|1545|EWR");
+    assert_eq!(
+        Value::Object(record.clone()),
+        json!({
+            "scheduled_departure": "2013-01-01T10:15:00Z", "carrier": "UA", "flight": 1545, "origin": "EWR",
+            "dest": "IAH", "tailnum": "N14228", "actual_departure": "2013-01-01T10:17:00Z", "dep_delay": 2,
+            "sched_arr_time": 819, "arr_time": 830, "arr_delay": 11, "air_time": 227, "distance": 1400,
+            "carrier_name": "United Air Lines Inc.",
+            "origin_name": "Newark Liberty Intl", "origin_lat": 40.6925, "origin_lon": -74.168667, "origin_alt": 18,
+            "origin_tzone": "America/New_York",
+            "dest_name": "George Bush Intercontinental", "dest_lat": 29.984433, "dest_lon": -95.341442,
+            "dest_alt": 97, "dest_tzone": "America/Chicago",
+            "aircraft_year": 1999, "aircraft_type": "Fixed wing multi engine", "aircraft_manufacturer": "BOEING",
+            "aircraft_model": "737-824", "aircraft_engines": 2, "aircraft_seats": 149, "aircraft_speed": null,
+            "aircraft_engine": "Turbo-fan",
+        })
+    );
+    assert_eq!(first["weather"].0, "EWR|2013-01-01T06:00:00Z");
+}
+
+#[test]
+fn both_topics_come_in_one_order_of_time_and_move_by_the_same_weeks() {
+    let now = DateTime::parse_from_rfc3339("2026-11-24T11:00:00Z").unwrap().to_utc();
+    let mut last = [String::new(), String::new()];
+    let mut times = Vec::new();
+    let options = Options { shift: Shift::WeeksToNow { now }, ..Options::default() };
+    run(&options, |topic, key, _| {
+        let key = std::str::from_utf8(key).unwrap();
+        let (at, time) = match topic {
+            "flights" => (0, key.split('|').next().unwrap()),
+            _ => (1, key.split('|').nth(1).unwrap()),
+        };
+        last[at] = time.to_string();
+        times.push(last[at].clone());
+    });
+    assert!(times.is_sorted(), "records are not in the order of their event times");
+    // 672 weeks after 2014-01-01T04:59:00Z and 2013-12-30T23:00:00Z.
+    assert_eq!(last, ["2026-11-18T04:59:00Z", "2026-11-16T23:00:00Z"]);
+}
+
+#[test]
+#[ignore = "needs a Kafka: set BIEF_TEST_KAFKA=host:port, or run `cargo xtask test`"]
+fn all_shipped_records_arrive_in_a_real_kafka() {
+    let bootstrap = std::env::var("BIEF_TEST_KAFKA").expect("BIEF_TEST_KAFKA");
+    let kafka = Kafka { brokers: Brokers::Servers(bootstrap.clone()), group: "g".into(), properties: BTreeMap::new() };
+    let unique = uuid::Uuid::new_v4();
+    let mut replays = shipped();
+    for replay in &mut replays {
+        replay.topic = format!("{}-{unique}", replay.topic);
+    }
+    let mut sink = ReplayProducer::new(&kafka, &bootstrap).unwrap();
+    let started = Instant::now();
+    let mut seen = 0;
+    let mut progress = |progress: &bief::adapters::replay::Progress| {
+        assert!(progress.delivered <= progress.sent && progress.sent <= progress.total);
+        assert!(progress.delivered >= seen, "the count of delivered records fell");
+        seen = progress.delivered;
+    };
+    let summary =
+        replay(&replays, root(), &Options::default(), &mut sink, &mut progress, &AtomicBool::new(false)).unwrap();
+    println!("{} records in {:.2} s", FLIGHTS + OBSERVATIONS, started.elapsed().as_secs_f64());
+    let wanted: BTreeMap<_, _> = all().into_iter().map(|(topic, count)| (format!("{topic}-{unique}"), count)).collect();
+    assert_eq!(summary.topics, wanted);
+    assert_eq!(seen, FLIGHTS + OBSERVATIONS);
+
+    let consumer: rdkafka::consumer::BaseConsumer =
+        rdkafka::ClientConfig::new().set("bootstrap.servers", &bootstrap).set("group.id", "none").create().unwrap();
+    for (topic, count) in &wanted {
+        use rdkafka::consumer::Consumer;
+        let ends =
+            (0..4).map(|partition| consumer.fetch_watermarks(topic, partition, Duration::from_secs(10)).unwrap());
+        let ends: Vec<_> = ends.collect();
+        assert!(ends.iter().all(|(low, high)| *low == 0 && *high > 0), "{topic}: {ends:?}");
+        assert_eq!(ends.iter().map(|(_, high)| *high as u64).sum::<u64>(), *count);
+    }
+    delete(&bootstrap, wanted.keys().map(String::as_str));
+}
+
+fn delete<'a>(bootstrap: &str, topics: impl Iterator<Item = &'a str>) {
+    let admin: rdkafka::admin::AdminClient<rdkafka::client::DefaultClientContext> =
+        rdkafka::ClientConfig::new().set("bootstrap.servers", bootstrap).create().unwrap();
+    let topics: Vec<_> = topics.collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(admin.delete_topics(&topics, &Default::default())).unwrap();
+}
