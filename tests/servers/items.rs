@@ -72,7 +72,9 @@ pub fn good(id: i64) -> Vec<u8> {
 pub fn producer(kafka: &str, settings: &[(&str, &str)]) -> BaseProducer {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", kafka).set("message.max.bytes", "16000000").set("linger.ms", "5");
-    settings.iter().for_each(|(name, value)| drop(config.set(*name, *value)));
+    for (name, value) in settings {
+        config.set(*name, *value);
+    }
     config.create().unwrap()
 }
 

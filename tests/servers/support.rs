@@ -269,11 +269,6 @@ impl Daemon {
         text.lines().find_map(|l| l.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
     }
 
-    /// Records of all streams that have an outcome.
-    pub fn outcomes(&self) -> i64 {
-        outcomes(&self.status())
-    }
-
     /// Waits until so many records have an outcome and all partitions are at their end.
     pub fn wait_caught_up(&self, records: i64) {
         self.wait("caught up", |status| {
