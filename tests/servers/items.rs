@@ -23,6 +23,7 @@ CREATE TABLE item (
   CONSTRAINT item_label UNIQUE (label),
   CONSTRAINT item_amount CHECK (amount >= 0)
 );
+INSERT INTO item (id, name, label) VALUES (-1, 'first', 'taken');
 ";
 
 /// A configuration for items of `topic`; `database` is a mysql:// or sqlite:// URL.
