@@ -3,6 +3,7 @@
 //! `BIEF_SEED=n cargo test --lib simulation` plays it again, `BIEF_SEEDS=n` plays so many.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,8 +29,8 @@ const WINDOW: Duration = Duration::from_secs(30);
 struct World {
     /// Guards alive, by generation.
     alive: RefCell<Vec<u64>>,
-    /// When the last incarnation was cancelled.
-    cancelled_at: Cell<Option<Instant>>,
+    /// When each incarnation was cancelled, by generation.
+    cancelled_at: RefCell<HashMap<u64, Instant>>,
     last_generation: Cell<u64>,
     drained: Cell<bool>,
     restarts_at: RefCell<Vec<Instant>>,
@@ -42,10 +43,10 @@ impl World {
         self.holds(!self.drained.get(), || format!("generation {generation} begins after the drain"));
         self.holds(generation == self.last_generation.get() + 1, || format!("generation {generation} is out of turn"));
         self.last_generation.set(generation);
-        if !self.alive.borrow().is_empty() {
-            let waited = self.cancelled_at.get().map(|at| at.elapsed()).unwrap_or_default();
+        for earlier in self.alive.borrow().iter() {
+            let waited = self.cancelled_at.borrow().get(earlier).map(Instant::elapsed).unwrap_or_default();
             self.holds(waited >= ABANDON_AFTER, || {
-                format!("generation {generation} beside {:?} after {waited:?}", self.alive.borrow())
+                format!("generation {generation} beside {earlier} after {waited:?}")
             });
         }
     }
@@ -110,14 +111,14 @@ async fn start(incarnation: Incarnation, world: Rc<World>, seed: u64) -> Result<
     let noted = Rc::clone(&world);
     actix::spawn(async move {
         cancelled.cancelled().await;
-        noted.cancelled_at.set(Some(Instant::now()));
+        noted.cancelled_at.borrow_mut().insert(generation, Instant::now());
     });
     let mut random = Random(SplitMix64(seed ^ (generation << 32)));
     for n in 0..random.below(4) {
         let guard = incarnation.guard(&format!("actor-{n}"));
         world.alive.borrow_mut().push(generation);
-        let random = Random(SplitMix64(seed ^ (generation << 32) ^ (n << 16) ^ 1));
-        actix::spawn(panics::in_actor("simulated".into(), actor(guard, Rc::clone(&world), random)));
+        let own = Random(SplitMix64(seed ^ (generation << 32) ^ (n << 16) ^ 1));
+        actix::spawn(panics::in_actor("simulated".into(), actor(guard, Rc::clone(&world), own)));
         if random.below(3) == 0 {
             sleep(random.millis(1_000)).await;
         }
