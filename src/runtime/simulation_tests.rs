@@ -3,6 +3,7 @@
 //! `BIEF_SEED=n cargo test --lib simulation` plays it again, `BIEF_SEEDS=n` plays so many.
 
 use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +15,7 @@ use super::backoff::{RestartPolicy, SplitMix64};
 use super::exit_guard::ExitGuard;
 use super::panics;
 use super::placement::Placement;
-use super::status::UnitState;
+use super::status::{ActorState, UnitState};
 use super::supervisor::{OnRestart, Options, Supervisor};
 use super::unit::{Incarnation, StartError, UnitSpec};
 
@@ -28,8 +29,8 @@ const WINDOW: Duration = Duration::from_secs(30);
 struct World {
     /// Guards alive, by generation.
     alive: RefCell<Vec<u64>>,
-    /// When the last incarnation was cancelled.
-    cancelled_at: Cell<Option<Instant>>,
+    /// When each incarnation was cancelled, by generation.
+    cancelled_at: RefCell<HashMap<u64, Instant>>,
     last_generation: Cell<u64>,
     drained: Cell<bool>,
     restarts_at: RefCell<Vec<Instant>>,
@@ -42,10 +43,10 @@ impl World {
         self.holds(!self.drained.get(), || format!("generation {generation} begins after the drain"));
         self.holds(generation == self.last_generation.get() + 1, || format!("generation {generation} is out of turn"));
         self.last_generation.set(generation);
-        if !self.alive.borrow().is_empty() {
-            let waited = self.cancelled_at.get().map(|at| at.elapsed()).unwrap_or_default();
+        for earlier in self.alive.borrow().iter() {
+            let waited = self.cancelled_at.borrow().get(earlier).map(Instant::elapsed).unwrap_or_default();
             self.holds(waited >= ABANDON_AFTER, || {
-                format!("generation {generation} beside {:?} after {waited:?}", self.alive.borrow())
+                format!("generation {generation} beside {earlier} after {waited:?}")
             });
         }
     }
@@ -110,14 +111,14 @@ async fn start(incarnation: Incarnation, world: Rc<World>, seed: u64) -> Result<
     let noted = Rc::clone(&world);
     actix::spawn(async move {
         cancelled.cancelled().await;
-        noted.cancelled_at.set(Some(Instant::now()));
+        noted.cancelled_at.borrow_mut().insert(generation, Instant::now());
     });
     let mut random = Random(SplitMix64(seed ^ (generation << 32)));
     for n in 0..random.below(4) {
         let guard = incarnation.guard(&format!("actor-{n}"));
         world.alive.borrow_mut().push(generation);
-        let random = Random(SplitMix64(seed ^ (generation << 32) ^ (n << 16) ^ 1));
-        actix::spawn(panics::in_actor("simulated".into(), actor(guard, Rc::clone(&world), random)));
+        let own = Random(SplitMix64(seed ^ (generation << 32) ^ (n << 16) ^ 1));
+        actix::spawn(panics::in_actor("simulated".into(), actor(guard, Rc::clone(&world), own)));
         if random.below(3) == 0 {
             sleep(random.millis(1_000)).await;
         }
@@ -131,7 +132,8 @@ async fn start(incarnation: Incarnation, world: Rc<World>, seed: u64) -> Result<
     }
 }
 
-async fn play(seed: u64) {
+/// Returns what came about.
+async fn play(seed: u64) -> Vec<&'static str> {
     let mut random = Random(SplitMix64(seed));
     let world = Rc::new(World::default());
     let policy = RestartPolicy {
@@ -172,7 +174,7 @@ async fn play(seed: u64) {
     sleep(random.millis(60_000)).await;
     let deadline = Duration::from_secs(10 + random.below(10));
     let asked = Instant::now();
-    supervisor.drain(deadline).await;
+    let drained = supervisor.drain(deadline).await;
     assert!(asked.elapsed() <= deadline, "the drain took {:?} of {deadline:?}", asked.elapsed());
     let unit = supervisor.board().unit(UNIT).expect("declared");
     assert!(unit.state.has_ended(), "{unit:?}");
@@ -186,9 +188,18 @@ async fn play(seed: u64) {
     assert_eq!(restarts.load(Ordering::SeqCst), unit.restarts, "each restart is told once");
     assert_eq!(unit.generation, world.last_generation.get());
     assert!(world.alive.borrow().is_empty());
-    if unit.state == UnitState::Failed {
-        assert!(unit.last_error.is_some());
-    }
+    let failed = unit.state == UnitState::Failed;
+    assert!(!failed || unit.last_error.is_some());
+    let outcomes = [
+        ("restarted", unit.restarts > 0),
+        ("refused at the start", unit.generation > unit.restarts + 1),
+        ("budget spent", failed && unit.restarts >= u64::from(BUDGET)),
+        ("failed for good at once", failed && unit.generation == 1),
+        ("stopped", !failed),
+        ("left behind", unit.actors.iter().any(|a| a.state == ActorState::Abandoned)),
+        ("cut", !drained.cut.is_empty()),
+    ];
+    outcomes.into_iter().filter(|(_, came_about)| *came_about).map(|(name, _)| name).collect()
 }
 
 #[test]
@@ -200,16 +211,23 @@ fn whatever_happens_no_two_incarnations_work_at_once_restarts_are_counted_once_a
         Some(seed) => seed..seed + 1,
         None => 0..number("BIEF_SEEDS").unwrap_or(500),
     };
+    let mut outcomes = BTreeMap::new();
+    let many = seeds.end - seeds.start >= 500;
     for seed in seeds {
         let played = std::panic::catch_unwind(|| {
             actix::System::new().block_on(async {
                 tokio::time::pause();
-                panics::in_actor("simulation".into(), play(seed)).await;
-            });
+                panics::in_actor("simulation".into(), play(seed)).await
+            })
         });
-        if let Err(payload) = played {
-            let what = panics::text_of(&*payload).unwrap_or_default();
-            panic!("seed {seed}: {what}; play it again with BIEF_SEED={seed} cargo test --lib simulation");
+        match played {
+            Ok(came_about) => came_about.into_iter().for_each(|name| *outcomes.entry(name).or_insert(0) += 1),
+            Err(payload) => {
+                let what = panics::text_of(&*payload).unwrap_or_default();
+                panic!("seed {seed}: {what}; play it again with BIEF_SEED={seed} cargo test --lib simulation");
+            }
         }
     }
+    println!("{outcomes:?}");
+    assert!(!many || (outcomes.len() == 7 && outcomes.values().all(|n| *n >= 5)), "too tame: {outcomes:?}");
 }
