@@ -2,6 +2,8 @@
 //! be named by BIEF_TEST_KAFKA (host:port), BIEF_TEST_MYSQL and BIEF_TEST_MARIADB (mysql://user:password@host:port/).
 //! Without them these tests are left out, and said to be.
 
+#![allow(clippy::unwrap_used, reason = "a test states what must hold")]
+
 mod faults;
 mod items;
 mod pipeline;
