@@ -86,7 +86,7 @@ async fn actor(guard: ExitGuard, world: Rc<World>, mut random: Random) {
     let life = random.millis(5_000);
     let (cancel, drain) = (guard.cancelled().clone(), guard.draining().clone());
     if deaf {
-        sleep(life + random.millis(2 * ABANDON_AFTER.as_millis() as u64)).await;
+        sleep(life + random.millis(10 * ABANDON_AFTER.as_millis() as u64)).await;
     } else {
         tokio::select! {
             () = cancel.cancelled() => sleep(random.millis(500)).await,
@@ -229,5 +229,5 @@ fn whatever_happens_no_two_incarnations_work_at_once_restarts_are_counted_once_a
         }
     }
     println!("{outcomes:?}");
-    assert!(!many || (outcomes.len() == 7 && outcomes.values().all(|n| *n >= 5)), "too tame: {outcomes:?}");
+    assert!(!many || (outcomes.len() == 7 && outcomes.values().all(|n| *n >= 3)), "too tame: {outcomes:?}");
 }

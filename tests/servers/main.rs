@@ -2,6 +2,9 @@
 //! be named by BIEF_TEST_KAFKA (host:port), BIEF_TEST_MYSQL and BIEF_TEST_MARIADB (mysql://user:password@host:port/).
 //! Without them these tests are left out, and said to be.
 
+#![allow(clippy::unwrap_used, reason = "a test states what must hold")]
+
+mod bookkeeping;
 mod faults;
 mod items;
 mod pipeline;
@@ -17,6 +20,29 @@ use support::Servers;
 
 type Test = fn(&Servers);
 
+/// A test of the bookkeeping for each server.
+macro_rules! on_both {
+    ($($name:ident),* $(,)?) => {
+        vec![$(
+            (concat!(stringify!($name), "_on_mysql"), (|s| support::block_on(bookkeeping::$name(&s.mysql))) as Test),
+            (concat!(stringify!($name), "_on_mariadb"), |s| support::block_on(bookkeeping::$name(&s.mariadb))),
+        )*]
+    };
+}
+
+fn bookkeeping_tests() -> Vec<(&'static str, Test)> {
+    on_both![
+        daemons_that_start_at_once_make_the_tables_once,
+        claims_that_race_all_get_through_with_epochs_of_their_own,
+        a_claim_and_a_writer_never_deadlock,
+        offsets_gaps_and_dead_letters_read_back,
+        a_half_applied_file_goes_on_where_it_stopped,
+        a_statement_in_doubt_is_found_done,
+        a_wrong_password_and_an_unknown_database_are_fatal_and_print_no_secret,
+        encryption_is_what_the_settings_say,
+    ]
+}
+
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Two whole pipelines at a time are enough for two cores.
@@ -28,7 +54,10 @@ fn main() -> ExitCode {
         _ => None,
     };
     let tests: Vec<(&str, Test)> =
-        [pipeline::tests(), topics::tests(), faults::tests(), poison::tests()].into_iter().flatten().collect();
+        [bookkeeping_tests(), pipeline::tests(), topics::tests(), faults::tests(), poison::tests()]
+            .into_iter()
+            .flatten()
+            .collect();
     let count = tests.len();
     let trials = tests.into_iter().map(|(name, test)| {
         let run = move || match servers {

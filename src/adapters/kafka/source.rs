@@ -216,10 +216,10 @@ impl RecordSource for KafkaSource {
 impl Drop for KafkaSource {
     fn drop(&mut self) {
         self.membership.closing.store(true, Ordering::SeqCst);
-        if let Ok(held) = self.consumer.assignment() {
-            if held.count() > 0 {
-                unassign(&self.consumer, &held);
-            }
+        if let Ok(held) = self.consumer.assignment()
+            && held.count() > 0
+        {
+            unassign(&self.consumer, &held);
         }
         // Queues go before the client that they belong to.
         self.lanes.clear();
