@@ -570,6 +570,7 @@ mod tests {
             next_offset,
             end_offset: Some(20),
             caught_up: false,
+            reached: None,
             counts: CountsView { applied, ..Default::default() },
         };
         let metrics = with_everything_declared();

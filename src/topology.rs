@@ -161,7 +161,8 @@ impl Pipeline {
         }
         let plan = Arc::new(read_plan(&self.config, &self.stream).await?);
         let client = client_config(&self.config.kafka, &self.bootstrap, &format!("bief-{}", self.config.daemon.name));
-        let broker: Arc<dyn Broker> = Arc::new(KafkaBroker::new(client.clone()).map_err(source_start)?);
+        let broker: Arc<dyn Broker> =
+            Arc::new(KafkaBroker::new(client.clone(), &self.config.kafka.group).map_err(source_start)?);
         let (asked, topic) = (Arc::clone(&broker), self.stream.topic.clone());
         let partitions = tokio::task::spawn_blocking(move || asked.partitions(&topic))
             .await

@@ -173,6 +173,10 @@ impl Claimer {
             Ok(Err(error)) => return Err((error.to_string(), matches!(error, SourceError::Fatal(_)))),
             Err(error) => return Err((format!("asking the broker failed: {error}"), false)),
         };
+        let fatal = |e: &WarehouseError| matches!(e, WarehouseError::Fatal { .. });
+        let told = |e: WarehouseError| (format!("partitions could not be taken over: {e}"), fatal(&e));
+        let bookkeeping = (self.open_bookkeeping)().await.map_err(told)?;
+        let read_before = !bookkeeping.offsets(Some(&self.topic)).await.map_err(told)?.is_empty();
         let claims: Vec<Claim> = partitions
             .iter()
             .zip(&bounds)
@@ -181,13 +185,12 @@ impl Claimer {
                 topic_id: topic_id.clone(),
                 start_offset: match self.start {
                     StartAt::Earliest => bounds.low,
+                    // A partition added later begins at its first record: nobody was there to leave it out.
+                    StartAt::Latest if read_before => bounds.low,
                     StartAt::Latest => bounds.high,
                 },
             })
             .collect();
-        let fatal = |e: &WarehouseError| matches!(e, WarehouseError::Fatal { .. });
-        let told = |e: WarehouseError| (format!("partitions could not be taken over: {e}"), fatal(&e));
-        let bookkeeping = (self.open_bookkeeping)().await.map_err(told)?;
         let offsets = bookkeeping.claim(&self.topic, &claims, self.clock.now()).await.map_err(told)?;
         let mut claimed = Vec::with_capacity(offsets.len());
         for (offset, bounds) in offsets.into_iter().zip(bounds) {

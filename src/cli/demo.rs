@@ -192,7 +192,7 @@ async fn caught_up(
     progress.finish_and_clear();
     let seconds = began.elapsed().as_secs_f64();
     let client = client_config(&config.kafka, bootstrap, "bief-verify");
-    let broker: Arc<dyn Broker> = Arc::new(KafkaBroker::new(client).map_err(|e| e.to_string())?);
+    let broker: Arc<dyn Broker> = Arc::new(KafkaBroker::new(client, &config.kafka.group).map_err(|e| e.to_string())?);
     let proof = verify::prove(config, &broker, None).await?;
     Ok(Summary { rows: count_rows(config).await?, proof, seconds })
 }

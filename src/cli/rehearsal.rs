@@ -1,6 +1,5 @@
 //! What `bief run --dry-run` shows: real records, decoded and written in a transaction that is rolled back.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use chrono::Utc;
@@ -46,7 +45,6 @@ async fn rehearse(
     limit: usize,
     json: bool,
 ) -> Result<(), String> {
-    warehouse::prepare(&config.warehouse, Path::new("")).await.map_err(|e| e.to_string())?;
     let plan = Arc::new(topology::read_plan(config, stream).await.map_err(|e| e.to_string())?);
     let bookkeeping = (warehouse::open_bookkeeping(&config.warehouse))().await.map_err(|e| e.to_string())?;
     let known = bookkeeping.offsets(Some(&stream.topic)).await.map_err(|e| e.to_string())?;

@@ -17,7 +17,8 @@ use crate::topology::{self, Daemon};
 Examples:
   bief run                          with ./actors.toml
   bief run -c prod.toml
-  bief run --dry-run 5              what the next 5 records of each stream would do; nothing is kept
+  bief run --dry-run 5              what the next 5 records of each stream would do; needs the tables,
+                                    keeps nothing
 
 SIGTERM and Ctrl-C drain: what was polled is committed, within drain_timeout; a second signal stops at once.
 

@@ -85,6 +85,6 @@ pub fn bootstrap(config: &Config) -> Result<&str, String> {
 
 pub fn broker_of(config: &Config) -> Result<Arc<dyn Broker>, String> {
     let client = client_config(&config.kafka, bootstrap(config)?, "bief-cli");
-    let broker = KafkaBroker::new(client).map_err(|e| e.to_string())?;
+    let broker = KafkaBroker::new(client, &config.kafka.group).map_err(|e| e.to_string())?;
     Ok(Arc::new(broker))
 }

@@ -1,5 +1,6 @@
 //! `bief verify`: the ledger of each partition, proved by the database and the broker together. Changes nothing.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -137,15 +138,38 @@ impl Proof {
     }
 }
 
-/// Asks database and broker and judges what they say.
+/// How often a stream that moves is looked at anew.
+const LOOKS: u32 = 5;
+
+/// Asks database and broker and judges what they say. A stream that moves meanwhile is asked again, since offsets,
+/// gaps and dead letters are read one after the other.
 pub async fn prove(config: &Config, broker: &Arc<dyn Broker>, only: Option<&str>) -> Result<Proof, String> {
     let told = |e: crate::ports::WarehouseError| e.to_string();
     let bookkeeping = (warehouse::open_bookkeeping(&config.warehouse))().await.map_err(told)?;
     let mut streams = Vec::new();
     for stream in config.streams.iter().filter(|s| only.is_none_or(|name| s.name == name)) {
         let topic = &stream.topic;
-        let recorded = bookkeeping.offsets(Some(topic)).await.map_err(told)?;
-        let stored = bookkeeping.dead_letter_counts(topic).await.map_err(told)?;
+        let mut recorded = bookkeeping.offsets(Some(topic)).await.map_err(told)?;
+        let mut stored = Vec::new();
+        let mut recorded_gaps = BTreeMap::new();
+        for look in 1..=LOOKS {
+            stored = bookkeeping.dead_letter_counts(topic).await.map_err(told)?;
+            for r in &recorded {
+                let gaps = bookkeeping.gaps(topic, r.partition).await.map_err(told)?;
+                recorded_gaps.insert(r.partition, gaps);
+            }
+            let again = bookkeeping.offsets(Some(topic)).await.map_err(told)?;
+            let moved = std::mem::replace(&mut recorded, again.clone()) != again;
+            if moved && look == LOOKS {
+                return Err(format!(
+                    "stream {} does not stand still long enough to be proved; try when it has caught up",
+                    stream.name
+                ));
+            }
+            if !moved {
+                break;
+            }
+        }
         let (asked, name) = (Arc::clone(broker), topic.clone());
         let told_by_broker = blocking(move || {
             let partitions = asked.partitions(&name)?;
@@ -159,10 +183,7 @@ pub async fn prove(config: &Config, broker: &Arc<dyn Broker>, only: Option<&str>
         let mut partitions = Vec::with_capacity(all.len());
         for partition in all {
             let known = recorded.iter().find(|r| r.partition == partition);
-            let gaps = match known {
-                Some(_) => bookkeeping.gaps(topic, partition).await.map_err(told)?,
-                None => Vec::new(),
-            };
+            let gaps = recorded_gaps.remove(&partition).unwrap_or_default();
             let there = at_broker.contains(&partition);
             let (asked, name, again) = (Arc::clone(broker), topic.clone(), gaps.clone());
             let (bounds, found_in_gaps) = blocking(move || {

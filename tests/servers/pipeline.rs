@@ -39,6 +39,10 @@ fn whole_load(kafka: &str, server: &str) {
 fn dry_run_keeps_nothing(servers: &Servers) {
     let (database, folder) = (Database::create(&servers.mysql), tempfile::tempdir().unwrap());
     let config = shipped_config(folder.path(), &servers.kafka, &database.url(), &whole_data_set(&servers.kafka), 2);
+    let early = bief(&["run", "--dry-run", "3", "-c"]).arg(&config).output().unwrap();
+    assert_eq!(early.status.code(), Some(1));
+    assert_eq!(database.rows("SHOW TABLES").len(), 0, "a dry run makes no tables");
+    make_tables(&config);
     let output = bief(&["run", "--dry-run", "3", "-c"]).arg(&config).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -49,11 +53,24 @@ fn dry_run_keeps_nothing(servers: &Servers) {
     }
 }
 
+/// A daemon whose topic is not there makes the tables and reads nothing.
+fn make_tables(config: &std::path::Path) {
+    let text = std::fs::read_to_string(config).unwrap();
+    let elsewhere = config.with_file_name("elsewhere.toml");
+    std::fs::write(&elsewhere, text.replace("topic = \"", "topic = \"no_such_")).unwrap();
+    let daemon = Daemon::start(&elsewhere);
+    daemon.wait("waiting for its topics", |status| {
+        let units = status["units"].as_array().unwrap();
+        let told = |u: &serde_json::Value| u["last_error"].as_str().is_some_and(|e| e.contains("is not there yet"));
+        !units.is_empty() && units.iter().all(told)
+    });
+    daemon.stop();
+}
+
 fn check_connect_names_misfits(servers: &Servers) {
     let (database, folder) = (Database::create(&servers.mysql), tempfile::tempdir().unwrap());
     let config = shipped_config(folder.path(), &servers.kafka, &database.url(), &whole_data_set(&servers.kafka), 2);
-    // The tables are there once something ran.
-    bief(&["run", "--dry-run", "1", "-c"]).arg(&config).output().unwrap();
+    make_tables(&config);
     let sound = bief(&["check", "--connect", "-c"]).arg(&config).output().unwrap();
     assert_eq!(sound.status.code(), Some(0), "{}", String::from_utf8_lossy(&sound.stderr));
     let text = std::fs::read_to_string(&config).unwrap();

@@ -41,11 +41,13 @@ impl ConsumerContext for Quiet {}
 pub struct KafkaBroker {
     config: ClientConfig,
     client: BaseConsumer<Quiet>,
+    group: String,
 }
 
 impl KafkaBroker {
-    /// `config` as [`client::client_config`] makes it.
-    pub fn new(mut config: ClientConfig) -> Result<Self, SourceError> {
+    /// `config` as [`client::client_config`] makes it; `group` is the prefix of the streams' groups, for brokers that
+    /// grant by it. No group is ever joined.
+    pub fn new(mut config: ClientConfig, group: &str) -> Result<Self, SourceError> {
         config
             .set("enable.auto.commit", "false")
             .set("isolation.level", "read_committed")
@@ -53,7 +55,11 @@ impl KafkaBroker {
             .set("auto.offset.reset", "error")
             .set("allow.auto.create.topics", "false");
         let client = config.create_with_context(Quiet).map_err(|e| client::setup_error("client", &e))?;
-        Ok(Self { config, client })
+        Ok(Self { config, client, group: group.to_owned() })
+    }
+
+    fn group_of(&self, topic: &str) -> String {
+        format!("{}-{topic}", self.group)
     }
 
     fn told(what: &str, error: &KafkaError) -> SourceError {
@@ -89,7 +95,7 @@ impl Broker for KafkaBroker {
     fn look(&self, topic: &str, from: &[(i32, i64)], limit: usize) -> Result<RecordBatch, SourceError> {
         let what = format!("topic {topic}");
         let mut config = self.config.clone();
-        config.set("group.id", "bief-look");
+        config.set("group.id", self.group_of(topic));
         let reader: BaseConsumer<Quiet> =
             config.create_with_context(Quiet).map_err(|e| client::setup_error("reader", &e))?;
         let mut list = TopicPartitionList::new();
@@ -132,7 +138,7 @@ impl Broker for KafkaBroker {
         let what = format!("partition {partition} of topic {topic}");
         let mut config = self.config.clone();
         // A reader of its own, so that it can be thrown away with what it fetched.
-        config.set("group.id", "bief-verify").set("fetch.wait.max.ms", "50");
+        config.set("group.id", self.group_of(topic)).set("fetch.wait.max.ms", "50");
         let reader: BaseConsumer<Quiet> =
             config.create_with_context(Quiet).map_err(|e| client::setup_error("reader", &e))?;
         let mut list = TopicPartitionList::new();

@@ -190,7 +190,17 @@ pub fn topic_id<C: ConsumerContext + 'static>(
                 let mut count = 0;
                 let list = sys::rd_kafka_DescribeTopics_result_topics(described, &mut count);
                 id = Ok(String::new());
-                if count > 0 {
+                if count > 0 && !sys::rd_kafka_TopicDescription_error(*list).is_null() {
+                    let denied = sys::rd_kafka_error_code(sys::rd_kafka_TopicDescription_error(*list));
+                    if denied != sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR {
+                        let text = CStr::from_ptr(sys::rd_kafka_err2str(denied)).to_string_lossy();
+                        id = Err(super::client::classify(
+                            denied.into(),
+                            format!("topic {topic} was not described: {text}"),
+                        ));
+                    }
+                }
+                if count > 0 && id.is_ok() {
                     let uuid = sys::rd_kafka_TopicDescription_topic_id(*list);
                     if !uuid.is_null() && !is_zero(uuid) {
                         id = Ok(CStr::from_ptr(sys::rd_kafka_Uuid_base64str(uuid)).to_string_lossy().into_owned());

@@ -81,7 +81,8 @@ impl SqliteWarehouse {
         let (Some(first), Some(last)) = (to.gaps.first(), to.gaps.last()) else { return Ok(()) };
         sqlx::query(
             "INSERT INTO bief_gap (topic, partition_id, first_offset, last_offset, offsets, ranges) \
-             VALUES (?, ?, ?, ?, ?, ?)",
+             VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (topic, partition_id, first_offset) DO UPDATE \
+             SET last_offset = excluded.last_offset, offsets = excluded.offsets, ranges = excluded.ranges",
         )
         .bind(topic)
         .bind(to.partition)
