@@ -5,6 +5,11 @@
 //! until `needed` staged batches in a row were clean, that is every row new and none refused. `needed` starts at 4 and
 //! doubles with every deviation up to 64, so that a table with steady conflicts pays the failed attempt rarely; every
 //! direct batch that went in halves it again.
+//!
+//! Of the staged way it also keeps what the last batch lets expect of the next.
+
+use super::staged::Expected;
+use crate::core::target::OnConflict;
 
 const FIRST: u32 = 4;
 const MOST: u32 = 64;
@@ -15,11 +20,17 @@ pub(super) struct Way {
     staged: bool,
     clean: u32,
     needed: u32,
+    expected: Expected,
 }
 
 impl Way {
-    pub fn starting(dimension: bool) -> Self {
-        Self { staged: dimension, clean: 0, needed: FIRST }
+    pub fn starting(dimension: bool, on_conflict: OnConflict) -> Self {
+        Self {
+            staged: dimension,
+            clean: 0,
+            needed: FIRST,
+            expected: Expected { unchanged: on_conflict == OnConflict::Ignore, no_new: false },
+        }
     }
 
     pub fn is_direct(self) -> bool {
@@ -31,12 +42,18 @@ impl Way {
         if went_in {
             self.needed = (self.needed / 2).max(FIRST);
         } else {
-            *self = Self { staged: true, clean: 0, needed: (self.needed * 2).min(MOST) };
+            *self = Self { staged: true, clean: 0, needed: (self.needed * 2).min(MOST), ..*self };
         }
     }
 
+    /// Of the next staged batch.
+    pub fn expected(self) -> Expected {
+        self.expected
+    }
+
     /// A staged batch had only new rows, or not.
-    pub fn staged(&mut self, clean: bool) {
+    pub fn staged(&mut self, clean: bool, expected: Expected) {
+        self.expected = expected;
         self.clean = if clean { self.clean + 1 } else { 0 };
         if self.clean >= self.needed {
             self.staged = false;
@@ -51,14 +68,14 @@ mod tests {
 
     #[test]
     fn a_table_with_steady_conflicts_is_tried_directly_ever_more_rarely() {
-        let mut way = Way::starting(false);
+        let mut way = Way::starting(false, OnConflict::Ignore);
         let mut attempts = 0;
         for _ in 0..1000 {
             if way.is_direct() {
                 attempts += 1;
                 way.direct(false);
             } else {
-                way.staged(true);
+                way.staged(true, way.expected());
             }
         }
         assert!((15..25).contains(&attempts), "{attempts}");
@@ -66,15 +83,15 @@ mod tests {
 
     #[test]
     fn a_staged_batch_with_a_conflict_starts_the_count_again() {
-        let mut way = Way::starting(true);
+        let mut way = Way::starting(true, OnConflict::Ignore);
         for _ in 0..3 {
-            way.staged(true);
+            way.staged(true, way.expected());
         }
-        way.staged(false);
-        way.staged(true);
+        way.staged(false, way.expected());
+        way.staged(true, way.expected());
         assert!(!way.is_direct());
         for _ in 0..3 {
-            way.staged(true);
+            way.staged(true, way.expected());
         }
         assert!(way.is_direct());
     }
