@@ -17,6 +17,7 @@ use crate::adapters::kafka::client::client_config;
 use crate::adapters::kafka::source::{KafkaSource, SourceSettings};
 use crate::adapters::warehouse;
 use crate::config::{Config, Start, Stream, TableMapping};
+use crate::core::commit_plan::Known;
 use crate::core::mapping::{Mapping, Misfit, Plan};
 use crate::http::{self, Check, DaemonInfo, HttpState};
 use crate::messages::{Assignments, Board};
@@ -198,6 +199,7 @@ impl Pipeline {
         let to_decoder = metrics.queue("decoder", QUEUE * stream.lanes);
         let to_writer = metrics.queue("writer", QUEUE * stream.lanes);
         let open = warehouse::open_warehouse(&self.config.warehouse);
+        let known = Arc::new(std::sync::Mutex::new(Known::new(plan.targets.len())));
         let mut lanes = Vec::with_capacity(stream.lanes);
         for lane in 0..stream.lanes {
             let (records, decoder_in) = mpsc::channel(QUEUE);
@@ -206,6 +208,7 @@ impl Pipeline {
             let writer = WriterSettings {
                 stream: stream.name.clone(),
                 plan: Arc::clone(&plan),
+                known: Arc::clone(&known),
                 input: writer_in,
                 open: Arc::clone(&open),
                 clock: Arc::clone(&self.clock),

@@ -18,8 +18,8 @@ fn env(name: &str) -> Option<String> {
 
 fn files() -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder())
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
+        .expect("the folder of broken files")
+        .map(|entry| entry.expect("an entry of it").path())
         .filter(|path| path.extension().is_some_and(|ending| ending == "toml"))
         .collect();
     files.sort();
@@ -27,8 +27,8 @@ fn files() -> Vec<PathBuf> {
 }
 
 fn check(path: &Path) -> Report {
-    let text = std::fs::read_to_string(path).unwrap();
-    let name = path.file_name().unwrap().to_str().unwrap();
+    let text = std::fs::read_to_string(path).expect("a readable file");
+    let name = path.file_name().and_then(|name| name.to_str()).expect("a plain name");
     config::report(name, &config::parse(&text, name, &folder(), &env))
 }
 

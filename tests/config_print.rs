@@ -221,6 +221,16 @@ fn a_file_that_is_not_there_is_said_to_be_so() {
 }
 
 #[test]
+fn a_file_that_is_not_text_is_told_with_the_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("actors.toml");
+    std::fs::write(&path, b"[daemon]\nname = \"caf\xe9\"\n").unwrap();
+    let finding = &config::load(&path, &env).unwrap_err()[0];
+    assert_eq!((finding.line, finding.column), (2, 12));
+    assert!(finding.message.contains("UTF-8"));
+}
+
+#[test]
 fn the_page_on_the_configuration_names_every_section_and_key() {
     let page = include_str!("../docs/configuration.md");
     for section in ROOT.all().iter().filter(|section| !section.path.is_empty()) {

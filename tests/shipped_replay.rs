@@ -4,14 +4,16 @@
 #![allow(clippy::unwrap_used, reason = "a test states what must hold")]
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use bief::adapters::kafka::producer::ReplayProducer;
-use bief::adapters::replay::{Delivered, Options, RecordSink, Shift, SinkError, replay};
-use bief::config::{Brokers, Kafka, Lookup, Replay};
+use bief::adapters::replay::{Delivered, Options, Progress, RecordSink, Shift, SinkError, replay};
+use bief::config::{Brokers, Kafka, Replay, load};
 use chrono::DateTime;
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use serde_json::{Value, json};
 
 const FLIGHTS: u64 = 336_776;
@@ -21,31 +23,9 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The `[[replay]]` sections of actors.toml, read without bief's own parser.
 fn shipped() -> Vec<Replay> {
-    let text = std::fs::read_to_string(root().join("actors.toml")).unwrap();
-    let file: toml::Table = toml::from_str(&text).unwrap();
-    let text = |value: &toml::Value| value.as_str().unwrap().to_string();
-    let texts = |value: &toml::Value| value.as_array().unwrap().iter().map(text).collect::<Vec<_>>();
-    let lookup = |value: &toml::Value| Lookup {
-        file: PathBuf::from(text(&value["file"])),
-        field: text(&value["field"]),
-        key: text(&value["key"]),
-        take: value["take"].as_table().unwrap().iter().map(|(field, column)| (field.clone(), text(column))).collect(),
-    };
-    let replays = file["replay"].as_array().unwrap();
-    replays
-        .iter()
-        .map(|value| Replay {
-            topic: text(&value["topic"]),
-            file: PathBuf::from(text(&value["file"])),
-            key: texts(&value["key"]),
-            event_time: Some(text(&value["event_time"])),
-            times: texts(&value["times"]),
-            partitions: value["partitions"].as_integer().unwrap() as i32,
-            lookups: value.get("lookup").map_or(vec![], |all| all.as_array().unwrap().iter().map(lookup).collect()),
-        })
-        .collect()
+    let loaded = load(&root().join("actors.toml"), &|_| None).unwrap();
+    loaded.config.replays
 }
 
 /// Hands every record to a closure and forgets it.
@@ -164,48 +144,39 @@ fn both_topics_come_in_one_order_of_time_and_move_by_the_same_weeks() {
     assert_eq!(last, ["2026-11-18T04:59:00Z", "2026-11-16T23:00:00Z"]);
 }
 
-#[test]
-#[ignore = "needs a Kafka: set BIEF_TEST_KAFKA=host:port, or run `cargo xtask test`"]
-fn all_shipped_records_arrive_in_a_real_kafka() {
-    let bootstrap = std::env::var("BIEF_TEST_KAFKA").expect("BIEF_TEST_KAFKA");
-    let kafka = Kafka { brokers: Brokers::Servers(bootstrap.clone()), group: "g".into(), properties: BTreeMap::new() };
-    let unique = uuid::Uuid::new_v4();
-    let mut replays = shipped();
-    for replay in &mut replays {
-        replay.topic = format!("{}-{unique}", replay.topic);
-    }
-    let mut sink = ReplayProducer::new(&kafka, &bootstrap).unwrap();
+/// Sends the shipped replays and asks the broker how many records each topic has.
+fn send(bootstrap: &str, replays: &[Replay], options: &Options, wanted: &BTreeMap<String, u64>) {
+    let servers = Brokers::Servers(bootstrap.to_string());
+    let kafka = Kafka { brokers: servers, group: "g".into(), properties: BTreeMap::new() };
+    let mut sink = ReplayProducer::new(&kafka, bootstrap).unwrap();
     let started = Instant::now();
     let mut seen = 0;
-    let mut progress = |progress: &bief::adapters::replay::Progress| {
+    let mut progress = |progress: &Progress| {
         assert!(progress.delivered <= progress.sent && progress.sent <= progress.total);
         assert!(progress.delivered >= seen, "the count of delivered records fell");
         seen = progress.delivered;
     };
-    let summary =
-        replay(&replays, root(), &Options::default(), &mut sink, &mut progress, &AtomicBool::new(false)).unwrap();
-    println!("{} records in {:.2} s", FLIGHTS + OBSERVATIONS, started.elapsed().as_secs_f64());
-    let wanted: BTreeMap<_, _> = all().into_iter().map(|(topic, count)| (format!("{topic}-{unique}"), count)).collect();
-    assert_eq!(summary.topics, wanted);
-    assert_eq!(seen, FLIGHTS + OBSERVATIONS);
+    let summary = replay(replays, root(), options, &mut sink, &mut progress, &AtomicBool::new(false)).unwrap();
+    println!("{seen} records in {:.2} s", started.elapsed().as_secs_f64());
+    assert_eq!(&summary.topics, wanted);
+    assert_eq!(seen, wanted.values().sum::<u64>());
 
-    let consumer: rdkafka::consumer::BaseConsumer =
-        rdkafka::ClientConfig::new().set("bootstrap.servers", &bootstrap).set("group.id", "none").create().unwrap();
-    for (topic, count) in &wanted {
-        use rdkafka::consumer::Consumer;
+    let consumer: BaseConsumer =
+        ClientConfig::new().set("bootstrap.servers", bootstrap).set("group.id", "none").create().unwrap();
+    for (topic, count) in wanted {
         let ends =
             (0..4).map(|partition| consumer.fetch_watermarks(topic, partition, Duration::from_secs(10)).unwrap());
         let ends: Vec<_> = ends.collect();
         assert!(ends.iter().all(|(low, high)| *low == 0 && *high > 0), "{topic}: {ends:?}");
         assert_eq!(ends.iter().map(|(_, high)| *high as u64).sum::<u64>(), *count);
     }
-    delete(&bootstrap, wanted.keys().map(String::as_str));
 }
 
-fn delete<'a>(bootstrap: &str, topics: impl Iterator<Item = &'a str>) {
-    let admin: rdkafka::admin::AdminClient<rdkafka::client::DefaultClientContext> =
-        rdkafka::ClientConfig::new().set("bootstrap.servers", bootstrap).create().unwrap();
-    let topics: Vec<_> = topics.collect();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(admin.delete_topics(&topics, &Default::default())).unwrap();
+#[cfg(feature = "embedded")]
+#[test]
+fn the_embedded_broker_takes_the_first_records_of_each_file() {
+    let broker = bief::adapters::embedded::EmbeddedBroker::start("127.0.0.1:0".parse().unwrap(), &[]).unwrap();
+    let wanted = BTreeMap::from([("flights".to_string(), 30_000), ("weather".to_string(), OBSERVATIONS)]);
+    let options = Options { rows: Some(30_000), ..Options::default() };
+    send(&broker.address().to_string(), &shipped(), &options, &wanted);
 }

@@ -89,7 +89,7 @@ impl Actor for Consumer {
         let addr = ctx.address();
         let ended = ctx.address();
         let name = format!("poll-{}", settings.stream);
-        let spawned = std::thread::Builder::new().name(name).spawn(move || {
+        let poll = move |guard: &ExitGuard| {
             let outcome = match (settings.open_source)() {
                 Ok(source) => Feed {
                     stream: settings.stream,
@@ -104,7 +104,7 @@ impl Actor for Consumer {
                     claims: claims_in,
                     claim: Box::new(move |partitions| addr.do_send(PartitionsAssigned(partitions))),
                 }
-                .run(&guard),
+                .run(guard),
                 Err(error) => error.into(),
             };
             match outcome {
@@ -112,7 +112,8 @@ impl Actor for Consumer {
                 Ended::Failed { error, fatal } => guard.fail(error, fatal),
             }
             ended.do_send(PollingEnded);
-        });
+        };
+        let spawned = std::thread::Builder::new().name(name).spawn(move || guard.run(poll));
         match spawned {
             Ok(handle) => self.thread = Some(handle.thread().clone()),
             Err(error) => {

@@ -3,7 +3,7 @@
 
 mod commit;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
@@ -12,6 +12,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio_stream::wrappers::ReceiverStream;
 
 pub use self::commit::{Committed, Committer, Rehearsed};
+use crate::core::commit_plan::Known;
 use crate::core::mapping::Plan;
 use crate::core::outcome::Counts;
 use crate::messages::{Assignments, Board, RowBatch};
@@ -27,6 +28,8 @@ const RETRY_LONGEST: Duration = Duration::from_secs(5);
 pub struct WriterSettings {
     pub stream: String,
     pub plan: Arc<Plan>,
+    /// Committed rows of the dimension tables; one for all lanes of the stream.
+    pub known: Arc<Mutex<Known>>,
     pub input: Receiver<RowBatch>,
     pub open: OpenWarehouse,
     pub clock: Arc<dyn Clock>,
@@ -68,7 +71,7 @@ enum Outcome {
 
 impl Writer {
     pub fn new(settings: WriterSettings, guard: ExitGuard) -> Self {
-        let committer = Committer::new(settings.plan);
+        let committer = Committer::new(settings.plan, settings.known);
         Self {
             stream: settings.stream,
             input: Some(settings.input),

@@ -113,13 +113,13 @@ fn judge(error: &sqlx::Error) -> (Class, String, Option<&'static str>) {
         return (class, format!("{words} ({number})"), advice);
     }
     match error {
+        // How rustls tells that it does not trust the certificate.
+        sqlx::Error::Io(e) if e.kind() == io::ErrorKind::InvalidData => {
+            (Class::Fatal, format!("no encrypted connection: {e}"), Some(TLS_ADVICE))
+        }
         sqlx::Error::Io(e) => (Class::Transient, e.to_string(), None),
         sqlx::Error::Tls(e) if broke_off(e.as_ref()) => (Class::Transient, format!("connection lost: {e}"), None),
-        sqlx::Error::Tls(e) => (
-            Class::Fatal,
-            format!("no encrypted connection: {e}"),
-            Some("check warehouse.tls and warehouse.ca, and that the server offers TLS"),
-        ),
+        sqlx::Error::Tls(e) => (Class::Fatal, format!("no encrypted connection: {e}"), Some(TLS_ADVICE)),
         sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
             (Class::Transient, error.to_string(), None)
         }
@@ -133,6 +133,8 @@ fn judge(error: &sqlx::Error) -> (Class, String, Option<&'static str>) {
         other => (Class::Fatal, other.to_string(), None),
     }
 }
+
+const TLS_ADVICE: &str = "check warehouse.tls and warehouse.ca, and that the server offers TLS";
 
 /// An end of the stream within the handshake is the network's fault, not the certificate's.
 fn broke_off(error: &(dyn StdError + 'static)) -> bool {

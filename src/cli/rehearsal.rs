@@ -1,7 +1,7 @@
 //! What `bief run --dry-run` shows: real records, decoded and written in a transaction that is rolled back.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use chrono::Utc;
 
@@ -12,6 +12,7 @@ use crate::actors::writer::Committer;
 use crate::adapters::warehouse;
 use crate::config::{Config, Start, Stream};
 use crate::core::cell::Cell;
+use crate::core::commit_plan::Known;
 use crate::core::decode::FieldOrder;
 use crate::core::mapping::Plan;
 use crate::core::outcome::Rejection;
@@ -66,7 +67,7 @@ async fn rehearse(
     let batch = batch.await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
     let rows = decode_batch(&plan, &mut FieldOrder::default(), batch);
     let mut warehouse = (warehouse::open_warehouse(&config.warehouse))().await.map_err(|e| e.to_string())?;
-    let mut committer = Committer::new(Arc::clone(&plan));
+    let mut committer = Committer::new(Arc::clone(&plan), Arc::new(Mutex::new(Known::new(plan.targets.len()))));
     let rehearsed = committer.rehearse(warehouse.as_mut(), &rows, Utc::now()).await.map_err(|e| e.to_string())?;
     if !json {
         println!("stream {}: {} records, rolled back", stream.name, rows.source.records.len());

@@ -5,7 +5,9 @@
 //! `schema` names every key, `reader` walks the parsed file and collects findings, a file for each section gives
 //! the values their meaning, `source` shows lines of the file without its secrets.
 
+mod columns;
 mod daemon;
+mod database_url;
 mod diagnostic;
 mod load;
 mod names;
@@ -21,12 +23,13 @@ mod streams;
 mod syntax;
 mod units;
 mod unknown;
+mod values;
 mod warehouse;
 
+pub use database_url::Backend;
 pub use diagnostic::{Diagnostic, Severity};
 pub use load::{Loaded, load, parse, print};
 pub use report::{Report, missing_files, report};
-pub use warehouse::Backend;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -100,12 +103,13 @@ pub enum Brokers {
 
 #[derive(Debug, Clone)]
 pub struct WarehouseConfig {
-    /// `mysql://user:password@host:port/database` (MySQL and MariaDB) or `sqlite://path`.
+    /// `mysql://user:password@host:port/database` (MySQL and MariaDB) or `sqlite://path`,
+    /// the path joined with the configuration file's folder.
     pub url: Secret,
     pub tls: Tls,
     /// PEM file of the authority that signed the server's certificate; the system's where none is named.
     pub ca: Option<PathBuf>,
-    /// Folder of the domain's SQL files; relative to the configuration file.
+    /// Folder of the domain's SQL files; relative to the configuration file, with whose folder it is joined here.
     pub migrations: Option<PathBuf>,
     /// How rows reach MySQL.
     pub load: Load,
@@ -181,7 +185,7 @@ pub struct Location {
 #[derive(Debug, Clone)]
 pub struct Replay {
     pub topic: String,
-    /// CSV, plain or gzip by its ending `.gz`; relative to the configuration file.
+    /// CSV, plain or gzip by its ending `.gz`; relative to the configuration file, with whose folder it is joined here.
     pub file: PathBuf,
     /// Columns that make the record's key, joined by `|`.
     pub key: Vec<String>,

@@ -171,7 +171,7 @@ fn collect(r: &mut Reader<'_>, name: &str, key_span: &Span, value: &Value<'_>, o
                         format!(
                             "{} must be a text, a number or a boolean, not {}",
                             quoted(name),
-                            super::reader::described(other, true)
+                            super::values::described(other, true)
                         ),
                         "write the value as librdkafka's CONFIGURATION.md has it, lists with commas: \"a,b\"",
                     );

@@ -1,9 +1,9 @@
-//! Reads a parsed file value by value and collects what is wrong with it instead of stopping at the first mistake.
+//! Walks the sections of a parsed file and collects what is wrong with it instead of stopping at the first mistake.
 //! Knows nothing of what the values mean. Whatever it reads it also notes, so that the file can be printed as understood.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
-use std::ops::{Range, RangeInclusive};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use toml::Spanned;
@@ -12,8 +12,9 @@ use toml::de::{DeTable, DeValue};
 use super::diagnostic::Severity;
 use super::print::{Line, Origin};
 use super::schema::{ROOT, SectionSpec};
-use super::secrets::{From, Part, substitute};
-use super::source::{is_reference, quoted};
+use super::secrets::{From, Part};
+use super::source::quoted;
+use super::values::described;
 
 pub(super) type Span = Range<usize>;
 pub(super) type Value<'t> = Spanned<DeValue<'t>>;
@@ -86,8 +87,8 @@ pub(super) struct NamedPath {
 }
 
 pub(super) struct Reader<'a> {
-    env: &'a dyn Fn(&str) -> Option<String>,
-    base: &'a Path,
+    pub env: &'a dyn Fn(&str) -> Option<String>,
+    pub base: &'a Path,
     pub findings: Vec<Finding>,
     /// Ranges of the file that must not be shown.
     pub masks: Vec<Span>,
@@ -253,67 +254,6 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// A text with its references resolved; `None` where it is absent or wrong (then told).
-    pub fn text(&mut self, section: &Section<'_>, key: &'static str) -> Option<Text> {
-        let spec = section.spec.key(key)?;
-        let value = section.value(key)?;
-        let text = self.text_of(&format!("`{key}`"), value, spec.secret, &mut |reader, found| {
-            reader.wrong_type(value, section.spec, key, "a text in quotes", &found);
-        })?;
-        if !spec.secret {
-            self.note(key, &text);
-        }
-        Some(text)
-    }
-
-    /// The text of a value; `name` is what messages call it. A secret's literal parts are hidden; what is no text is handed to `otherwise`.
-    pub fn text_of(
-        &mut self,
-        name: &str,
-        value: &Value<'_>,
-        secret: bool,
-        otherwise: &mut dyn FnMut(&mut Self, String),
-    ) -> Option<Text> {
-        let span = value.span();
-        let DeValue::String(raw) = value.get_ref() else {
-            if secret {
-                self.hide(value);
-            }
-            otherwise(self, described(value.get_ref(), secret));
-            return None;
-        };
-        if secret && !is_reference(raw) {
-            self.masks.push(span.clone());
-        }
-        match substitute(raw, self.env, self.base) {
-            Ok(parts) => {
-                let value = parts.iter().map(Part::value).collect();
-                Some(Text { value, raw: raw.to_string(), parts, span })
-            }
-            Err(faults) => {
-                for fault in faults {
-                    self.error(&span, format!("{name} {}", fault.what), fault.help);
-                }
-                None
-            }
-        }
-    }
-
-    /// A text that must be there.
-    pub fn required(&mut self, section: &Section<'_>, key: &'static str) -> Option<Text> {
-        if section.value(key).is_none() {
-            self.missing(section, key);
-            return None;
-        }
-        let text = self.text(section, key)?;
-        if text.value.trim().is_empty() {
-            let example = section.spec.key(key).map_or("", |k| k.example);
-            self.error(&text.span, format!("`{key}` is empty"), format!("write for example `{example}`"));
-            return None;
-        }
-        Some(text)
-    }
-
     /// A key that must be there and is not; told at the section's header.
     pub fn missing(&mut self, section: &Section<'_>, key: &str) {
         let header = section.spec.header();
@@ -333,109 +273,6 @@ impl<'a> Reader<'a> {
         self.error(&parent.span, format!("{owner} has no {wanted}"), help);
     }
 
-    /// A text that `parse` turns into a value, else the default, which is noted as such.
-    pub fn parsed<T>(
-        &mut self,
-        section: &Section<'_>,
-        key: &'static str,
-        default: (T, &str),
-        parse: impl FnOnce(&str) -> Result<T, Fault>,
-    ) -> T {
-        if section.value(key).is_none() {
-            self.default(key, toml_text(default.1));
-            return default.0;
-        }
-        let Some(text) = self.text(section, key) else { return default.0 };
-        match parse(&text.value) {
-            Ok(value) => value,
-            Err(fault) => {
-                self.refuse(key, &text, fault);
-                default.0
-            }
-        }
-    }
-
-    /// One of a few words.
-    pub fn choice<T: Copy + PartialEq>(
-        &mut self,
-        section: &Section<'_>,
-        key: &'static str,
-        options: &[(&'static str, T)],
-        default: T,
-    ) -> T {
-        let word = options.iter().find(|(_, value)| *value == default).map_or("", |(word, _)| word);
-        self.parsed(section, key, (default, word), |text| one_of(text, options))
-    }
-
-    /// A whole number within a range.
-    pub fn integer(
-        &mut self,
-        section: &Section<'_>,
-        key: &'static str,
-        range: RangeInclusive<u32>,
-        default: u32,
-    ) -> u32 {
-        let Some(value) = section.value(key) else {
-            self.default(key, default.to_string());
-            return default;
-        };
-        let DeValue::Integer(given) = value.get_ref() else {
-            let found = described(value.get_ref(), false);
-            self.wrong_type(value, section.spec, key, "a whole number", &found);
-            return default;
-        };
-        let number = u32::from_str_radix(given.as_str(), given.radix()).ok().filter(|n| range.contains(n));
-        match number {
-            Some(number) => {
-                self.understood.push(Line::Entry { key: key.into(), value: number.to_string(), origin: Origin::File });
-                number
-            }
-            None => {
-                self.error(
-                    &value.span(),
-                    format!("`{key}` = {given} is out of range"),
-                    format!("write a number from {} to {}", range.start(), range.end()),
-                );
-                default
-            }
-        }
-    }
-
-    pub fn boolean(&mut self, section: &Section<'_>, key: &'static str, default: bool) -> bool {
-        let Some(value) = section.value(key) else {
-            self.default(key, default.to_string());
-            return default;
-        };
-        let DeValue::Boolean(given) = value.get_ref() else {
-            let found = described(value.get_ref(), false);
-            self.wrong_type(value, section.spec, key, "true or false", &found);
-            return default;
-        };
-        self.understood.push(Line::Entry { key: key.into(), value: given.to_string(), origin: Origin::File });
-        *given
-    }
-
-    /// A list of texts; `None` where it is absent or no list. Those that are wrong are told and left out.
-    pub fn texts(&mut self, section: &Section<'_>, key: &'static str) -> Option<Vec<Text>> {
-        let value = section.value(key)?;
-        let DeValue::Array(list) = value.get_ref() else {
-            let found = described(value.get_ref(), false);
-            self.wrong_type(value, section.spec, key, "a list of texts", &found);
-            return None;
-        };
-        let mut texts = Vec::with_capacity(list.len());
-        for item in list.iter() {
-            let text = self.text_of(&format!("`{key}`"), item, false, &mut |reader, found| {
-                reader.wrong_type(item, section.spec, key, "a list of texts", &format!("one with {found}"));
-            });
-            texts.extend(text);
-        }
-        let origin = texts.iter().map(Text::origin).find(|o| *o != Origin::File).unwrap_or(Origin::File);
-        let items: Vec<String> = texts.iter().map(|t| toml_text(&t.raw)).collect();
-        self.understood.push(Line::Entry { key: key.into(), value: format!("[{}]", items.join(", ")), origin });
-        Some(texts)
-    }
-
     /// A file or folder that the file names, relative to the file's own folder.
     pub fn path(&mut self, text: &Text, key: &'static str, folder: bool, needed: bool) -> PathBuf {
         let path = self.base.join(&text.value);
@@ -443,11 +280,6 @@ impl<'a> Reader<'a> {
             NamedPath { key, raw: text.raw.clone(), path: path.clone(), folder, needed, span: text.span.clone() };
         self.paths.push(named);
         path
-    }
-
-    /// The file's own folder joined with a path.
-    pub fn within_base(&self, path: &str) -> PathBuf {
-        self.base.join(path)
     }
 
     /// Notes a text as it stands in the file.
@@ -458,16 +290,6 @@ impl<'a> Reader<'a> {
     /// Notes what an absent key means.
     pub fn default(&mut self, key: &str, value: impl Into<String>) {
         self.understood.push(Line::Entry { key: key.into(), value: value.into(), origin: Origin::Default });
-    }
-
-    /// A value of another type than the key takes.
-    pub fn wrong_type(&mut self, value: &Value<'_>, spec: &SectionSpec, key: &str, expected: &str, found: &str) {
-        let example = spec.key(key).map_or("", |k| k.example);
-        self.error(
-            &value.span(),
-            format!("`{key}` must be {expected}, not {found}"),
-            format!("write for example `{example}`"),
-        );
     }
 }
 
@@ -489,38 +311,9 @@ impl<'t> Section<'t> {
     }
 }
 
-/// One of a few words, with the nearest as the help.
-pub(super) fn one_of<T: Copy>(text: &str, options: &[(&'static str, T)]) -> Result<T, Fault> {
-    if let Some((_, value)) = options.iter().find(|(word, _)| *word == text) {
-        return Ok(*value);
-    }
-    let words: Vec<&str> = options.iter().map(|(word, _)| *word).collect();
-    let list: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
-    let list = list.join(", ");
-    let help = match super::unknown::nearest(text, words.iter().copied()) {
-        Some(word) => format!("did you mean \"{word}\"? It takes one of {list}"),
-        None => format!("write one of {list}"),
-    };
-    Err(Fault::new("is not one of the values it takes", help))
-}
-
 /// A text as TOML writes it.
 pub(super) fn toml_text(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
-}
-
-/// What a value is, with the value itself where it is short and no secret.
-pub(super) fn described(value: &DeValue<'_>, secret: bool) -> String {
-    let (what, shown) = match value {
-        DeValue::String(text) => ("the text", quoted(text)),
-        DeValue::Integer(number) => ("the whole number", number.to_string()),
-        DeValue::Float(number) => ("the number", number.to_string()),
-        DeValue::Boolean(value) => ("the boolean", value.to_string()),
-        DeValue::Datetime(date) => ("the date", date.to_string()),
-        DeValue::Array(_) => return "a list".into(),
-        DeValue::Table(_) => return "a section".into(),
-    };
-    if secret { what.into() } else { format!("{what} {shown}") }
 }
 
 fn holds_sections(value: &DeValue<'_>) -> bool {

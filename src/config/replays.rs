@@ -1,6 +1,6 @@
 //! Reads each `[[replay]]` with its lookups.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 
 use super::names;
 use super::reader::{Reader, Section, Text};
@@ -67,7 +67,7 @@ fn read_replay(r: &mut Reader<'_>, s: &Section<'_>, topics: &[Text]) -> Replay {
     }
     let times = columns(r, "times", times.unwrap_or_default());
     let partitions = r.integer(s, "partitions", 1..=MOST_PARTITIONS, 4);
-    let mut taken = HashMap::new();
+    let mut taken = HashSet::new();
     let lookups = r.each(s, &LOOKUP, |r, s| read_lookup(r, &s, &mut taken));
     Replay {
         topic: topic.map(|t| t.value).unwrap_or_default(),
@@ -83,7 +83,7 @@ fn read_replay(r: &mut Reader<'_>, s: &Section<'_>, topics: &[Text]) -> Replay {
 /// Names of columns, each once and none empty.
 fn columns(r: &mut Reader<'_>, key: &str, texts: Vec<Text>) -> Vec<String> {
     let mut names: Vec<String> = Vec::with_capacity(texts.len());
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     for text in texts {
         if text.value.is_empty() {
             r.error(&text.span, format!("`{key}` has an empty name in it"), "write a column's name or remove it");
@@ -95,7 +95,7 @@ fn columns(r: &mut Reader<'_>, key: &str, texts: Vec<Text>) -> Vec<String> {
     names
 }
 
-fn read_lookup(r: &mut Reader<'_>, s: &Section<'_>, taken: &mut HashMap<String, ()>) -> Lookup {
+fn read_lookup(r: &mut Reader<'_>, s: &Section<'_>, taken: &mut HashSet<String>) -> Lookup {
     const HELP: &str = "write `take = { field = \"column\" }` with a field for each column to add";
     let file = r.required(s, "file").map(|text| r.path(&text, "file", false, false));
     let field = r.required(s, "field");
@@ -119,7 +119,7 @@ fn read_lookup(r: &mut Reader<'_>, s: &Section<'_>, taken: &mut HashMap<String, 
             if text.value.is_empty() {
                 r.error(&text.span, format!("the field {} comes from no column", quoted(&field)), HELP);
             }
-            if taken.insert(field.clone(), ()).is_some() {
+            if !taken.insert(field.clone()) {
                 r.error(
                     &name.span(),
                     format!("another lookup of this replay adds the field {} already", quoted(&field)),

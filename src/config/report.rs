@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::Brokers;
+use super::database_url::Backend;
 use super::diagnostic::{Diagnostic, Severity};
 use super::load::Loaded;
-use super::warehouse::Backend;
 
 /// The findings about one file.
 #[derive(Debug, Clone)]

@@ -8,6 +8,17 @@ use super::reader::Finding;
 
 const DUPLICATE: &str = "duplicate key";
 const UNQUOTED: &str = "string values must be quoted";
+/// How the parser's messages start about what ends with the line.
+const WITHIN_A_VALUE: [&str; 8] = [
+    UNQUOTED,
+    "invalid basic string",
+    "invalid literal string",
+    "missing escaped value",
+    "unexpected leading zero",
+    "redundant numeric sign",
+    "invalid integer",
+    "invalid float",
+];
 
 /// One finding a line.
 pub(super) fn findings(text: &str, errors: &[Error]) -> Vec<Finding> {
@@ -26,7 +37,7 @@ pub(super) fn findings(text: &str, errors: &[Error]) -> Vec<Finding> {
             span: start..span.end.max(start),
             message: match error.message() {
                 DUPLICATE => "this key or section is there already".into(),
-                other => format!("not TOML: {other}"),
+                other => format!("not TOML: {}", other.trim_end_matches(", expected nothing")),
             },
             help: help(error.message()).into(),
         });
@@ -34,11 +45,12 @@ pub(super) fn findings(text: &str, errors: &[Error]) -> Vec<Finding> {
     findings
 }
 
-/// The errors leave no doubt about what belongs to which section, so that the rest of the file can be checked.
+/// The errors leave no doubt about what belongs to which section, so that the rest of the file can be checked:
+/// all of them lie within single values of one line.
 pub(super) fn is_shape_known(errors: &[Error]) -> bool {
     errors.iter().all(|error| {
         let message = error.message();
-        message == DUPLICATE || message.starts_with(UNQUOTED)
+        message == DUPLICATE || WITHIN_A_VALUE.iter().any(|start| message.starts_with(start))
     })
 }
 
@@ -57,6 +69,9 @@ fn help(message: &str) -> &'static str {
         }
         m if m.contains("string") || m.contains("quote") || m.contains("escape") => {
             "close the text with the quote it starts with; write a backslash as \\\\ or use single quotes"
+        }
+        m if m.contains("zero") || m.contains("sign") || m.contains("number") || m.contains("float") => {
+            "write numbers plainly, such as 10 or 0.5, and text in quotes"
         }
         m if m.contains("recurs") => "nest less deeply",
         _ => "write one `key = value` or one [section] a line",

@@ -15,7 +15,7 @@ use super::target::{OnConflict, Rows, Target};
 pub const MAX_COLUMNS: usize = 128;
 
 /// Committed rows of the dimension tables, so that only new or changed ones are written again.
-/// Each lane has its own; it forgets everything when it grows too large.
+/// One for all lanes of a stream; it forgets everything when it grows too large.
 #[derive(Debug)]
 pub struct Known {
     state: ahash::RandomState,

@@ -95,7 +95,7 @@ pub(super) struct PlannedColumn {
     pub has_default: bool,
     /// Part of the primary key.
     pub key: bool,
-    /// `carrier.code varchar(2)`, for messages.
+    /// `customer.code varchar(2)`, for messages.
     pub described: String,
 }
 

@@ -115,8 +115,8 @@ fn parse_clock(text: &[u8]) -> Option<(i64, &[u8])> {
         return None;
     }
     let mut micros = 0;
-    for at in 0..6 {
-        micros = micros * 10 + if at < digits { digit(fraction[at])? } else { 0 };
+    for c in fraction[..digits].iter().chain(std::iter::repeat(&b'0')).take(6) {
+        micros = micros * 10 + digit(*c)?;
     }
     Some((whole + micros, &fraction[digits..]))
 }

@@ -17,6 +17,8 @@ mod lifecycle;
 pub mod panics;
 mod placement;
 pub mod signals;
+#[cfg(test)]
+mod simulation_tests;
 mod status;
 mod supervisor;
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! The bookkeeping tables, claims and the domain's migrations on a real MySQL or MariaDB. Each function takes the
 //! server's URL without a database and works in a database of its own.
+#![allow(clippy::unwrap_used)]
 
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use bief::adapters::bookkeeping::connect::{Sessions, connect};
@@ -12,7 +14,6 @@ use bief::ports::{Bookkeeping, Claim, CountsView, DeadLetterFilter, WarehouseErr
 use chrono::{DateTime, Utc};
 use sea_orm::sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
 use sea_orm::sqlx::{self, AssertSqlSafe, ConnectOptions, Row};
-use std::str::FromStr;
 use tempfile::TempDir;
 
 /// A database of its own, dropped by [`Server::end`].
@@ -90,7 +91,8 @@ pub async fn daemons_that_start_at_once_make_the_tables_once(url: &str) {
     let applied: usize = [a, b, c].into_iter().map(|r| r.unwrap().len()).sum();
     assert_eq!(applied, 1);
     assert_eq!(server.prepare().await.unwrap(), []);
-    let of_schema = "FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name LIKE 'bief\\_%'";
+    let of_schema = "FROM information_schema.columns WHERE table_schema = DATABASE() AND table_name LIKE 'bief\\_%' \
+                     AND table_name <> 'bief_schema'";
     let other = server
         .column(&format!(
             "SELECT CONCAT(table_name, '.', column_name) {of_schema} AND collation_name IS NOT NULL \
@@ -293,6 +295,42 @@ pub async fn a_wrong_password_and_an_unknown_database_are_fatal_and_print_no_sec
             assert!(error.to_string().contains(word) && !format!("{error:?}").contains("s3cret"), "{error}");
         }
     }
+    server.sql(&format!("DROP USER {user}@'%'")).await;
+    server.end().await;
+}
+
+/// Encryption is what the settings say; where the server can't, the answer names the setting.
+pub async fn encryption_is_what_the_settings_say(url: &str) {
+    let mut server = Server::new(url).await;
+    let user = format!("e{}", &server.database[10..30]);
+    server.sql(&format!("CREATE USER {user}@'%' IDENTIFIED BY 's3cret'")).await;
+    server.sql(&format!("GRANT ALL ON {}.* TO {user}@'%'", server.database)).await;
+    let host = url.split('@').nth(1).unwrap().trim_end_matches('/').to_owned();
+    let url = Secret::new(format!("mysql://{user}:s3cret@{host}/{}", server.database));
+    let with = |tls| WarehouseConfig { url: url.clone(), tls, ..server.settings.clone() };
+    let cipher = |db: sea_orm::DatabaseConnection| async move {
+        use sea_orm::{ConnectionTrait, DbBackend, Statement};
+        let asked = Statement::from_string(DbBackend::MySql, "SHOW STATUS LIKE 'Ssl_cipher'");
+        db.query_one_raw(asked).await.unwrap().unwrap().try_get_by_index::<String>(1).unwrap()
+    };
+    match connect(&with(Tls::Disable), Sessions::One).await {
+        Ok(db) => assert_eq!(cipher(db).await, ""),
+        Err(error) => assert!(error.to_string().contains("tls = \"require\""), "{error}"),
+    }
+    let offered = match connect(&with(Tls::Require), Sessions::One).await {
+        Ok(db) => {
+            assert_ne!(cipher(db).await, "");
+            true
+        }
+        Err(error) => {
+            assert!(error.to_string().contains("warehouse.tls"), "{error}");
+            false
+        }
+    };
+    // The servers of the tests sign their certificates themselves.
+    let error = connect(&with(Tls::Verify), Sessions::One).await.err().unwrap();
+    assert!(matches!(error, WarehouseError::Fatal { .. }), "{error:?}");
+    assert!(!offered || error.to_string().contains("certificate"), "{error}");
     server.sql(&format!("DROP USER {user}@'%'")).await;
     server.end().await;
 }

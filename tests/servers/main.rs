@@ -2,11 +2,16 @@
 //! be named by BIEF_TEST_KAFKA (host:port), BIEF_TEST_MYSQL and BIEF_TEST_MARIADB (mysql://user:password@host:port/).
 //! Without them these tests are left out, and said to be.
 
+#![allow(clippy::unwrap_used, reason = "a test states what must hold")]
+
+mod bookkeeping;
 mod faults;
+mod items;
 mod pipeline;
 mod poison;
 mod support;
 mod topics;
+mod warehouse_mysql;
 
 use std::process::ExitCode;
 
@@ -15,6 +20,29 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use support::Servers;
 
 type Test = fn(&Servers);
+
+/// A test of the bookkeeping for each server.
+macro_rules! on_both {
+    ($($name:ident),* $(,)?) => {
+        vec![$(
+            (concat!(stringify!($name), "_on_mysql"), (|s| support::block_on(bookkeeping::$name(&s.mysql))) as Test),
+            (concat!(stringify!($name), "_on_mariadb"), |s| support::block_on(bookkeeping::$name(&s.mariadb))),
+        )*]
+    };
+}
+
+fn bookkeeping_tests() -> Vec<(&'static str, Test)> {
+    on_both![
+        daemons_that_start_at_once_make_the_tables_once,
+        claims_that_race_all_get_through_with_epochs_of_their_own,
+        a_claim_and_a_writer_never_deadlock,
+        offsets_gaps_and_dead_letters_read_back,
+        a_half_applied_file_goes_on_where_it_stopped,
+        a_statement_in_doubt_is_found_done,
+        a_wrong_password_and_an_unknown_database_are_fatal_and_print_no_secret,
+        encryption_is_what_the_settings_say,
+    ]
+}
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
@@ -26,8 +54,17 @@ fn main() -> ExitCode {
         (Some(kafka), Some(mysql), Some(mariadb)) => Some(Box::leak(Box::new(Servers { kafka, mysql, mariadb }))),
         _ => None,
     };
-    let tests: Vec<(&str, Test)> =
-        [pipeline::tests(), topics::tests(), faults::tests(), poison::tests()].into_iter().flatten().collect();
+    let tests: Vec<(&str, Test)> = [
+        bookkeeping_tests(),
+        pipeline::tests(),
+        topics::tests(),
+        faults::tests(),
+        poison::tests(),
+        warehouse_mysql::tests(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     let count = tests.len();
     let trials = tests.into_iter().map(|(name, test)| {
         let run = move || match servers {
@@ -41,7 +78,9 @@ fn main() -> ExitCode {
     });
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
     if servers.is_none() && !arguments.list {
-        println!("left out: {count} tests that need Kafka, MySQL and MariaDB; `cargo xtask test` brings them up and runs these too\n");
+        println!(
+            "left out: {count} tests that need Kafka, MySQL and MariaDB; `cargo xtask test` brings them up and runs these too\n"
+        );
     }
     conclusion.exit_code()
 }

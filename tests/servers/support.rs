@@ -269,11 +269,6 @@ impl Daemon {
         text.lines().find_map(|l| l.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
     }
 
-    /// Records of all streams that have an outcome.
-    pub fn outcomes(&self) -> i64 {
-        outcomes(&self.status())
-    }
-
     /// Waits until so many records have an outcome and all partitions are at their end.
     pub fn wait_caught_up(&self, records: i64) {
         self.wait("caught up", |status| {
@@ -332,7 +327,12 @@ impl Drop for Daemon {
 }
 
 pub fn partitions(status: &Value) -> Vec<&Value> {
-    status["streams"].as_array().into_iter().flatten().flat_map(|s| s["partitions"].as_array().into_iter().flatten()).collect()
+    status["streams"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .flat_map(|s| s["partitions"].as_array().into_iter().flatten())
+        .collect()
 }
 
 fn outcomes(status: &Value) -> i64 {
@@ -364,7 +364,8 @@ pub fn differing_tables(database: &Database) -> Vec<(String, String)> {
     let found = tempfile::tempdir().unwrap();
     let mut differing = Vec::new();
     for table in TABLES {
-        let (wanted, exported) = (wanted_rows().join(format!("{table}.tsv")), found.path().join(format!("{table}.tsv")));
+        let (wanted, exported) =
+            (wanted_rows().join(format!("{table}.tsv")), found.path().join(format!("{table}.tsv")));
         database.export(table, &exported);
         let output = rowset(&["--compare", wanted.to_str().unwrap(), exported.to_str().unwrap()]);
         if !output.status.success() {

@@ -2,7 +2,7 @@
 //! once, and the guard's shell takes the servers down.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -10,6 +10,23 @@ use signal_hook::flag;
 
 /// 128 and the signal's number, as shells say it; 130 for both, since which one it was makes no difference here.
 pub const EXIT_CODE: u8 = 130;
+
+/// Why a task ended before its end.
+#[derive(Debug)]
+pub struct Interrupted;
+
+impl std::error::Error for Interrupted {}
+
+impl std::fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("interrupted; everything that was started has ended")
+    }
+}
+
+/// An error once a signal came.
+pub fn check(interrupted: &AtomicBool) -> Result<(), Interrupted> {
+    if interrupted.load(Ordering::Relaxed) { Err(Interrupted) } else { Ok(()) }
+}
 
 /// A flag that is true once a signal came.
 pub fn watch() -> Result<Arc<AtomicBool>> {

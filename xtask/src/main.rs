@@ -14,6 +14,7 @@ use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand};
 
 use cache::Cache;
+use interrupt::Interrupted;
 use servers::{Durability, Kind, Servers};
 
 /// Tests and benchmarks of bief with real servers, which it fetches and starts itself.
@@ -84,7 +85,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("xtask: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<Interrupted>() { ExitCode::from(interrupt::EXIT_CODE) } else { ExitCode::FAILURE }
         }
     }
 }
@@ -114,8 +115,7 @@ fn up(kinds: &[Kind], durable: bool) -> Result<()> {
         eprintln!("{} at {}", running.version, running.address);
         println!("{}={}", running.kind.variable(), running.address);
     }
-    let folder = servers.keep()?;
-    servers::remember(&cache, &folder)?;
+    let folder = servers.keep(&cache)?;
     eprintln!("end them with: cargo xtask servers down {}", folder.display());
     Ok(())
 }

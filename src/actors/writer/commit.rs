@@ -2,7 +2,7 @@
 //! writer repeats until a batch is in, over the warehouse's port. Never tries again by itself: a transient
 //! error is the caller's to wait for.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 
@@ -23,16 +23,21 @@ pub struct Committed {
     pub offsets: Vec<(i32, i64)>,
 }
 
-/// A lane's memory from one batch to the next.
+/// Commits the batches of one lane.
 pub struct Committer {
     plan: Arc<Plan>,
-    known: Known,
+    known: Arc<Mutex<Known>>,
 }
 
 impl Committer {
-    pub fn new(plan: Arc<Plan>) -> Self {
-        let known = Known::new(plan.targets.len());
+    /// `known` is shared by the lanes of a stream: what one has committed no other writes again.
+    pub fn new(plan: Arc<Plan>, known: Arc<Mutex<Known>>) -> Self {
         Self { plan, known }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // What a panic may have left half remembered is a row that is written once more.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes and commits the batch, or leaves no trace of it. Partitions that are no longer held are left out.
@@ -56,7 +61,7 @@ impl Committer {
         crate::failpoint!("after-commit", WarehouseError::Transient { what: "failpoint after-commit".to_owned() });
         for (target, table) in written.tables.iter().enumerate().filter(|(t, _)| self.plan.targets[*t].dimension) {
             for prepared in &table.groups {
-                self.known.remember(target, prepared, &self.plan.targets[target], &batch.source.bytes);
+                self.known().remember(target, prepared, &self.plan.targets[target], &batch.source.bytes);
             }
         }
         Ok(written.committed)
@@ -107,7 +112,7 @@ impl Committer {
                 Attempt::Whole { tables, changed, rows } => break (tables, changed, rows),
                 Attempt::Stale => {
                     warehouse.rollback_rows().await?;
-                    self.known.forget();
+                    self.known().forget();
                 }
                 Attempt::Refused(refused) => {
                     warehouse.rollback_rows().await?;
@@ -153,7 +158,7 @@ impl Committer {
         let mut tables: Vec<PreparedTable> = Vec::with_capacity(plan.targets.len());
         let mut rows = vec![0; plan.targets.len()];
         for (index, target) in plan.targets.iter().enumerate() {
-            let table = commit_plan::prepare(index, target, &batch.tables[index], arena, excluded, &mut self.known);
+            let table = commit_plan::prepare(index, target, &batch.tables[index], arena, excluded, &mut self.known());
             for prepared in &table.groups {
                 let Written { unchanged, refused } = warehouse.write(prepared.rows(target, arena)).await?;
                 if !refused.is_empty() {

@@ -1,8 +1,8 @@
 //! Creates the bookkeeping tables and changes them from version to version. Each migration can be run again
 //! after it broke off midway: MySQL's DDL knows no transaction.
 
-use sea_orm::sea_query::{ColumnDef, Index, IndexCreateStatement, Table, TableCreateStatement};
-use sea_orm::{ConnectionTrait, DbBackend};
+use sea_orm::sea_query::{Alias, ColumnDef, Index, IndexCreateStatement, IntoIden, Table, TableCreateStatement};
+use sea_orm::{ConnectionTrait, DbBackend, DynIden};
 use sea_orm_migration::prelude::{DbErr, MigrationName, MigrationTrait, MigratorTrait, SchemaManager, async_trait};
 
 use super::entities::{dead_letter, gap, migration, offset};
@@ -14,6 +14,11 @@ pub struct Migrator;
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
         vec![Box::new(CreateTables)]
+    }
+
+    /// Not sea-orm's own name: another application in this schema may use that.
+    fn migration_table_name() -> DynIden {
+        Alias::new("bief_schema").into_iden()
     }
 }
 

@@ -15,6 +15,7 @@ use crate::adapters::sql_errors::from_db_err;
 use crate::config::WarehouseConfig;
 use crate::ports::{Bookkeeping, OpenBookkeeping, WarehouseError};
 
+use migrator::Migrator;
 pub use sql_bookkeeping::SqlBookkeeping;
 
 /// How an actor or a command opens the bookkeeping. The tables must be there: see [`migrate`].
@@ -48,5 +49,3 @@ pub async fn migrate(db: &DatabaseConnection) -> Result<(), WarehouseError> {
 pub(crate) fn immediate() -> TransactionOptions {
     TransactionOptions { sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate), ..Default::default() }
 }
-
-use migrator::Migrator;

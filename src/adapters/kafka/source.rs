@@ -21,6 +21,11 @@ use crate::ports::{Polled, RecordSource, SourceError, SourceEvent};
 /// How much of the memory budget may wait in librdkafka's queues.
 const PREFETCH_SHARE: u64 = 4;
 
+/// A daemon that was killed gives its partitions up after so many milliseconds: the least that brokers allow
+/// unless told otherwise. A daemon that was only slow is fenced by the database, so nothing speaks for more.
+const SESSION_TIMEOUT: &str = "6000";
+const HEARTBEAT: &str = "1500";
+
 /// What a stream's consumer is told.
 #[derive(Debug, Clone)]
 pub struct SourceSettings {
@@ -105,6 +110,8 @@ impl KafkaSource {
         // A fetch answer is held whole, compressed, beside the queue; one record must always fit.
         let fetch = (settings.memory / PREFETCH_SHARE).clamp(1 << 20, 64 << 20);
         let partition_fetch = (fetch / 4).clamp(1 << 20, 4 << 20);
+        client::set_default(&mut config, "session.timeout.ms", SESSION_TIMEOUT);
+        client::set_default(&mut config, "heartbeat.interval.ms", HEARTBEAT);
         config
             .set("group.id", &settings.group)
             .set("enable.auto.commit", "false")
@@ -209,10 +216,10 @@ impl RecordSource for KafkaSource {
 impl Drop for KafkaSource {
     fn drop(&mut self) {
         self.membership.closing.store(true, Ordering::SeqCst);
-        if let Ok(held) = self.consumer.assignment() {
-            if held.count() > 0 {
-                unassign(&self.consumer, &held);
-            }
+        if let Ok(held) = self.consumer.assignment()
+            && held.count() > 0
+        {
+            unassign(&self.consumer, &held);
         }
         // Queues go before the client that they belong to.
         self.lanes.clear();

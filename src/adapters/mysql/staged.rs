@@ -17,6 +17,8 @@ use crate::ports::Written;
 
 /// Emptying a temporary table row by row is quicker than making it anew up to about this many rows.
 const EMPTIED: usize = 500;
+/// Rows named in one statement.
+const LEFT_OUT: usize = 5_000;
 /// Temporary tables of one connection: one for each table and set of columns given.
 const MAX_STAGES: usize = 64;
 
@@ -83,27 +85,25 @@ pub(super) async fn write(
     let mut poison = Poison::new(rows);
     poison.fill(session, &plan, forms, buffer).await?;
     let mut unchanged = Vec::new();
-    let count = rows.len();
     let applied = if plan.key.is_empty() || poison.any_refused() {
         poison.apply(session, &plan).await?
+    } else if expected.unchanged {
+        unchanged = ask_unchanged(session, &plan, rows).await?;
+        apply_rest(session, &plan, &mut poison, rows.len() - unchanged.len(), expected.no_new).await?
     } else {
-        if expected.unchanged {
-            unchanged = ask_unchanged(session, &plan, rows).await?;
-        } else {
-            session.run("SAVEPOINT bief_staged").await?;
-        }
-        let applied = apply(session, &plan, &mut poison, count, expected.no_new).await?;
-        if expected.unchanged || poison.any_refused() || applied.unchanged(count) == Some(0) {
+        session.run("SAVEPOINT bief_staged").await?;
+        let applied = apply_rest(session, &plan, &mut poison, rows.len(), expected.no_new).await?;
+        if poison.any_refused() || applied.unchanged(rows.len()) == Some(0) {
             applied
         } else {
             session.run("ROLLBACK TO SAVEPOINT bief_staged").await?;
             unchanged = ask_unchanged(session, &plan, rows).await?;
-            apply(session, &plan, &mut poison, count, false).await?
+            apply_rest(session, &plan, &mut poison, rows.len() - unchanged.len(), false).await?
         }
     };
     let refused = poison.refusals()?;
     if refused.is_empty() {
-        let clean = unchanged.is_empty() && applied.affected == count as u64;
+        let clean = unchanged.is_empty() && applied.affected == rows.len() as u64;
         let expected = Expected { unchanged: !unchanged.is_empty(), no_new: applied.new_rows() == Some(0) };
         Ok(Outcome { written: Written { unchanged, refused }, clean, expected })
     } else {
@@ -112,13 +112,17 @@ pub(super) async fn write(
     }
 }
 
-async fn apply(
+/// Writes the `count` rows that the stage holds.
+async fn apply_rest(
     session: &mut Session,
     plan: &Plan,
     poison: &mut Poison<'_>,
     count: usize,
     no_new: bool,
 ) -> Result<Applied, Failure> {
+    if count == 0 {
+        return Ok(Applied::updated(Some(0)));
+    }
     if no_new && let Some(update) = &plan.update {
         session.run("SAVEPOINT bief_update").await?;
         match session.run(update).await {
@@ -134,8 +138,14 @@ async fn apply(
     poison.apply(session, plan).await
 }
 
+/// Positions of the rows that are there as they are. They are taken out of the stage: even an update that changes
+/// nothing locks its row, and writers that lock each other's parents for nothing end in deadlocks.
 async fn ask_unchanged(session: &mut Session, plan: &Plan, rows: &Rows<'_>) -> Result<Vec<usize>, Failure> {
     let positions: Vec<u64> = session.rows(&plan.unchanged(rows)).await?;
+    for part in positions.chunks(LEFT_OUT) {
+        let positions: Vec<String> = part.iter().map(u64::to_string).collect();
+        session.run(&format!("DELETE FROM {} WHERE bief_seq IN ({})", plan.stage, positions.join(","))).await?;
+    }
     Ok(positions.into_iter().map(|position| position as usize).collect())
 }
 

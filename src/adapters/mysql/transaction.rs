@@ -64,15 +64,7 @@ async fn fenced(session: &mut Session, topic: &str, step: &OffsetMove) -> Failur
 /// All gaps of one partition in one row.
 async fn record_gaps(session: &mut Session, topic: &str, step: &OffsetMove) -> Result<(), Failure> {
     let (Some(first), Some(last)) = (step.gaps.first(), step.gaps.last()) else { return Ok(()) };
-    let ranges = step
-        .gaps
-        .iter()
-        .map(|gap| match gap.end - gap.start {
-            1 => gap.start.to_string(),
-            _ => format!("{}-{}", gap.start, gap.end - 1),
-        })
-        .collect::<Vec<_>>()
-        .join(",");
+    let ranges = crate::core::gaps::format_ranges(&step.gaps);
     let told: [Value; 3] = [(last.end - 1).into(), step.gap_count().into(), ranges.into()];
     let mut values: Vec<Value> = vec![topic.into(), step.partition.into(), first.start.into()];
     values.extend(told.iter().cloned());

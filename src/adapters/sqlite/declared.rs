@@ -1,10 +1,13 @@
-//! Declared types of SQLite columns as what MySQL would hold under the same name: SQLite keeps the words and checks
-//! nothing. A type that is not known is [`ColumnKind::Other`]; never a guess.
+//! Declared types of SQLite columns as what MySQL would hold under the same name, as far as SQLite can keep it: SQLite keeps
+//! the words and checks nothing. A type that is not known is [`ColumnKind::Other`]; never a guess.
 
 use crate::core::schema::{Charset, ColumnKind};
 
 /// SQLite's own limit for a text or blob (`SQLITE_MAX_LENGTH`), bytes.
 const MAX_LENGTH: u64 = 1_000_000_000;
+
+/// SQLite keeps a decimal as a double, exact to so many digits; one with more would be bent in silence.
+const EXACT_DIGITS: u32 = 15;
 
 /// What a column of this declared type can hold.
 pub fn kind(declared: &str) -> ColumnKind {
@@ -31,8 +34,8 @@ pub fn kind(declared: &str) -> ColumnKind {
         ["BIGINT" | "INT8"] => integer(64, unsigned),
         ["YEAR"] => ColumnKind::Integer { min: 1901, max: 2155 },
         ["DECIMAL" | "NUMERIC" | "DEC" | "FIXED"] => ColumnKind::Decimal {
-            precision: first.unwrap_or(10),
-            scale: arguments.get(1).copied().unwrap_or(0),
+            precision: first.unwrap_or(10).min(EXACT_DIGITS),
+            scale: arguments.get(1).copied().unwrap_or(0).min(EXACT_DIGITS),
             unsigned,
         },
         ["FLOAT"] => ColumnKind::Float { single: arguments.len() != 1 || first.is_none_or(|p| p <= 24) },
@@ -108,6 +111,7 @@ mod tests {
             ("TEXT", text(65_535)),
             ("BLOB", binary(65_535)),
             ("DECIMAL(8, 2)", ColumnKind::Decimal { precision: 8, scale: 2, unsigned: false }),
+            ("DECIMAL(38, 20)", ColumnKind::Decimal { precision: 15, scale: 15, unsigned: false }),
             ("NUMERIC", ColumnKind::Decimal { precision: 10, scale: 0, unsigned: false }),
             ("DOUBLE PRECISION", ColumnKind::Float { single: false }),
             ("REAL", ColumnKind::Float { single: false }),

@@ -5,13 +5,13 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command};
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 use super::Setup;
 use super::config::TOPIC;
+use crate::interrupt;
 use crate::servers::kafka;
 use crate::shell;
 
@@ -37,9 +37,7 @@ impl Daemon {
 
     /// Looks at it: an error when it ended or when the user wants to end; notes its memory.
     pub fn look(&mut self, setup: &Setup) -> Result<()> {
-        if setup.interrupted.load(Ordering::Relaxed) {
-            bail!("interrupted");
-        }
+        interrupt::check(&setup.interrupted)?;
         if let Some(status) = self.child.try_wait()? {
             bail!("bief run ended ({status}):\n{}", log(setup, "bief"));
         }
@@ -120,9 +118,7 @@ impl Replay {
 
     /// Whether all is sent; an error when it failed.
     pub fn is_done(&mut self, setup: &Setup) -> Result<bool> {
-        if setup.interrupted.load(Ordering::Relaxed) {
-            bail!("interrupted");
-        }
+        interrupt::check(&setup.interrupted)?;
         match self.0.try_wait()? {
             Some(status) if status.success() => Ok(true),
             Some(status) => bail!("bief replay ended with {status}:\n{}", log(setup, "replay")),

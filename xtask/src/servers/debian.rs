@@ -112,15 +112,16 @@ fn mirror_in_list(text: &str) -> Option<Mirror> {
     })
 }
 
-/// Unpacks a package of a suite and all that it depends on into `root`. Returns the package's version and the bytes
-/// downloaded.
-pub fn unpack(mirror: &Mirror, suite: &str, package: &str, root: &Path) -> Result<(String, u64)> {
+/// Unpacks a package of a suite and all that it depends on into `root`, a new folder beside which there is room for
+/// the downloads. Returns the package's version.
+pub fn unpack(mirror: &Mirror, suite: &str, package: &str, root: &Path) -> Result<String> {
     for tool in ["apt-get", "apt-cache", "dpkg-deb", "tar"] {
         if !shell::is_installed(tool) {
             bail!("{tool} is missing: {package} comes from Debian's packages and needs Debian's tools");
         }
     }
-    let apt = tempfile::tempdir().context("cannot make a temporary folder")?;
+    let beside = root.parent().context("the root has no folder")?;
+    let apt = tempfile::tempdir_in(beside).context("cannot make a temporary folder")?;
     let at = |name: &str| apt.path().join(name);
     fs::create_dir_all(at("lists/partial"))?;
     fs::create_dir_all(at("cache/archives/partial"))?;
@@ -164,18 +165,23 @@ pub fn unpack(mirror: &Mirror, suite: &str, package: &str, root: &Path) -> Resul
         symlink(Path::new("usr").join(folder), root.join(folder))?;
     }
     let archives = at("cache/archives");
-    let mut downloaded = 0;
+    let (mut packages, mut bytes) = (0, 0);
     for entry in fs::read_dir(&archives)? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "deb") {
-            downloaded += path.metadata()?.len();
+            packages += 1;
+            bytes += path.metadata()?.len();
             unpack_one(&path, root)?;
         }
     }
     for unused in ["doc", "man", "locale", "info"] {
         let _ = fs::remove_dir_all(root.join("usr/share").join(unused));
     }
-    Ok((version, downloaded))
+    eprintln!(
+        "unpacked {package} {version} with what it needs: {packages} packages, {} MB downloaded",
+        bytes / 1_000_000
+    );
+    Ok(version)
 }
 
 /// Takes the files of one package; its scripts are not run.

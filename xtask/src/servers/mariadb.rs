@@ -20,7 +20,7 @@ const SCRIPTS: [&str; 3] = ["mysql_system_tables.sql", "mysql_performance_tables
 pub fn fetch(folder: &Path) -> Result<()> {
     let root = folder.join("root");
     fs::create_dir(&root)?;
-    let (version, _) = debian::unpack(&Mirror::of_this_machine()?, SUITE, PACKAGE, &root)?;
+    let version = debian::unpack(&Mirror::of_this_machine()?, SUITE, PACKAGE, &root)?;
     initialize(folder)?;
     fs::write(folder.join("version"), format!("MariaDB {version}\n"))?;
     Ok(())
@@ -69,7 +69,7 @@ pub fn start(folder: &Path, guard: &Guard, port: u16, durability: Durability) ->
     let data = copy_data(folder, guard, "mariadb")?;
     let mut command = server(folder);
     listen(&mut command, guard, &data, "mariadb", port);
-    command.args(["--max-allowed-packet=64M", "--performance-schema=OFF"]);
+    command.arg("--performance-schema=OFF");
     if durability == Durability::Lean {
         command.args([
             "--innodb-buffer-pool-size=64M",

@@ -15,7 +15,8 @@ pub fn copy(artifacts: &[&str], jars: &Path) -> Result<()> {
             bail!("{tool} is missing: install it (Debian: apt-get install {package})");
         }
     }
-    let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+    fs::create_dir_all(jars)?;
+    let folder = tempfile::tempdir_in(jars).context("cannot make a temporary folder")?;
     fs::write(folder.path().join("pom.xml"), pom(artifacts)?)?;
     shell::run(
         Command::new("mvn")

@@ -12,12 +12,13 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Child;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 use crate::cache::Cache;
+use crate::interrupt;
 use crate::shell;
 use guard::Guard;
 
@@ -51,8 +52,10 @@ impl Kind {
     fn recipe(self) -> (&'static str, &'static str) {
         match self {
             Kind::Kafka => ("kafka-4.3.1-1", "Apache Kafka 4.3.1 by Maven, 55 MB"),
-            Kind::Mysql => ("mysql-1", "MySQL 9 from Debian sid's packages, 58 MB, 450 MB unpacked"),
-            Kind::Mariadb => ("mariadb-1", "MariaDB 10.11 from Debian bookworm's packages, 40 MB, 250 MB unpacked"),
+            Kind::Mysql => ("mysql-1", "MySQL 9 from Debian sid's packages, 58 MB, 450 MB once unpacked"),
+            Kind::Mariadb => {
+                ("mariadb-1", "MariaDB 10.11 from Debian bookworm's packages, 14 MB, 190 MB once unpacked")
+            }
         }
     }
 }
@@ -110,6 +113,7 @@ impl Servers {
     pub fn start(cache: &Cache, kinds: &[Kind], durability: Durability, interrupted: &AtomicBool) -> Result<Self> {
         for kind in kinds {
             fetch(cache, *kind)?;
+            interrupt::check(interrupted)?;
         }
         let guard = Guard::new()?;
         let start_one = |kind: Kind| {
@@ -145,7 +149,8 @@ impl Servers {
     }
 
     /// Lets them run on; returns the folder by which `down` finds them.
-    pub fn keep(self) -> Result<PathBuf> {
+    pub fn keep(self, cache: &Cache) -> Result<PathBuf> {
+        remember(cache, self.guard.folder())?;
         self.guard.keep()
     }
 }
@@ -167,9 +172,7 @@ fn start_on_free_port(
         };
         let start = Instant::now();
         loop {
-            if interrupted.load(Ordering::Relaxed) {
-                bail!("interrupted");
-            }
+            interrupt::check(interrupted)?;
             if let Some(status) = child.try_wait()? {
                 let name = format!("{kind:?}").to_lowercase();
                 let log = fs::read_to_string(guard.folder().join(format!("{name}.log"))).unwrap_or_default();
@@ -202,7 +205,7 @@ fn free_ports() -> Result<[u16; 2]> {
 }
 
 /// Remembers kept servers in the cache, so that `down` finds them.
-pub fn remember(cache: &Cache, folder: &Path) -> Result<()> {
+fn remember(cache: &Cache, folder: &Path) -> Result<()> {
     let list = cache.root().join("running");
     fs::create_dir_all(&list)?;
     let name = folder.file_name().context("a folder without a name")?;

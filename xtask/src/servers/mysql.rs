@@ -20,7 +20,7 @@ const PACKAGE: &str = "mysql-server-core";
 pub fn fetch(folder: &Path) -> Result<()> {
     let root = folder.join("root");
     fs::create_dir(&root)?;
-    let (version, _) = debian::unpack(&Mirror::of_this_machine()?, SUITE, PACKAGE, &root)?;
+    let version = debian::unpack(&Mirror::of_this_machine()?, SUITE, PACKAGE, &root)?;
     let mut initialize = server(folder);
     initialize.arg(format!("--datadir={}", folder.join("data").display()));
     initialize.args(["--innodb-redo-log-capacity=16M", "--skip-log-bin", "--initialize-insecure"]);
@@ -59,7 +59,6 @@ pub fn start(folder: &Path, guard: &Guard, port: u16, durability: Durability) ->
     let data = copy_data(folder, guard, "mysql")?;
     let mut command = server(folder);
     listen(&mut command, guard, &data, "mysql", port);
-    command.arg("--max-allowed-packet=64M");
     if durability == Durability::Lean {
         command.args([
             "--skip-log-bin",
@@ -80,7 +79,7 @@ pub fn copy_data(folder: &Path, guard: &Guard, name: &str) -> Result<std::path::
     Ok(data)
 }
 
-/// The options of both servers that say where they listen.
+/// The options of both servers: where they listen, what they take. Many tests run at once, some send 10 MiB records.
 pub fn listen(command: &mut Command, guard: &Guard, data: &Path, name: &str, port: u16) {
     let at = |ending: &str| guard.folder().join(format!("{name}.{ending}")).display().to_string();
     command.arg(format!("--datadir={}", data.display()));
@@ -88,7 +87,12 @@ pub fn listen(command: &mut Command, guard: &Guard, data: &Path, name: &str, por
     // Not `.pid`: that one is the guard's.
     command.arg(format!("--pid-file={}", at("process")));
     command.arg(format!("--port={port}"));
-    command.args(["--bind-address=127.0.0.1", "--local-infile=ON"]);
+    command.args([
+        "--bind-address=127.0.0.1",
+        "--local-infile=ON",
+        "--max-connections=500",
+        "--max-allowed-packet=64M",
+    ]);
 }
 
 /// Whether a server greets on the port: the head of a packet, then version 10 of the protocol.

@@ -92,7 +92,10 @@ async fn gaps_read_back_as_they_were_recorded() {
     warehouse.begin().await.unwrap();
     let gaps = vec![3..8, 9..10];
     warehouse.advance("orders", &[OffsetMove { gaps: gaps.clone(), ..step(0, 1, 0, 20) }]).await.unwrap();
-    warehouse.advance("orders", &[OffsetMove { gaps: vec![29..30], ..step(0, 1, 20, 30) }]).await.unwrap();
+    warehouse
+        .advance("orders", &[OffsetMove { gaps: std::iter::once(29..30).collect(), ..step(0, 1, 20, 30) }])
+        .await
+        .unwrap();
     warehouse.commit().await.unwrap();
     assert_eq!(books.gaps("orders", 0).await.unwrap(), [3..8, 9..10, 29..30]);
     assert_eq!(books.gaps("orders", 1).await.unwrap(), []);

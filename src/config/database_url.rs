@@ -1,0 +1,251 @@
+//! A database's URL: checked, its references put in, its password found so that the rest can be shown.
+//! Messages say what is wrong with a URL without repeating any of it.
+
+use std::net::IpAddr;
+use std::ops::Range;
+use std::path::Path;
+
+use url::Url;
+
+use super::reader::{Fault, Text};
+use super::secrets::Part;
+use super::source::{MASK, is_reference};
+
+/// What the URL's scheme tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// MySQL or MariaDB.
+    MySql,
+    Sqlite,
+}
+
+/// A URL that was found sound.
+pub(super) struct Target {
+    pub backend: Backend,
+    pub url: String,
+    /// The server is this machine.
+    pub local: bool,
+}
+
+/// The text with a digit, which fits everywhere in a URL, for each reference.
+fn stand_ins(raw: &str) -> String {
+    let (mut out, mut rest) = (String::new(), raw);
+    while let Some((before, after)) = rest.split_once("${") {
+        out.push_str(before);
+        out.push('1');
+        rest = after.split_once('}').map_or("", |(_, rest)| rest);
+    }
+    out + rest
+}
+
+/// Checks a URL and resolves it; the file of a `sqlite://` one starts at `base`.
+pub(super) fn check(text: &Text, base: &Path) -> Result<Target, Fault> {
+    let Some(path) = text.value.strip_prefix("sqlite://") else { return mysql(&text.parts) };
+    sqlite(path)?;
+    let url = format!("sqlite://{}", base.join(path).display());
+    Ok(Target { backend: Backend::Sqlite, url, local: true })
+}
+
+/// There is no doubt which part of the URL, as written, is its password.
+pub(super) fn is_clear(raw: &str) -> bool {
+    match raw.strip_prefix("sqlite:") {
+        Some(rest) => !rest.contains('?'),
+        // A scheme, then user or password: else a slip may have made the password look like another part.
+        None => raw.split_once("://").is_some_and(|(scheme, rest)| {
+            let sound = Url::parse(&stand_ins(raw)).is_ok_and(|url| url.query().is_none() && url.fragment().is_none());
+            sound && rest.contains('@') && scheme.bytes().all(|b| b.is_ascii_alphanumeric())
+        }),
+    }
+}
+
+fn sqlite(path: &str) -> Result<(), Fault> {
+    if path.is_empty() {
+        return Err(Fault::new("names no file", "write for example \"sqlite://var/bief.db\""));
+    }
+    if path.contains(":memory:") {
+        return Err(Fault::new(
+            "is a database in memory, which each connection would have to itself",
+            "write a file, such as \"sqlite://var/bief.db\"",
+        ));
+    }
+    if path.contains(['?', '#']) {
+        return Err(Fault::new("has parameters, of which bief knows none", "write the file's path alone"));
+    }
+    Ok(())
+}
+
+/// Builds and checks a `mysql://` URL. What was put in for a reference within user and password is percent-encoded,
+/// so that a password may hold any character.
+fn mysql(parts: &[Part]) -> Result<Target, Fault> {
+    const EXAMPLE: &str = "write for example \"mysql://bief:${BIEF_DB_PASSWORD}@host:3306/database\"";
+    let url = join(parts);
+    let scheme = url.split_once("://").map(|(scheme, _)| scheme);
+    match scheme {
+        Some("mysql") => {}
+        Some("mariadb") => {
+            return Err(Fault::new("has the scheme `mariadb`", "write `mysql://`: MariaDB speaks the same protocol"));
+        }
+        Some(_) => return Err(Fault::new("is of a database that bief does not write to", EXAMPLE)),
+        None if url.starts_with("sqlite:") => {
+            return Err(Fault::new("lacks its slashes", "write for example \"sqlite://var/bief.db\""));
+        }
+        None => return Err(Fault::new("is no URL", EXAMPLE)),
+    }
+    let parsed = Url::parse(&url).map_err(|cause| {
+        Fault::new(
+            format!("is not a valid URL: {cause}"),
+            "write special characters of user and password as %XX (`/` is %2F, `#` is %23, `@` is %40), or refer to `${NAME}`, which may hold any",
+        )
+    })?;
+    let host = parsed.host_str().unwrap_or("");
+    if host.is_empty() {
+        return Err(Fault::new("names no host", EXAMPLE));
+    }
+    if parsed.port() == Some(0) {
+        return Err(Fault::new("has port 0", EXAMPLE));
+    }
+    if parsed.username().is_empty() {
+        return Err(Fault::new("names no user", EXAMPLE));
+    }
+    if parsed.query().is_some() || parsed.fragment().is_some() {
+        return Err(Fault::new(
+            "has something after `?` or `#`",
+            "remove it: encryption is `tls` and `ca`; write a `?` or `#` of a password as %3F or %23",
+        ));
+    }
+    let database = parsed.path().trim_start_matches('/');
+    if database.is_empty() {
+        return Err(Fault::new("names no database", EXAMPLE));
+    }
+    if database.contains('/') {
+        return Err(Fault::new("has more than one name after the host", EXAMPLE));
+    }
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    let local = host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|ip| ip.is_loopback());
+    Ok(Target { backend: Backend::MySql, url, local })
+}
+
+/// The text of the parts, with references in user and password encoded.
+fn join(parts: &[Part]) -> String {
+    // The literal text with a stand-in for each reference tells where each of them falls.
+    let template: String = parts
+        .iter()
+        .map(|part| match part {
+            Part::Literal(text) => text.as_str(),
+            Part::Secret { .. } => "\u{1}",
+        })
+        .collect();
+    let credentials = template.find("://").and_then(|at| {
+        let start = at + 3;
+        let authority = template[start..].split(['/', '?', '#']).next().unwrap_or("");
+        authority.rfind('@').map(|end| start..start + end)
+    });
+    let (mut url, mut at) = (String::new(), 0);
+    for part in parts {
+        match part {
+            Part::Literal(text) => {
+                url.push_str(text);
+                at += text.len();
+            }
+            Part::Secret { value, .. } => {
+                if credentials.as_ref().is_some_and(|range| range.contains(&at)) {
+                    encode(value, &mut url);
+                } else {
+                    url.push_str(value);
+                }
+                at += 1;
+            }
+        }
+    }
+    url
+}
+
+/// Percent-encodes all but RFC 3986's unreserved characters.
+fn encode(value: &str, out: &mut String) {
+    for byte in value.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+}
+
+/// Where the literal password of a URL stands. All up to the last `@` may be the password's, whatever is in it;
+/// without a colon, all of it may be.
+pub(super) fn password(raw: &str) -> Option<Range<usize>> {
+    let start = raw.find("://")? + 3;
+    let end = start + raw[start..].rfind('@')?;
+    let from = raw[start..end].find(':').map_or(start, |colon| start + colon + 1);
+    (from < end && !is_reference(&raw[from..end])).then_some(from..end)
+}
+
+/// A URL as written, its literal password replaced.
+pub(super) fn redacted(raw: &str) -> String {
+    let mut shown = raw.to_owned();
+    if let Some(range) = password(raw) {
+        shown.replace_range(range, MASK);
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::secrets::substitute;
+
+    fn target(url: &str) -> Result<Target, Fault> {
+        let env = |name: &str| match name {
+            "PW" => Some("a@b/c#d?e:f%g ü".to_owned()),
+            "HOST" => Some("db.example".to_owned()),
+            "URL" => Some("mysql://u:p%40@h:3307/d".to_owned()),
+            _ => None,
+        };
+        mysql(&substitute(url, &env, Path::new("")).unwrap())
+    }
+
+    #[test]
+    fn a_password_put_in_may_hold_any_character() {
+        let url = target("mysql://bief:${PW}@${HOST}:3306/shop").unwrap().url;
+        let parsed = Url::parse(&url).unwrap();
+        assert_eq!(parsed.host_str(), Some("db.example"));
+        assert_eq!(parsed.username(), "bief");
+        assert_eq!(parsed.password(), Some("a%40b%2Fc%23d%3Fe%3Af%25g%20%C3%BC"));
+        assert_eq!(parsed.path(), "/shop");
+        assert_eq!(target("${URL}").unwrap().url, "mysql://u:p%40@h:3307/d");
+    }
+
+    #[test]
+    fn only_hosts_of_this_machine_are_local() {
+        for (host, local) in [("localhost", true), ("127.0.0.1:3306", true), ("[::1]", true), ("db", false)] {
+            assert_eq!(target(&format!("mysql://u:p@{host}/d")).unwrap().local, local, "{host}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_url_is_said_without_its_content() {
+        for (url, what) in [
+            ("mysql://u:hun/ter2@h/d", "valid URL"),
+            ("mysql://u:hunter2@/d", "URL"),
+            ("mysql://h/d", "no user"),
+            ("mysql://u:hunter2@h", "no database"),
+            ("mysql://u:hunter2@h/d/e", "more than one"),
+            ("mysql://u:hunter2@h/d?x=1", "after `?`"),
+            ("postgres://u:hunter2@h/d", "does not write"),
+            ("u:hunter2@h/d", "no URL"),
+        ] {
+            let fault = target(url).err().unwrap_or_else(|| panic!("{url} was accepted"));
+            assert!(fault.what.contains(what), "{url}: {}", fault.what);
+            assert!(!format!("{fault:?}").contains("hunter2"));
+        }
+    }
+
+    #[test]
+    fn a_literal_password_is_redacted_and_a_reference_shown() {
+        let show = redacted;
+        assert_eq!(show("mysql://u:p@ss@h/d"), "mysql://u:***@h/d");
+        assert_eq!(show("mysql://u:${PW}@h/d"), "mysql://u:${PW}@h/d");
+        assert_eq!(show("mysql://u:x${PW}@h/d"), "mysql://u:***@h/d");
+        assert_eq!(show("mysql://u@h/d"), "mysql://***@h/d");
+    }
+}
