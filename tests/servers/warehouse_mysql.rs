@@ -582,7 +582,8 @@ async fn a_dead_letter_of_any_size_is_stored(url: &str) {
         warehouse.set_aside(&letters, now).await.unwrap();
         warehouse.commit().await.unwrap();
     }
-    let rows: Vec<(i64, Option<String>, Option<u64>, Option<String>, String)> = db
+    type Letter = (i64, Option<String>, Option<u64>, Option<String>, String);
+    let rows: Vec<Letter> = db
         .read(
             "SELECT record_offset, CAST(record_timestamp AS CHAR), LENGTH(payload), field, reason \
              FROM bief_dead_letter WHERE record_offset < 6 ORDER BY 1",
@@ -643,7 +644,11 @@ impl Random {
         let len = self.next() % (most + 1);
         (0..len)
             .map(|_| {
-                if self.next() % 4 == 0 { b"\t\n\\\r\0'\"N,Z"[(self.next() % 10) as usize] } else { self.next() as u8 }
+                if self.next().is_multiple_of(4) {
+                    b"\t\n\\\r\0'\"N,Z"[(self.next() % 10) as usize]
+                } else {
+                    self.next() as u8
+                }
             })
             .collect()
     }

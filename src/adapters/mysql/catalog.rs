@@ -95,7 +95,7 @@ async fn read_one(session: &mut Session, name: &str) -> Result<Option<Table>, Fa
         columns.push(Described::of(row)?.column(session.server.mariadb, &checks));
     }
     let mut table = Table { name: table, columns, primary_key: Vec::new(), foreign_keys: Vec::new() };
-    let keys: Vec<(String, String, Option<String>, Option<String>, Option<String>)> = session
+    let keys: Vec<KeyColumn> = session
         .ask(
             "SELECT CONSTRAINT_NAME, COLUMN_NAME, \
              IF(REFERENCED_TABLE_SCHEMA = DATABASE(), NULL, REFERENCED_TABLE_SCHEMA), REFERENCED_TABLE_NAME, \
@@ -127,6 +127,9 @@ async fn read_one(session: &mut Session, name: &str) -> Result<Option<Table>, Fa
     }
     Ok(Some(table))
 }
+
+/// Constraint and column; database, where it is another, table and column that it points at.
+type KeyColumn = (String, String, Option<String>, Option<String>, Option<String>);
 
 /// A row of information_schema.COLUMNS.
 #[derive(Debug, Default, Clone)]
