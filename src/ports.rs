@@ -239,6 +239,14 @@ pub enum Polled<'a> {
     End { partition: i32, offset: i64 },
 }
 
+impl Polled<'_> {
+    pub fn partition(&self) -> i32 {
+        match self {
+            Polled::Record { partition, .. } | Polled::End { partition, .. } => *partition,
+        }
+    }
+}
+
 /// Where a partition begins and ends at the broker, read_committed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Bounds {

@@ -18,22 +18,20 @@ pub const MAX_COLUMNS: usize = 128;
 /// One for all lanes of a stream; it forgets everything when it grows too large.
 #[derive(Debug)]
 pub struct Known {
-    state: ahash::RandomState,
-    /// For each target: key -> hash of the row as it was last written by this lane.
-    rows: Vec<HashMap<Box<[u8]>, u64, ahash::RandomState>>,
+    /// For each target, the rows as they were last written.
+    rows: Vec<KnownRows>,
     scratch: Vec<u8>,
 }
 
+/// Key -> row, both encoded.
+type KnownRows = HashMap<Box<[u8]>, Box<[u8]>, ahash::RandomState>;
+
 /// Rows remembered a table; dimension tables beyond it are written again now and then, which is harmless.
-const KNOWN_ROWS: usize = 200_000;
+const KNOWN_ROWS: usize = 100_000;
 
 impl Known {
     pub fn new(targets: usize) -> Self {
-        Self {
-            state: ahash::RandomState::new(),
-            rows: (0..targets).map(|_| HashMap::default()).collect(),
-            scratch: Vec::new(),
-        }
+        Self { rows: (0..targets).map(|_| HashMap::default()).collect(), scratch: Vec::new() }
     }
 
     pub fn forget(&mut self) {
@@ -46,10 +44,13 @@ impl Known {
         }
         self.scratch.clear();
         encode(key.iter().copied(), arena, &mut self.scratch);
-        match self.rows[target].get(self.scratch.as_slice()) {
-            Some(hash) => on_conflict == OnConflict::Ignore || *hash == hash_row(&self.state, row, arena),
-            None => false,
+        let Some(known) = self.rows[target].get(self.scratch.as_slice()) else { return false };
+        if on_conflict == OnConflict::Ignore {
+            return true;
         }
+        self.scratch.clear();
+        encode(row.iter().copied(), arena, &mut self.scratch);
+        **known == *self.scratch
     }
 
     /// Remembers what was just committed.
@@ -63,12 +64,13 @@ impl Known {
             }
             let mut key = Vec::new();
             encode(to.key.iter().map(|&k| row[k]), arena, &mut key);
-            let hash = hash_row(&self.state, &row, arena);
+            let mut whole = Vec::new();
+            encode(row.iter().copied(), arena, &mut whole);
             let rows = &mut self.rows[target];
             if rows.len() >= KNOWN_ROWS {
                 rows.clear();
             }
-            rows.insert(key.into_boxed_slice(), hash);
+            rows.insert(key.into_boxed_slice(), whole.into_boxed_slice());
         }
     }
 }
@@ -88,9 +90,17 @@ impl Prepared {
         Rows { target, columns: &self.columns, cells: &self.cells, arena }
     }
 
-    /// The records that a row came from.
+    /// The records that a row came from, ascending.
     pub fn records_of(&self, row: usize) -> impl Iterator<Item = u32> {
         self.contributors.iter().filter(move |(_, r)| *r as usize == row).map(|(record, _)| *record)
+    }
+
+    /// The record whose values a row has: the last of its key, or the first where the row that is there stays.
+    pub fn author_of(&self, row: usize, on_conflict: OnConflict) -> Option<u32> {
+        match on_conflict {
+            OnConflict::Update => self.records_of(row).last(),
+            OnConflict::Ignore => self.records_of(row).next(),
+        }
     }
 }
 
@@ -101,21 +111,22 @@ pub struct PreparedTable {
     pub left_out: bool,
 }
 
-/// Joins the rows of one table by key. `excluded` tells the records that were set aside.
+/// Joins the rows of one table by key. `excluded` tells the records that were set aside; `known` the rows that
+/// need not be written again, `None` where every row is to be written.
 pub fn prepare(
     index: usize,
     target: &Target,
     rows: &TableRows,
     arena: &[u8],
     excluded: &[bool],
-    known: &mut Known,
+    mut known: Option<&mut Known>,
 ) -> PreparedTable {
     let width = target.columns.len();
     let mut merged: Vec<Cell> = Vec::with_capacity(rows.cells.len());
     let mut contributors: Vec<(u32, u32)> = Vec::with_capacity(rows.records.len());
     let mut by_key: HashTable<u32> = HashTable::with_capacity(rows.records.len());
     let mut left_out = false;
-    let state = known.state.clone();
+    let state = ahash::RandomState::new();
     let mut key = Vec::with_capacity(target.key.len());
     for (row, record) in rows.cells.chunks_exact(width).zip(&rows.records) {
         if excluded[*record as usize] {
@@ -123,10 +134,6 @@ pub fn prepare(
         }
         key.clear();
         key.extend(target.key.iter().map(|&k| row[k]));
-        if target.dimension && known.has(index, target.on_conflict, &key, row, arena) {
-            left_out = true;
-            continue;
-        }
         let hash = hash_row(&state, &key, arena);
         let same = |&at: &u32| {
             let other = &merged[at as usize * width..(at as usize + 1) * width];
@@ -143,6 +150,10 @@ pub fn prepare(
                     }
                 }
                 contributors.push((*record, at));
+            }
+            // Only while the batch has nothing else for the key: a later record of the batch wins over an earlier.
+            None if known.as_mut().is_some_and(|k| k.has(index, target.on_conflict, &key, row, arena)) => {
+                left_out = true
             }
             None => {
                 let at = (merged.len() / width) as u32;
@@ -247,9 +258,10 @@ fn equal(a: &Cell, b: &Cell, arena: &[u8]) -> bool {
 fn hash_row(state: &ahash::RandomState, cells: &[Cell], arena: &[u8]) -> u64 {
     let mut hasher = state.build_hasher();
     for cell in cells {
+        // The kind goes in too: a hasher takes a byte and a number of the same value for the same.
+        std::mem::discriminant(cell).hash(&mut hasher);
         match cell {
-            Cell::Missing => hasher.write_u8(0),
-            Cell::Null => hasher.write_u8(1),
+            Cell::Missing | Cell::Null => {}
             Cell::Int(v) => hasher.write_i64(*v),
             Cell::UInt(v) => hasher.write_u64(*v),
             Cell::Float(v) => hasher.write_u64(v.to_bits()),

@@ -9,6 +9,7 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
 
 use super::cell::{Cell, Span};
 use super::mapping::{Plan, PlannedColumn, PlannedSource};
@@ -35,8 +36,21 @@ pub struct Envelope<'a> {
     pub timestamp: i64,
     pub key: Option<&'a [u8]>,
     pub payload: Option<&'a [u8]>,
-    /// Size of a payload above the limit, which was not kept.
-    pub oversize: Option<u64>,
+    /// A payload above the limit, which was not kept.
+    pub oversize: Option<Oversize>,
+}
+
+/// What is known of a payload that was not kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Oversize {
+    pub bytes: u64,
+    pub sha256: [u8; 32],
+}
+
+impl Oversize {
+    pub fn of(payload: &[u8]) -> Self {
+        Self { bytes: payload.len() as u64, sha256: Sha256::digest(payload).into() }
+    }
 }
 
 /// Decodes records of one stream, one after the other. Keeps what makes the next one quick.
@@ -73,11 +87,12 @@ impl<'p> Decoder<'p> {
 
     /// Appends the record's rows to `tables` (one entry a target), or nothing at all and the reason why not.
     pub fn decode(&mut self, record: &Envelope<'p>, tables: &mut [TableRows]) -> Result<(), Rejection> {
-        if let Some(size) = record.oversize {
+        if let Some(Oversize { bytes, sha256 }) = record.oversize {
+            let hash: String = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
             return Err(Rejection {
                 reason: Reason::RecordTooLarge,
                 field: None,
-                message: format!("the payload has {size} bytes, more than max_record_bytes allows"),
+                message: format!("the payload has {bytes} bytes, more than max_record_bytes allows; sha256 {hash}"),
             });
         }
         let Some(payload) = record.payload else {
@@ -190,7 +205,10 @@ impl<'p> Decoder<'p> {
                 value::fit_epoch(raw, unit, &column.kind)
             }
             PlannedSource::Timestamp if record.timestamp < 0 => return Ok(Cell::Null),
-            PlannedSource::Timestamp => value::fit_micros(record.timestamp * 1000, &column.kind),
+            PlannedSource::Timestamp => match record.timestamp.checked_mul(1000) {
+                Some(micros) => value::fit_micros(micros, &column.kind),
+                None => Err((Reason::OutOfRange, "the record's timestamp is beyond any calendar".to_owned())),
+            },
             PlannedSource::Partition => value::fit_integer(record.partition as i128, &column.kind),
             PlannedSource::Offset => value::fit_integer(record.offset as i128, &column.kind),
             PlannedSource::Topic => {
@@ -363,7 +381,7 @@ impl Visitor<'_> for FieldName<'_> {
             if let Some(count) = order.unknown.get_mut(name) {
                 *count += 1;
             } else {
-                let kept = if order.unknown.len() < UNKNOWN_KEPT { name } else { "…" };
+                let kept = if order.unknown.len() < UNKNOWN_KEPT { shortened(name) } else { "…".to_owned() };
                 *order.unknown.entry(kept.into()).or_default() += 1;
             }
         }

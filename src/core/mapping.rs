@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::commit_plan::MAX_COLUMNS;
 use super::schema::{ColumnKind, Table};
 use super::target::{OnConflict, Target};
 
@@ -214,6 +215,17 @@ impl Plan {
                 }
             }
             planned.push(PlannedMapping { target, optional: mapping.optional, columns });
+        }
+        for (index, mapping) in planned.iter().enumerate() {
+            let mapped = targets[mapping.target].columns.len();
+            if mapped > MAX_COLUMNS {
+                misfits.push(Misfit {
+                    mapping: index,
+                    column: None,
+                    problem: format!("{mapped} columns of `{}` are mapped", targets[mapping.target].table.name),
+                    help: format!("map at most {MAX_COLUMNS} columns of one table"),
+                });
+            }
         }
         if !misfits.is_empty() {
             return Err(misfits);

@@ -224,9 +224,14 @@ pub fn fit_text(text: &str, kind: &ColumnKind) -> Result<(), Misfit> {
             }
         }
     }
+    // As many bytes as the column's character set takes for it.
+    let bytes = || match charset {
+        Charset::Latin1 | Charset::Ascii => text.chars().count() as u64,
+        Charset::Utf8mb4 | Charset::Utf8mb3 => text.len() as u64,
+    };
     match max_bytes {
-        Some(max) if text.len() as u64 > *max => {
-            Err((Reason::TooLong, format!("{} bytes, the column holds {max}", text.len())))
+        Some(max) if text.len() as u64 > *max && bytes() > *max => {
+            Err((Reason::TooLong, format!("{} bytes, the column holds {max}", bytes())))
         }
         _ => Ok(()),
     }

@@ -2,11 +2,12 @@
 //! which takes and gives them back, and the lanes, which must not write for a partition that is gone.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Cheap to clone; all clones are one table. One for each incarnation of a pipeline.
 #[derive(Debug, Clone, Default)]
-pub struct Assignments(Arc<Mutex<HashMap<i32, Held>>>);
+pub struct Assignments(Arc<Mutex<HashMap<i32, Held>>>, Arc<AtomicU64>);
 
 #[derive(Debug, Default)]
 struct Held {
@@ -20,6 +21,12 @@ struct Held {
 impl Assignments {
     pub fn assign(&self, partition: i32, epoch: i64) {
         self.lock().entry(partition).or_default().epoch = Some(epoch);
+        self.1.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Rises with every assignment.
+    pub fn generation(&self) -> u64 {
+        self.1.load(Ordering::SeqCst)
     }
 
     /// From now on nothing more is written for the partition, but for what is being committed already.

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::core::cell::Span;
-use crate::core::decode::TableRows;
+use crate::core::decode::{Oversize, TableRows};
 use crate::core::outcome::Rejection;
 use crate::messages::InFlight;
 
@@ -18,8 +18,8 @@ pub struct Record {
     pub key: Option<Span>,
     /// `None` for a tombstone and for a record above the stream's limit.
     pub payload: Option<Span>,
-    /// Size of a payload that was above the limit and was not kept.
-    pub oversize: Option<u64>,
+    /// A payload that was above the limit and was not kept.
+    pub oversize: Option<Oversize>,
 }
 
 /// What a batch does to the offset of one partition: from `from` to `to`, both the next offset to read.

@@ -19,8 +19,11 @@ pub struct PartitionStatus {
     pub next_offset: i64,
     /// The partition's end at the broker, read_committed; `None` until it was told.
     pub end_offset: Option<i64>,
-    /// The last record that was polled is committed and nothing more is there.
+    /// The partition was read to its end, and all of it is committed.
     pub caught_up: bool,
+    /// The last end that was reached by reading.
+    #[serde(skip)]
+    pub reached: Option<i64>,
     #[serde(flatten)]
     pub counts: CountsView,
 }
@@ -91,7 +94,8 @@ impl Board {
                 start_offset: offset.start_offset,
                 next_offset: offset.next_offset,
                 end_offset: Some(end_offset),
-                caught_up: offset.next_offset >= end_offset,
+                caught_up: false,
+                reached: None,
                 counts: offset.counts,
             },
         );
@@ -105,15 +109,22 @@ impl Board {
             p.counts.duplicates += added.duplicates;
             p.counts.dead_letters += added.dead_letters;
             p.counts.gaps += added.gaps;
-            p.caught_up = p.end_offset.is_some_and(|end| next_offset >= end);
+            p.end_offset = p.end_offset.max(Some(next_offset));
+            p.caught_up = p.reached == Some(next_offset);
         });
     }
 
     /// The broker told where the partition ends.
     pub fn ends_at(&self, stream: &str, partition: i32, end_offset: i64) {
+        self.change(stream, partition, |p| p.end_offset = Some(end_offset));
+    }
+
+    /// The partition was read to this end; what was polled before may still be on its way.
+    pub fn read_to_end(&self, stream: &str, partition: i32, end_offset: i64) {
         self.change(stream, partition, |p| {
             p.end_offset = Some(end_offset);
-            p.caught_up = p.next_offset >= end_offset;
+            p.reached = Some(end_offset);
+            p.caught_up = p.next_offset == end_offset;
         });
     }
 
@@ -153,7 +164,7 @@ impl Board {
     pub fn restarted(&self, stream: &str) {
         if let Some(entry) = self.lock().get_mut(stream) {
             entry.troubles.clear();
-            entry.partitions.values_mut().for_each(|p| p.lane = None);
+            entry.partitions.clear();
         }
     }
 

@@ -13,7 +13,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use super::lanes::{BatchLimits, Filling, Position};
 use crate::messages::{Assignments, Board, RecordBatch};
 use crate::metrics::{QueueMetrics, StreamMetrics};
-use crate::ports::{PartitionOffset, RecordSource, SourceError, SourceEvent};
+use crate::ports::{PartitionOffset, Polled, RecordSource, SourceError, SourceEvent};
 use crate::runtime::ExitGuard;
 
 /// How long a revocation waits for batches on their way before the pipeline is rebuilt and the database's
@@ -23,6 +23,8 @@ const REVOCATION_WAIT: Duration = Duration::from_secs(5);
 const FULL_WAIT: Duration = Duration::from_millis(1);
 /// How long it sleeps when there is nothing to do: the group wants to be served now and then.
 const IDLE_WAIT: Duration = Duration::from_millis(20);
+/// Records asked for in one call.
+const POLLED_AT_ONCE: usize = 512;
 /// How often commits are told to the broker and ends to the board.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
@@ -146,11 +148,27 @@ impl Feed {
         if room > 0 {
             let limits = self.limits;
             let (before, mut bytes) = (filling.records(), 0);
-            polled = self.source.poll(lane, room, &mut |p| bytes += filling.take(p, positions, &limits))?;
+            // In parts, so that large records stop at the limit of bytes.
+            while filling.room(&limits) > 0 {
+                let part = filling.room(&limits).min(POLLED_AT_ONCE);
+                let (board, stream) = (&self.board, &self.stream);
+                let count = self.source.poll(lane, part, &mut |p| {
+                    if let (Polled::End { partition, offset }, true) = (p, positions.contains_key(&p.partition())) {
+                        board.read_to_end(stream, partition, offset);
+                    }
+                    bytes += filling.take(p, positions, &limits);
+                })?;
+                polled += count;
+                if count < part {
+                    break;
+                }
+            }
             self.metrics.records_consumed.inc_by((filling.records() - before) as u64);
             self.metrics.bytes_consumed.inc_by(bytes as u64);
         }
-        if !filling.is_empty() {
+        if !filling.is_empty() && self.lanes[lane].capacity() == 0 && !self.lanes[lane].is_closed() {
+            blocked[lane].get_or_insert_with(Instant::now);
+        } else if !filling.is_empty() {
             let mut batch = filling.finish();
             batch.in_flight = Some(self.assignments.depart(batch.moves.iter().map(|m| m.partition)));
             let records = batch.records.len();
@@ -275,11 +293,10 @@ impl Feed {
             self.source.report_committed(&committed);
         }
         for (partition, position) in &state.positions {
-            let end = match position.end {
-                Some(end) if end >= position.next => Some(end),
-                _ => self.source.known_end(*partition),
-            };
-            if let Some(end) = end {
+            // At its end the partition says so itself; the broker's mark counts transactions that are still open.
+            if position.end.is_none_or(|end| end < position.next)
+                && let Some(end) = self.source.known_end(*partition)
+            {
                 self.board.ends_at(&self.stream, *partition, end);
             }
         }

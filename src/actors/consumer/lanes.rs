@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::core::cell::Span;
+use crate::core::decode::Oversize;
 use crate::messages::{OffsetMove, Record, RecordBatch};
 use crate::ports::Polled;
 
@@ -68,11 +69,10 @@ impl Filling {
                     return 0;
                 }
                 self.advance(partition, position, offset, offset + 1);
-                let oversize = payload.map(<[u8]>::len).filter(|len| *len > limits.record_bytes);
+                let oversize = payload.filter(|p| p.len() > limits.record_bytes).map(Oversize::of);
                 let before = self.batch.bytes.len();
                 let key = key.map(|bytes| self.keep(bytes));
                 let payload = payload.filter(|_| oversize.is_none()).map(|bytes| self.keep(bytes));
-                let oversize = oversize.map(|len| len as u64);
                 self.batch.records.push(Record { partition, offset, timestamp, key, payload, oversize });
                 self.batch.bytes.len() - before
             }
@@ -83,6 +83,10 @@ impl Filling {
     pub fn forget(&mut self, partition: i32) {
         self.batch.records.retain(|r| r.partition != partition);
         self.batch.moves.retain(|m| m.partition != partition);
+        if self.batch.is_empty() {
+            // Else a batch that was full of it would have no room for anything.
+            self.batch = RecordBatch::default();
+        }
     }
 
     /// The batch as it is; a new one begins.
@@ -172,7 +176,7 @@ mod tests {
         let (mut filling, mut positions) = (Filling::default(), reading(0));
         filling.take(record(0, &[b'x'; 11]), &mut positions, &LIMITS);
         let batch = filling.finish();
-        assert_eq!(batch.records[0].oversize, Some(11));
+        assert_eq!(batch.records[0].oversize.map(|o| o.bytes), Some(11));
         assert_eq!(batch.records[0].payload, None);
         assert!(batch.bytes.is_empty());
         assert_eq!(batch.moves[0].to, 1);
@@ -186,6 +190,16 @@ mod tests {
             filling.take(record(offset, b"x"), &mut positions, &LIMITS);
         }
         assert_eq!(filling.room(&LIMITS), 0);
+    }
+
+    #[test]
+    fn a_full_batch_of_a_partition_that_is_forgotten_has_room_again() {
+        let limits = BatchLimits { records: 100, bytes: 8, record_bytes: 10 };
+        let (mut filling, mut positions) = (Filling::default(), reading(0));
+        filling.take(record(0, b"12345678"), &mut positions, &limits);
+        assert_eq!(filling.room(&limits), 0);
+        filling.forget(0);
+        assert_eq!(filling.room(&limits), 100);
     }
 
     #[test]

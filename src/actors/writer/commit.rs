@@ -27,12 +27,17 @@ pub struct Committed {
 pub struct Committer {
     plan: Arc<Plan>,
     known: Arc<Mutex<Known>>,
+    /// The assignments that `known` was gathered under.
+    generation: u64,
 }
+
+/// A key that so many records of one batch share may be refused so often before all of them are set aside.
+const BLAMED_ALONE: u32 = 24;
 
 impl Committer {
     /// `known` is shared by the lanes of a stream: what one has committed no other writes again.
     pub fn new(plan: Arc<Plan>, known: Arc<Mutex<Known>>) -> Self {
-        Self { plan, known }
+        Self { plan, known, generation: 0 }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -53,17 +58,26 @@ impl Committer {
         if moves.is_empty() {
             return Ok(Committed { rows: vec![0; self.plan.targets.len()], ..Committed::default() });
         }
+        // Another daemon may have written the parents of a partition that was away.
+        if self.generation != held.generation() {
+            self.generation = held.generation();
+            self.known().forget();
+        }
         warehouse.begin().await?;
         crate::failpoint!("after-begin", WarehouseError::Transient { what: "failpoint after-begin".to_owned() });
         let written = self.write_batch(warehouse, batch, &moves, now).await?;
         crate::failpoint!("before-commit", WarehouseError::Transient { what: "failpoint before-commit".to_owned() });
-        warehouse.commit().await?;
-        crate::failpoint!("after-commit", WarehouseError::Transient { what: "failpoint after-commit".to_owned() });
+        // While the rows' locks still order the lanes; what is not committed after all is forgotten.
         for (target, table) in written.tables.iter().enumerate().filter(|(t, _)| self.plan.targets[*t].dimension) {
             for prepared in &table.groups {
                 self.known().remember(target, prepared, &self.plan.targets[target], &batch.source.bytes);
             }
         }
+        if let Err(error) = warehouse.commit().await {
+            self.known().forget();
+            return Err(error);
+        }
+        crate::failpoint!("after-commit", WarehouseError::Transient { what: "failpoint after-commit".to_owned() });
         Ok(written.committed)
     }
 
@@ -107,12 +121,14 @@ impl Committer {
             }
         }
         warehouse.savepoint().await?;
+        let (mut trusting, mut attempts) = (true, 0);
         let (tables, changed, rows) = loop {
-            match self.write_tables(warehouse, batch, &excluded).await? {
+            attempts += 1;
+            match self.write_tables(warehouse, batch, &excluded, trusting, attempts).await? {
                 Attempt::Whole { tables, changed, rows } => break (tables, changed, rows),
                 Attempt::Stale => {
                     warehouse.rollback_rows().await?;
-                    self.known().forget();
+                    trusting = false;
                 }
                 Attempt::Refused(refused) => {
                     warehouse.rollback_rows().await?;
@@ -151,6 +167,8 @@ impl Committer {
         warehouse: &mut dyn Warehouse,
         batch: &RowBatch,
         excluded: &[bool],
+        trusting: bool,
+        attempts: u32,
     ) -> Result<Attempt, WarehouseError> {
         let plan = Arc::clone(&self.plan);
         let arena = &batch.source.bytes;
@@ -158,7 +176,11 @@ impl Committer {
         let mut tables: Vec<PreparedTable> = Vec::with_capacity(plan.targets.len());
         let mut rows = vec![0; plan.targets.len()];
         for (index, target) in plan.targets.iter().enumerate() {
-            let table = commit_plan::prepare(index, target, &batch.tables[index], arena, excluded, &mut self.known());
+            let table = if target.dimension && trusting {
+                commit_plan::prepare(index, target, &batch.tables[index], arena, excluded, Some(&mut self.known()))
+            } else {
+                commit_plan::prepare(index, target, &batch.tables[index], arena, excluded, None)
+            };
             for prepared in &table.groups {
                 let Written { unchanged, refused } = warehouse.write(prepared.rows(target, arena)).await?;
                 if !refused.is_empty() {
@@ -168,13 +190,17 @@ impl Committer {
                     if foreign && tables.iter().any(|t| t.left_out) {
                         return Ok(Attempt::Stale);
                     }
-                    let blamed = refused.into_iter().flat_map(|refusal| {
-                        prepared
-                            .records_of(refusal.row)
-                            .map(move |record| (record, refusal.rejection.clone()))
-                            .collect::<Vec<_>>()
-                    });
-                    return Ok(Attempt::Refused(blamed.collect()));
+                    // A row is refused for the values of one record; the others of its key get their turn.
+                    let mut blamed = Vec::new();
+                    for refusal in refused {
+                        match prepared.author_of(refusal.row, target.on_conflict) {
+                            Some(author) if attempts < BLAMED_ALONE => blamed.push((author, refusal.rejection)),
+                            _ => {
+                                blamed.extend(prepared.records_of(refusal.row).map(|r| (r, refusal.rejection.clone())))
+                            }
+                        }
+                    }
+                    return Ok(Attempt::Refused(blamed));
                 }
                 rows[index] += (prepared.rows(target, arena).len() - unchanged.len()) as u64;
                 commit_plan::mark_changed(target.on_conflict, prepared, &unchanged, &mut changed);

@@ -20,14 +20,14 @@ const CHUNK: usize = 512;
 /// Partitions of one lane, forwarded into one queue.
 pub struct LaneQueue<C: ConsumerContext + 'static> {
     queue: *mut sys::rd_kafka_queue_t,
-    /// Woken when the queue is no longer empty; its address is the callback's argument.
-    _waker: Box<Thread>,
+    /// Woken when the queue is no longer empty; the callback's argument, freed in `drop`.
+    waker: *mut Thread,
     messages: Vec<*mut sys::rd_kafka_message_t>,
     consumer: Arc<BaseConsumer<C>>,
 }
 
 unsafe extern "C" fn wake(_client: *mut sys::rd_kafka_t, thread: *mut c_void) {
-    // SAFETY: `thread` is the box that the queue holds until it has taken this callback away.
+    // SAFETY: `thread` is what the queue keeps until it has taken this callback away.
     let thread = unsafe { &*thread.cast::<Thread>() };
     thread.unpark();
 }
@@ -35,13 +35,12 @@ unsafe extern "C" fn wake(_client: *mut sys::rd_kafka_t, thread: *mut c_void) {
 impl<C: ConsumerContext + 'static> LaneQueue<C> {
     /// Wakes `waker` when messages come.
     pub fn new(consumer: Arc<BaseConsumer<C>>, waker: Thread) -> Self {
-        let waker = Box::new(waker);
+        let waker = Box::into_raw(Box::new(waker));
         // SAFETY: the client is alive as long as `consumer`, which this value holds.
         let queue = unsafe { sys::rd_kafka_queue_new(consumer.client().native_ptr()) };
-        let argument = ptr::from_ref::<Thread>(&waker).cast_mut().cast::<c_void>();
-        // SAFETY: `argument` stays where it is (boxed) until `drop` takes the callback away.
-        unsafe { sys::rd_kafka_queue_cb_event_enable(queue, Some(wake), argument) };
-        Self { queue, _waker: waker, messages: vec![ptr::null_mut(); CHUNK], consumer }
+        // SAFETY: `waker` is freed in `drop` alone, after the callback was taken away.
+        unsafe { sys::rd_kafka_queue_cb_event_enable(queue, Some(wake), waker.cast::<c_void>()) };
+        Self { queue, waker, messages: vec![ptr::null_mut(); CHUNK], consumer }
     }
 
     /// Makes this queue receive what is fetched of the partition from now on.
@@ -73,11 +72,10 @@ impl<C: ConsumerContext + 'static> LaneQueue<C> {
             let count = unsafe { sys::rd_kafka_consume_batch_queue(self.queue, 0, self.messages.as_mut_ptr(), room) };
             let count = usize::try_from(count).unwrap_or(0);
             let mut failure = None;
-            for &message in &self.messages[..count] {
-                // SAFETY: each pointer is a message that is ours until it is destroyed, right after its use.
-                let outcome = unsafe { hand_over(message, sink) };
-                unsafe { sys::rd_kafka_message_destroy(message) };
-                failure = failure.or(outcome.err());
+            let mut taken_over = Messages(&self.messages[..count]);
+            while let Some(message) = taken_over.next() {
+                // SAFETY: the message is alive until `message` is dropped.
+                failure = failure.or(unsafe { hand_over(message.0, sink) }.err());
             }
             if let Some(error) = failure {
                 return Err(error);
@@ -88,6 +86,32 @@ impl<C: ConsumerContext + 'static> LaneQueue<C> {
             }
         }
         Ok(taken)
+    }
+}
+
+/// Messages that are ours: each is destroyed when it is done with, and so are those that a panic leaves over.
+struct Messages<'m>(&'m [*mut sys::rd_kafka_message_t]);
+
+struct OwnMessage(*mut sys::rd_kafka_message_t);
+
+impl Messages<'_> {
+    fn next(&mut self) -> Option<OwnMessage> {
+        let (first, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(OwnMessage(*first))
+    }
+}
+
+impl Drop for Messages<'_> {
+    fn drop(&mut self) {
+        while self.next().is_some() {}
+    }
+}
+
+impl Drop for OwnMessage {
+    fn drop(&mut self) {
+        // SAFETY: librdkafka gave the message to us, and it is destroyed once.
+        unsafe { sys::rd_kafka_message_destroy(self.0) };
     }
 }
 
@@ -137,6 +161,7 @@ impl<C: ConsumerContext + 'static> Drop for LaneQueue<C> {
         unsafe {
             sys::rd_kafka_queue_cb_event_enable(self.queue, None, ptr::null_mut());
             sys::rd_kafka_queue_destroy(self.queue);
+            drop(Box::from_raw(self.waker));
         }
     }
 }

@@ -126,6 +126,8 @@ impl KafkaSource {
             .set("max.partition.fetch.bytes", partition_fetch.to_string())
             .set("receive.message.max.bytes", (fetch + (64 << 20)).to_string())
             .set("fetch.wait.max.ms", "100")
+            // A lane that was full is refilled at once, not a second after it has room.
+            .set("fetch.queue.backoff.ms", "10")
             .set("fetch.error.backoff.ms", "100");
         let context = SourceContext { membership: Arc::clone(&membership) };
         let consumer: BaseConsumer<SourceContext> =
@@ -189,7 +191,13 @@ impl RecordSource for KafkaSource {
     }
 
     fn poll(&mut self, lane: usize, limit: usize, sink: &mut dyn FnMut(Polled<'_>)) -> Result<usize, SourceError> {
-        self.lanes[lane].poll(limit, sink)
+        match self.lanes[lane].poll(limit, sink) {
+            Err(SourceError::Transient(what)) => {
+                tracing::warn!(what, "broker trouble; librdkafka goes on trying");
+                Ok(0)
+            }
+            other => other,
+        }
     }
 
     fn wait(&mut self, at_most: Duration) {
