@@ -11,6 +11,7 @@ mod pipeline;
 mod poison;
 mod support;
 mod topics;
+mod warehouse_mysql;
 
 use std::process::ExitCode;
 
@@ -53,11 +54,17 @@ fn main() -> ExitCode {
         (Some(kafka), Some(mysql), Some(mariadb)) => Some(Box::leak(Box::new(Servers { kafka, mysql, mariadb }))),
         _ => None,
     };
-    let tests: Vec<(&str, Test)> =
-        [bookkeeping_tests(), pipeline::tests(), topics::tests(), faults::tests(), poison::tests()]
-            .into_iter()
-            .flatten()
-            .collect();
+    let tests: Vec<(&str, Test)> = [
+        bookkeeping_tests(),
+        pipeline::tests(),
+        topics::tests(),
+        faults::tests(),
+        poison::tests(),
+        warehouse_mysql::tests(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     let count = tests.len();
     let trials = tests.into_iter().map(|(name, test)| {
         let run = move || match servers {

@@ -54,7 +54,8 @@ async fn read_one(session: &mut Session, name: &str) -> Result<Option<Table>, Fa
         .ask(
             "SELECT t.TABLE_NAME, t.ENGINE, e.TRANSACTIONS FROM information_schema.TABLES t \
              LEFT JOIN information_schema.ENGINES e ON e.ENGINE = t.ENGINE \
-             WHERE t.TABLE_SCHEMA = DATABASE() AND t.TABLE_NAME = ? AND t.TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED')",
+             WHERE t.TABLE_SCHEMA = DATABASE() AND t.TABLE_NAME = ? \
+             AND t.TABLE_TYPE IN ('BASE TABLE', 'SYSTEM VERSIONED')",
             named(),
         )
         .await
@@ -81,9 +82,10 @@ async fn read_one(session: &mut Session, name: &str) -> Result<Option<Table>, Fa
     };
     let described: Vec<Row> = session
         .ask(
-            "SELECT COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, IS_NULLABLE, COLUMN_DEFAULT, EXTRA, CHARACTER_MAXIMUM_LENGTH, \
-             CHARACTER_OCTET_LENGTH, NUMERIC_PRECISION, NUMERIC_SCALE, DATETIME_PRECISION, CHARACTER_SET_NAME \
-             FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? ORDER BY ORDINAL_POSITION",
+            "SELECT COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, IS_NULLABLE, COLUMN_DEFAULT, EXTRA, \
+             CHARACTER_MAXIMUM_LENGTH, CHARACTER_OCTET_LENGTH, NUMERIC_PRECISION, NUMERIC_SCALE, DATETIME_PRECISION, \
+             CHARACTER_SET_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? \
+             ORDER BY ORDINAL_POSITION",
             named(),
         )
         .await
@@ -93,10 +95,11 @@ async fn read_one(session: &mut Session, name: &str) -> Result<Option<Table>, Fa
         columns.push(Described::of(row)?.column(session.server.mariadb, &checks));
     }
     let mut table = Table { name: table, columns, primary_key: Vec::new(), foreign_keys: Vec::new() };
-    let keys: Vec<(String, String, Option<String>, Option<String>, Option<String>)> = session
+    let keys: Vec<KeyColumn> = session
         .ask(
-            "SELECT CONSTRAINT_NAME, COLUMN_NAME, IF(REFERENCED_TABLE_SCHEMA = DATABASE(), NULL, REFERENCED_TABLE_SCHEMA), \
-             REFERENCED_TABLE_NAME, REFERENCED_COLUMN_NAME FROM information_schema.KEY_COLUMN_USAGE \
+            "SELECT CONSTRAINT_NAME, COLUMN_NAME, \
+             IF(REFERENCED_TABLE_SCHEMA = DATABASE(), NULL, REFERENCED_TABLE_SCHEMA), REFERENCED_TABLE_NAME, \
+             REFERENCED_COLUMN_NAME FROM information_schema.KEY_COLUMN_USAGE \
              WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? ORDER BY CONSTRAINT_NAME, ORDINAL_POSITION",
             named(),
         )
@@ -124,6 +127,9 @@ async fn read_one(session: &mut Session, name: &str) -> Result<Option<Table>, Fa
     }
     Ok(Some(table))
 }
+
+/// Constraint and column; database, where it is another, table and column that it points at.
+type KeyColumn = (String, String, Option<String>, Option<String>, Option<String>);
 
 /// A row of information_schema.COLUMNS.
 #[derive(Debug, Default, Clone)]

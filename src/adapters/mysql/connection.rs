@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use mysql_async::prelude::{FromRow, Queryable};
-use mysql_async::{Conn, Error, IoError, Opts, OptsBuilder, SslOpts, Value};
+use mysql_async::prelude::{FromRow, Protocol, Queryable};
+use mysql_async::{Conn, Error, IoError, Opts, OptsBuilder, QueryResult, SslOpts, Value};
 
-use super::errors::{Failure, of_url};
+use super::errors::{Failure, of_url, tls_refused};
 use super::infile::InfileGuard;
 use super::staged::Stage;
 use crate::config::{Load, Tls, WarehouseConfig};
@@ -55,6 +55,10 @@ pub(super) struct Server {
 pub(super) struct Ack {
     pub affected: u64,
     pub warnings: u16,
+    /// Rows that were there and were changed, as the server's info text tells, where it does.
+    pub changed: Option<u64>,
+    /// Of an UPDATE: rows that were found, changed or not.
+    pub matched: Option<u64>,
 }
 
 /// An open connection with what is known of its temporary tables.
@@ -155,10 +159,9 @@ fn ssl(tls: Tls, ca: Option<PathBuf>) -> Option<SslOpts> {
 /// While connecting, what rustls refuses comes as invalid data; a file that is not there as an I/O error.
 fn at_connect(error: Error) -> Failure {
     match error {
-        Error::Io(IoError::Io(error)) if error.kind() == std::io::ErrorKind::InvalidData => Failure::Fatal(format!(
-            "TLS with the database: {error}; name the authority in warehouse.ca, or set warehouse.tls = \"require\" \
-             to encrypt without checking"
-        )),
+        Error::Io(IoError::Io(error)) if error.kind() == std::io::ErrorKind::InvalidData => {
+            Failure::Fatal(tls_refused(&error))
+        }
         Error::Io(IoError::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {
             Failure::Fatal(format!("the file that warehouse.ca names: {error}"))
         }
@@ -181,7 +184,7 @@ impl Session {
     pub async fn run(&mut self, sql: &str) -> Result<Ack, Failure> {
         limited(async {
             let result = self.conn.query_iter(sql).await?;
-            let ack = Ack { affected: result.affected_rows(), warnings: result.warnings() };
+            let ack = ack(&result);
             result.drop_result().await?;
             Ok(ack)
         })
@@ -197,7 +200,7 @@ impl Session {
     pub async fn execute(&mut self, sql: &str, values: Vec<Value>) -> Result<Ack, Failure> {
         limited(async {
             let result = self.conn.exec_iter(sql, values).await?;
-            let ack = Ack { affected: result.affected_rows(), warnings: result.warnings() };
+            let ack = ack(&result);
             result.drop_result().await?;
             Ok(ack)
         })
@@ -209,7 +212,8 @@ impl Session {
         limited(self.conn.exec(sql, values)).await
     }
 
-    /// `LOAD DATA LOCAL INFILE '…' {into}` with `text` as the file. The buffer is lent without copying and comes back empty.
+    /// `LOAD DATA LOCAL INFILE '…' {into}` with `text` as the file. The buffer is lent without copying and comes back
+    /// empty.
     pub async fn load(&mut self, into: &str, text: &mut Vec<u8>) -> Result<Ack, Failure> {
         let data = Bytes::from(std::mem::take(text));
         let name = self.guard.arm(data.clone());
@@ -225,6 +229,21 @@ impl Session {
         }
         answer
     }
+}
+
+fn ack<P: Protocol>(result: &QueryResult<'_, '_, P>) -> Ack {
+    let info = result.info();
+    Ack {
+        affected: result.affected_rows(),
+        warnings: result.warnings(),
+        changed: counted(&info, "Duplicates: ").or_else(|| counted(&info, "Changed: ")),
+        matched: counted(&info, "Rows matched: "),
+    }
+}
+
+/// A number of `Records: 3  Duplicates: 1  Warnings: 0` or `Rows matched: 3  Changed: 1  Warnings: 0`.
+fn counted(info: &str, label: &str) -> Option<u64> {
+    info.split_once(label)?.1.split_ascii_whitespace().next()?.parse().ok()
 }
 
 /// A name between backticks. What no table or column can be called is refused.
@@ -250,6 +269,13 @@ mod tests {
         for name in ["", "a\0b", &"x".repeat(65)] {
             assert!(matches!(quoted(name), Err(Failure::Fatal(_))), "{name:?}");
         }
+    }
+
+    #[test]
+    fn the_servers_counts_are_read_from_its_info_text() {
+        assert_eq!(counted("Records: 3  Duplicates: 1  Warnings: 0", "Duplicates: "), Some(1));
+        assert_eq!(counted("Rows matched: 12  Changed: 7  Warnings: 0", "Rows matched: "), Some(12));
+        assert_eq!(counted("", "Changed: "), None);
     }
 
     #[test]

@@ -53,6 +53,7 @@ pub(super) struct RowFailure {
 const SCHEMA: &str = "the table is not as it was at start-up: compare it with the mapping (`bief check --connect`)";
 const GRANT: &str =
     "grant the user SELECT, INSERT, UPDATE, DELETE and CREATE TEMPORARY TABLES on the warehouse's database";
+const SERVER: &str = "this server does not understand bief: MySQL 8.0 or MariaDB 10.6 and newer are supported";
 const LOGIN: &str = "check user and password in warehouse.url and the hosts that the account may come from";
 
 /// The table of codes, of MySQL and MariaDB alike. `state` decides where the code is in neither list.
@@ -81,7 +82,7 @@ pub(super) fn classify(code: u16, state: &str, words: &str) -> Class {
         1369 | 3819 | 4025 => Row(Reason::Check),
         1264 | 1416 | 1425 | 1426 | 1690 | 1526 | 1748 => Row(Reason::OutOfRange),
         1406 | 1301 | 1118 | 139 => Row(Reason::TooLong),
-        1300 | 1977 | 3854 => Row(Reason::NotEncodable),
+        1300 | 1977 | 3854 | 3988 => Row(Reason::NotEncodable),
         1366 if words.starts_with("Incorrect string value") => Row(Reason::NotEncodable),
         1292 | 1366 | 1411 if is_about_time(words) => Row(Reason::InvalidTime),
         1265 | 1292 | 1366 | 1367 | 1411 | 3140..=3158 => Row(Reason::WrongType),
@@ -97,9 +98,7 @@ pub(super) fn classify(code: u16, state: &str, words: &str) -> Class {
         1906 | 3105 => Fatal("a column that the database computes is mapped: leave it out of the mapping"),
         1598 | 1665 => Fatal("set binlog_format = ROW on the server: bief writes under READ COMMITTED"),
         3159 => Fatal("the server demands TLS: set warehouse.tls = \"require\" or \"verify\""),
-        1064 | 1137 | 1149 | 1193 | 1231 | 1235 => {
-            Fatal("this server does not understand bief: MySQL 8.0 or MariaDB 10.6 and newer are supported")
-        }
+        1064 | 1137 | 1149 | 1193 | 1231 | 1235 => Fatal(SERVER),
 
         _ => match state.get(..2) {
             Some("22") => Row(Reason::Refused),
@@ -153,33 +152,57 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match error {
             Error::Server(error) => Failure::of_server(&error),
-            Error::Driver(DriverError::LocalInfile(LocalInfileError::OtherError(refusal))) => {
-                Failure::Fatal(format!("{refusal}; check that warehouse.url leads to your server, and use warehouse.tls = \"verify\""))
-            }
-            Error::Driver(DriverError::NoClientSslFlagFromServer) => Failure::Fatal(
-                "the server offers no TLS: set it up there, or set warehouse.tls = \"disable\" where the network is trusted".into(),
-            ),
-            Error::Driver(error @ (DriverError::UnknownAuthPlugin { .. } | DriverError::MysqlOldPasswordDisabled | DriverError::CleartextPluginDisabled)) => {
-                Failure::Fatal(format!("the account's way to log in is not supported: {error}; use caching_sha2_password, ed25519 or mysql_native_password"))
-            }
-            Error::Driver(DriverError::CantParseServerVersion { .. } | DriverError::UnexpectedPacket { .. }) => {
-                Failure::Transient("what answers is no MySQL or MariaDB server, or the connection is garbled".into())
-            }
-            Error::Driver(error @ (DriverError::StmtParamsMismatch { .. } | DriverError::StmtParamsNumberExceedsLimit { .. } | DriverError::Params(_) | DriverError::MixedParams)) => {
-                Failure::Fatal(format!("a statement was built wrongly: {error}; please report this"))
-            }
-            Error::Driver(DriverError::FromRow { .. } | DriverError::FromValue { .. }) => {
-                Failure::Fatal("the database answered with other types than asked for; please report this".into())
-            }
-            Error::Driver(error) => Failure::Transient(format!("connection to the database: {error}")),
-            Error::Io(IoError::Tls(error)) => Failure::Fatal(format!(
-                "TLS with the database: {error}; name the authority in warehouse.ca, or set warehouse.tls = \"require\" to encrypt without checking"
-            )),
+            Error::Driver(error) => of_driver(error),
+            Error::Io(IoError::Tls(error)) => Failure::Fatal(tls_refused(&error)),
             Error::Io(IoError::Io(error)) => Failure::Transient(format!("connection to the database lost: {error}")),
             Error::Url(error) => Failure::Fatal(of_url(&error)),
             Error::Other(error) => Failure::Transient(format!("connection to the database: {error}")),
         }
     }
+}
+
+fn of_driver(error: DriverError) -> Failure {
+    match error {
+        DriverError::LocalInfile(LocalInfileError::OtherError(refusal)) => Failure::Fatal(format!(
+            "{refusal}; check that warehouse.url leads to your server, and use warehouse.tls = \"verify\""
+        )),
+        DriverError::NoClientSslFlagFromServer => Failure::Fatal(
+            "the server offers no TLS: set it up there, or set warehouse.tls = \"disable\" where the network is trusted"
+                .into(),
+        ),
+        // MySQL answers with any method to a user that it does not know, so as not to tell who exists.
+        DriverError::UnknownAuthPlugin { name } => Failure::Fatal(format!(
+            "the account does not exist, or logs in by {name}, which is not supported: {LOGIN}; accounts need \
+             caching_sha2_password, ed25519 or mysql_native_password"
+        )),
+        error @ (DriverError::MysqlOldPasswordDisabled | DriverError::CleartextPluginDisabled) => {
+            Failure::Fatal(format!(
+                "the account logs in by a method that is not supported ({error}); accounts need \
+                 caching_sha2_password, ed25519 or mysql_native_password"
+            ))
+        }
+        DriverError::CantParseServerVersion { .. } | DriverError::UnexpectedPacket { .. } => Failure::Transient(
+            "what answers is no MySQL or MariaDB server, or the connection is garbled".into(),
+        ),
+        error @ (DriverError::StmtParamsMismatch { .. }
+        | DriverError::StmtParamsNumberExceedsLimit { .. }
+        | DriverError::Params(_)
+        | DriverError::MixedParams) => {
+            Failure::Fatal(format!("a statement was built wrongly: {error}; please report this"))
+        }
+        DriverError::FromRow { .. } | DriverError::FromValue { .. } => {
+            Failure::Fatal("the database answered with other types than asked for; please report this".into())
+        }
+        error => Failure::Transient(format!("connection to the database: {error}")),
+    }
+}
+
+/// For a certificate or handshake that was not accepted.
+pub(super) fn tls_refused(error: &dyn std::fmt::Display) -> String {
+    format!(
+        "TLS with the database: {error}; name the authority in warehouse.ca, or set warehouse.tls = \"require\" to \
+         encrypt without checking"
+    )
 }
 
 /// What is wrong with the URL, without a piece of it: it holds a password.
@@ -212,8 +235,12 @@ impl RowFailure {
     /// The answer to the caller; `field` where the words name none.
     pub fn rejection(&self, field: Option<String>) -> Rejection {
         let field = column_in(&self.words).map(str::to_owned).or(field);
-        // Which row of its statement it was means nothing to the reader.
-        let words = self.words.rsplit_once(" at row ").map_or(self.words.as_str(), |(before, _)| before);
+        // Which row of its statement it was, and a column's table, which may be a temporary one, mean nothing to the
+        // reader.
+        let mut words = self.words.rsplit_once(" at row ").map_or(self.words.as_str(), |(before, _)| before).to_owned();
+        if let (Some(('`', rest)), Some(name)) = (column_quote(&words), &field) {
+            words = format!("{}'{name}'", &words[..words.len() - rest.len() - 1]);
+        }
         Rejection { reason: self.reason, field, message: format!("{words} (error {})", self.code) }
     }
 }
@@ -227,14 +254,22 @@ pub(super) fn column_in(words: &str) -> Option<&str> {
         let one = inner.strip_prefix('`')?.strip_suffix('`')?;
         return (!one.contains('`')).then_some(one);
     }
-    let rest = words.split_once("olumn ").map(|(_, rest)| rest)?;
-    let quote = rest.chars().next().filter(|c| matches!(c, '\'' | '`'))?;
-    if quote == '\'' {
-        let name = rest[1..].split_once('\'')?.0;
-        return Some(name.rsplit('.').next().unwrap_or(name));
-    }
-    let end = rest.find(" at row").unwrap_or(rest.len());
-    rest[..end].trim_end_matches('`').rsplit('`').next()
+    let (quote, rest) = column_quote(words)?;
+    let name = match quote {
+        '\'' => rest.split_once('\'')?.0,
+        _ => rest[..rest.find(" at row").unwrap_or(rest.len())].trim_end_matches('`'),
+    };
+    name.rsplit(['.', '`']).next()
+}
+
+/// What follows the opening quote of a column's name. The last one counts: a value, which comes before, can say
+/// anything.
+fn column_quote(words: &str) -> Option<(char, &str)> {
+    words.rmatch_indices("olumn ").find_map(|(at, word)| {
+        let rest = &words[at + word.len()..];
+        let quote = rest.chars().next().filter(|c| matches!(c, '\'' | '`'))?;
+        Some((quote, &rest[1..]))
+    })
 }
 
 /// The row, from 1, that a message names at its end: `… at row 17`.

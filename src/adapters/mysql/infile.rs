@@ -23,7 +23,8 @@ pub(super) struct InfileGuard {
 /// A request for something else than the armed batch.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the database server asked for the file {0:?} of this machine in answer to a statement; nothing was sent and the connection was closed"
+    "the database server asked for the file {0:?} of this machine in answer to a statement; nothing was sent and \
+     the connection was closed"
 )]
 pub(super) struct UnexpectedRequest(pub String);
 

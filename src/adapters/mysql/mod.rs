@@ -123,7 +123,11 @@ impl Warehouse for MySqlWarehouse {
         let mut session = self.take()?;
         let forms = tsv::forms(&rows);
         let target = rows.target;
-        let mut way = self.ways.get(&target.table.name).copied().unwrap_or_else(|| Way::starting(target.dimension));
+        let mut way = self
+            .ways
+            .get(&target.table.name)
+            .copied()
+            .unwrap_or_else(|| Way::starting(target.dimension, target.on_conflict));
         let mut written = None;
         if way.is_direct() {
             let went_in = direct::write(&mut session, &rows, &forms, &mut self.buffer).await?;
@@ -133,8 +137,8 @@ impl Warehouse for MySqlWarehouse {
         let written = match written {
             Some(written) => written,
             None => {
-                let outcome = staged::write(&mut session, &rows, &forms, &mut self.buffer).await?;
-                way.staged(outcome.clean);
+                let outcome = staged::write(&mut session, &rows, &forms, &mut self.buffer, way.expected()).await?;
+                way.staged(outcome.clean, outcome.expected);
                 outcome.written
             }
         };

@@ -8,8 +8,9 @@ use super::connection::Session;
 use super::errors::{Class, Failure, RowFailure, classify, column_in, index_in};
 use super::staged::{Plan, Stumble, send};
 use super::tsv::{self, Form};
+use crate::core::cell::Cell;
 use crate::core::outcome::{Reason, Rejection};
-use crate::core::schema::{ColumnKind, ForeignKey};
+use crate::core::schema::{Charset, ColumnKind, ForeignKey};
 use crate::core::target::{OnConflict, Rows};
 use crate::ports::Refusal;
 
@@ -28,6 +29,31 @@ pub(super) struct Poison<'r> {
     went_in: bool,
 }
 
+/// What the real table took.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Applied {
+    /// 1 for a new row, 2 for a changed one, 0 for one that is as it was.
+    pub affected: u64,
+    changed: Option<u64>,
+}
+
+impl Applied {
+    /// An UPDATE that found every row.
+    pub fn updated(changed: Option<u64>) -> Self {
+        Self { affected: changed.unwrap_or(0).saturating_mul(2), changed }
+    }
+
+    /// How many rows were not there; none where the server does not tell.
+    pub fn new_rows(self) -> Option<u64> {
+        self.affected.checked_sub(self.changed?.checked_mul(2)?)
+    }
+
+    /// How many of `rows` were there and are as they were; none where the server does not tell.
+    pub fn unchanged(self, rows: usize) -> Option<u64> {
+        (rows as u64).checked_sub(self.new_rows()? + self.changed?)
+    }
+}
+
 struct Refused {
     rejection: Rejection,
     unknown: bool,
@@ -38,8 +64,12 @@ impl<'r> Poison<'r> {
         Self { rows, left: (0..rows.len()).collect(), refused: BTreeMap::new(), went_in: false }
     }
 
-    pub fn any_left(&self) -> bool {
+    fn any_left(&self) -> bool {
         !self.left.is_empty()
+    }
+
+    pub fn any_refused(&self) -> bool {
+        !self.refused.is_empty()
     }
 
     /// The answer, ascending. An error where all that failed is unknown and nothing shows that the server works.
@@ -158,13 +188,13 @@ impl<'r> Poison<'r> {
         Ok(())
     }
 
-    /// Writes what the stage holds into the table. Returns the affected rows: 1 for a new one, 2 for a changed one.
-    pub async fn apply(&mut self, session: &mut Session, plan: &Plan) -> Result<u64, Failure> {
+    /// Writes what the stage holds into the table.
+    pub async fn apply(&mut self, session: &mut Session, plan: &Plan) -> Result<Applied, Failure> {
         while let (Some(&first), Some(&last)) = (self.left.first(), self.left.last()) {
             match session.run(&plan.insert(first, last)).await {
                 Ok(ack) => {
                     self.went_in = true;
-                    return Ok(ack.affected);
+                    return Ok(Applied { affected: ack.affected, changed: ack.changed });
                 }
                 Err(Failure::Row(row)) => {
                     let orphans = match row.reason {
@@ -172,13 +202,14 @@ impl<'r> Poison<'r> {
                         _ => 0,
                     };
                     if orphans == 0 {
-                        return self.apply_by_halves(session, plan, row).await;
+                        let affected = self.apply_by_halves(session, plan, row).await?;
+                        return Ok(Applied { affected, changed: None });
                     }
                 }
                 Err(other) => return Err(other),
             }
         }
-        Ok(0)
+        Ok(Applied::default())
     }
 
     async fn apply_by_halves(&mut self, session: &mut Session, plan: &Plan, whole: RowFailure) -> Result<u64, Failure> {
@@ -307,8 +338,28 @@ impl<'r> Poison<'r> {
     }
 
     /// The first reason that was found stays.
-    fn refuse(&mut self, position: usize, rejection: Rejection, unknown: bool) {
+    fn refuse(&mut self, position: usize, mut rejection: Rejection, unknown: bool) {
+        if rejection.reason == Reason::NotEncodable && rejection.field.is_none() {
+            rejection.field = self.not_encodable(position);
+        }
         self.refused.entry(position).or_insert(Refused { rejection, unknown });
+    }
+
+    /// The column whose character set lacks a character of the row's text, where the server does not name it.
+    fn not_encodable(&self, position: usize) -> Option<String> {
+        let target = self.rows.target;
+        let columns = self.rows.columns.iter().map(|&c| &target.table.columns[target.columns[c]]);
+        let (column, _) = columns.zip(self.rows.row(position)).find(|(column, cell)| {
+            let (ColumnKind::Text { charset, .. }, Cell::Text(span)) = (&column.kind, cell) else { return false };
+            let last = match charset {
+                Charset::Utf8mb4 => char::MAX,
+                Charset::Utf8mb3 => '\u{ffff}',
+                Charset::Latin1 => '\u{ff}',
+                Charset::Ascii => '\u{7f}',
+            };
+            String::from_utf8_lossy(span.of(self.rows.arena)).chars().any(|c| c > last)
+        })?;
+        Some(column.name.clone())
     }
 
     fn forget_refused(&mut self) {
@@ -349,4 +400,20 @@ fn orphans(rows: &Rows<'_>, plan: &Plan, key: &ForeignKey) -> Result<Option<(Str
         sql.push_str(&format!(" AND NOT EXISTS (SELECT 1 FROM {} t WHERE {})", plan.table, plan.same_key()));
     }
     Ok(Some((sql, cells)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Applied;
+
+    #[test]
+    fn what_was_there_is_counted_from_affected_and_changed_rows() {
+        let of = |affected, changed| Applied { affected, changed }.unchanged(10);
+        assert_eq!(of(10, Some(0)), Some(0), "all new");
+        assert_eq!(of(20, Some(10)), Some(0), "all changed");
+        assert_eq!(of(10, Some(5)), Some(5), "half changed, half as they were");
+        assert_eq!(of(0, Some(0)), Some(10));
+        assert_eq!(of(10, None), None);
+        assert_eq!(of(3, Some(2)), None, "a server that counts otherwise is not believed");
+    }
 }

@@ -8,7 +8,7 @@ use super::connection::{Session, quoted};
 use super::direct::{columns, into, loads};
 use super::errors::{Failure, RowFailure, row_in};
 use super::params;
-use super::poison::Poison;
+use super::poison::{Applied, Poison};
 use super::tsv::{self, Form};
 use crate::core::outcome::Reason;
 use crate::core::schema::ColumnKind;
@@ -37,6 +37,8 @@ pub(super) struct Outcome {
     pub written: Written,
     /// Every row was new and none refused: the direct way would have done.
     pub clean: bool,
+    /// Of the next batch.
+    pub expected: Expected,
 }
 
 /// The statements of one call, as text around the names of table, stage and columns.
@@ -50,6 +52,8 @@ pub(super) struct Plan {
     /// Quoted; empty where the table has no primary key.
     pub key: Vec<String>,
     on_conflict: String,
+    /// Sets the other columns of the rows that are there; none where conflicts leave the row as it is.
+    update: Option<String>,
 }
 
 /// A statement that filled the stage failed.
@@ -59,42 +63,90 @@ pub(super) struct Stumble {
     pub position: Option<usize>,
 }
 
+/// What of the last batch is likely of the next; a wrong guess costs time and nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Expected {
+    /// Rows that are there as they are: they are asked for before the write. Otherwise the write comes first and the
+    /// server's own count tells whether there were any; only then it is undone and they are asked for.
+    pub unchanged: bool,
+    /// No row is new: an UPDATE is quicker than an INSERT that fails on every row and updates it.
+    pub no_new: bool,
+}
+
 pub(super) async fn write(
     session: &mut Session,
     rows: &Rows<'_>,
     forms: &[Form],
     buffer: &mut Vec<u8>,
+    expected: Expected,
 ) -> Result<Outcome, Failure> {
     let stage = empty_stage(session, rows).await?;
     let plan = Plan::of(rows, stage)?;
     let mut poison = Poison::new(rows);
     poison.fill(session, &plan, forms, buffer).await?;
     let mut unchanged = Vec::new();
-    if !plan.key.is_empty() && poison.any_left() {
-        unchanged = session.rows::<u64>(&plan.unchanged(rows)).await?.into_iter().map(|p| p as usize).collect();
-    }
-    let mut affected = 0;
-    if unchanged.len() < rows.len() {
-        leave_out(session, &plan, &unchanged).await?;
-        affected = poison.apply(session, &plan).await?;
-    }
+    let applied = if plan.key.is_empty() || poison.any_refused() {
+        poison.apply(session, &plan).await?
+    } else if expected.unchanged {
+        unchanged = ask_unchanged(session, &plan, rows).await?;
+        apply_rest(session, &plan, &mut poison, rows.len() - unchanged.len(), expected.no_new).await?
+    } else {
+        session.run("SAVEPOINT bief_staged").await?;
+        let applied = apply_rest(session, &plan, &mut poison, rows.len(), expected.no_new).await?;
+        if poison.any_refused() || applied.unchanged(rows.len()) == Some(0) {
+            applied
+        } else {
+            session.run("ROLLBACK TO SAVEPOINT bief_staged").await?;
+            unchanged = ask_unchanged(session, &plan, rows).await?;
+            apply_rest(session, &plan, &mut poison, rows.len() - unchanged.len(), false).await?
+        }
+    };
     let refused = poison.refusals()?;
     if refused.is_empty() {
-        let clean = unchanged.is_empty() && affected == rows.len() as u64;
-        Ok(Outcome { written: Written { unchanged, refused }, clean })
+        let clean = unchanged.is_empty() && applied.affected == rows.len() as u64;
+        let expected = Expected { unchanged: !unchanged.is_empty(), no_new: applied.new_rows() == Some(0) };
+        Ok(Outcome { written: Written { unchanged, refused }, clean, expected })
     } else {
-        Ok(Outcome { written: Written { unchanged: Vec::new(), refused }, clean: false })
+        // A refused batch tells nothing of the rows that were there.
+        Ok(Outcome { written: Written { unchanged: Vec::new(), refused }, clean: false, expected })
     }
 }
 
-/// Takes rows out of the stage that need no writing: even an update that changes nothing locks its row, and writers
-/// that lock each other's parents for nothing end in deadlocks.
-async fn leave_out(session: &mut Session, plan: &Plan, unchanged: &[usize]) -> Result<(), Failure> {
-    for part in unchanged.chunks(LEFT_OUT) {
-        let positions: Vec<String> = part.iter().map(usize::to_string).collect();
+/// Writes the `count` rows that the stage holds.
+async fn apply_rest(
+    session: &mut Session,
+    plan: &Plan,
+    poison: &mut Poison<'_>,
+    count: usize,
+    no_new: bool,
+) -> Result<Applied, Failure> {
+    if count == 0 {
+        return Ok(Applied::updated(Some(0)));
+    }
+    if no_new && let Some(update) = &plan.update {
+        session.run("SAVEPOINT bief_update").await?;
+        match session.run(update).await {
+            Ok(ack) if ack.matched == Some(count as u64) => return Ok(Applied::updated(ack.changed)),
+            Ok(_) => {
+                session.run("ROLLBACK TO SAVEPOINT bief_update").await?;
+            }
+            // The usual way finds the row.
+            Err(Failure::Row(_)) => {}
+            Err(other) => return Err(other),
+        }
+    }
+    poison.apply(session, plan).await
+}
+
+/// Positions of the rows that are there as they are. They are taken out of the stage: even an update that changes
+/// nothing locks its row, and writers that lock each other's parents for nothing end in deadlocks.
+async fn ask_unchanged(session: &mut Session, plan: &Plan, rows: &Rows<'_>) -> Result<Vec<usize>, Failure> {
+    let positions: Vec<u64> = session.rows(&plan.unchanged(rows)).await?;
+    for part in positions.chunks(LEFT_OUT) {
+        let positions: Vec<String> = part.iter().map(u64::to_string).collect();
         session.run(&format!("DELETE FROM {} WHERE bief_seq IN ({})", plan.stage, positions.join(","))).await?;
     }
-    Ok(())
+    Ok(positions.into_iter().map(|position| position as usize).collect())
 }
 
 /// The quoted name of an empty stage for these columns.
@@ -165,7 +217,23 @@ impl Plan {
         let name = |position: usize| quoted(&rows.target.table.columns[rows.target.columns[position]].name);
         let key = rows.target.key.iter().map(|&position| name(position)).collect::<Result<Vec<_>, _>>()?;
         let on_conflict = on_conflict(&table, &columns, &key, rows.target.on_conflict);
-        Ok(Self { table, stage, columns, key, on_conflict })
+        let mut plan = Self { table, stage, columns, key, on_conflict, update: None };
+        let set: Vec<String> = plan
+            .columns
+            .iter()
+            .filter(|column| !plan.key.contains(column))
+            .map(|column| format!("t.{column} = s.{column}"))
+            .collect();
+        if rows.target.on_conflict == OnConflict::Update && !set.is_empty() {
+            plan.update = Some(format!(
+                "UPDATE {} s STRAIGHT_JOIN {} t ON {} SET {}",
+                plan.stage,
+                plan.table,
+                plan.same_key(),
+                set.join(", ")
+            ));
+        }
+        Ok(plan)
     }
 
     /// From the stage into the table, for the positions in this inclusive range.
@@ -348,7 +416,8 @@ mod tests {
         let key = ["`a`".to_owned(), "`b`".to_owned()];
         assert_eq!(
             on_conflict("`t`", &columns, &key, OnConflict::Update),
-            " ON DUPLICATE KEY UPDATE `t`.`a` = IF(`t`.`a` <=> s.`a` AND `t`.`b` <=> s.`b`, `t`.`a`, NULL), `t`.`v` = s.`v`"
+            " ON DUPLICATE KEY UPDATE `t`.`a` = IF(`t`.`a` <=> s.`a` AND `t`.`b` <=> s.`b`, `t`.`a`, NULL), \
+             `t`.`v` = s.`v`"
         );
         assert!(!on_conflict("`t`", &columns, &key, OnConflict::Ignore).contains("`v`"));
         assert_eq!(on_conflict("`t`", &columns, &[], OnConflict::Update), "");

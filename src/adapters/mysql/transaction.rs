@@ -27,7 +27,8 @@ pub(super) async fn advance(session: &mut Session, topic: &str, moves: &[OffsetM
     for step in moves.iter().filter(|step| step.from != step.to) {
         let ack = session
             .execute(
-                "UPDATE bief_offset SET next_offset = ? WHERE topic = ? AND partition_id = ? AND epoch = ? AND next_offset = ?",
+                "UPDATE bief_offset SET next_offset = ? \
+                 WHERE topic = ? AND partition_id = ? AND epoch = ? AND next_offset = ?",
                 vec![step.to.into(), topic.into(), step.partition.into(), step.epoch.into(), step.from.into()],
             )
             .await
@@ -71,8 +72,8 @@ async fn record_gaps(session: &mut Session, topic: &str, step: &OffsetMove) -> R
     // The row can be there already only after a reset to an earlier offset.
     session
         .execute(
-            "INSERT INTO bief_gap (topic, partition_id, first_offset, last_offset, offsets, ranges) VALUES (?,?,?,?,?,?) \
-             ON DUPLICATE KEY UPDATE last_offset = ?, offsets = ?, ranges = ?",
+            "INSERT INTO bief_gap (topic, partition_id, first_offset, last_offset, offsets, ranges) \
+             VALUES (?,?,?,?,?,?) ON DUPLICATE KEY UPDATE last_offset = ?, offsets = ?, ranges = ?",
             values,
         )
         .await?;
@@ -97,8 +98,8 @@ pub(super) async fn count(
         ];
         let ack = session
             .execute(
-                "UPDATE bief_offset SET applied = applied + ?, duplicates = duplicates + ?, dead_letters = dead_letters + ?, \
-                 gaps = gaps + ?, updated_at = ? WHERE topic = ? AND partition_id = ?",
+                "UPDATE bief_offset SET applied = applied + ?, duplicates = duplicates + ?, \
+                 dead_letters = dead_letters + ?, gaps = gaps + ?, updated_at = ? WHERE topic = ? AND partition_id = ?",
                 values,
             )
             .await
@@ -209,8 +210,8 @@ fn truncate(text: &mut String, bytes: usize) {
 
 async fn store(session: &mut Session, letters: &[Stored<'_>], now: DateTime<Utc>) -> Result<(), Failure> {
     let sql = format!(
-        "INSERT INTO bief_dead_letter (topic, partition_id, record_offset, record_timestamp, record_key, payload, reason, \
-         field, message, stored_at) VALUES {}",
+        "INSERT INTO bief_dead_letter (topic, partition_id, record_offset, record_timestamp, record_key, payload, \
+         reason, field, message, stored_at) VALUES {}",
         placeholders(letters.len(), 10)
     );
     match session.execute(&sql, values(letters, now)).await {

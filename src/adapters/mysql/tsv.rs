@@ -269,7 +269,15 @@ mod tests {
             let mut rest = out.iter();
             while let Some(&byte) = rest.next() {
                 prop_assert!(byte != b'\t' && byte != b'\n');
-                back.push(if byte == b'\\' { match rest.next() { Some(b't') => b'\t', Some(b'n') => b'\n', Some(&b) => b, None => 0 } } else { byte });
+                back.push(match byte {
+                    b'\\' => match rest.next() {
+                        Some(b't') => b'\t',
+                        Some(b'n') => b'\n',
+                        Some(&b) => b,
+                        None => 0,
+                    },
+                    _ => byte,
+                });
             }
             prop_assert_eq!(back, bytes);
         }
