@@ -307,7 +307,8 @@ pub async fn encryption_is_what_the_settings_say(url: &str) {
     server.sql(&format!("GRANT ALL ON {}.* TO {user}@'%'", server.database)).await;
     let host = url.split('@').nth(1).unwrap().trim_end_matches('/').to_owned();
     let url = Secret::new(format!("mysql://{user}:s3cret@{host}/{}", server.database));
-    let with = |tls| WarehouseConfig { url: url.clone(), tls, ..server.settings.clone() };
+    let settings = server.settings.clone();
+    let with = |tls| WarehouseConfig { url: url.clone(), tls, ..settings.clone() };
     let cipher = |db: sea_orm::DatabaseConnection| async move {
         use sea_orm::{ConnectionTrait, DbBackend, Statement};
         let asked = Statement::from_string(DbBackend::MySql, "SHOW STATUS LIKE 'Ssl_cipher'");
