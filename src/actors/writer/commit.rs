@@ -31,8 +31,8 @@ pub struct Committer {
     generation: u64,
 }
 
-/// A key that so many records of one batch share may be refused so often before all of them are set aside.
-const BLAMED_ALONE: u32 = 24;
+/// How often a batch's joined rows may be refused for their last records before each record's row is written apart.
+const BLAMED_JOINED: u32 = 24;
 
 impl Committer {
     /// `known` is shared by the lanes of a stream: what one has committed no other writes again.
@@ -122,16 +122,18 @@ impl Committer {
         }
         warehouse.savepoint().await?;
         let (mut trusting, mut attempts) = (true, 0);
+        let mut apart = vec![false; records.len()];
         let (tables, changed, rows) = loop {
             attempts += 1;
-            match self.write_tables(warehouse, batch, &excluded, trusting, attempts).await? {
+            match self.write_tables(warehouse, batch, &excluded, &apart, trusting, attempts).await? {
                 Attempt::Whole { tables, changed, rows } => break (tables, changed, rows),
                 Attempt::Stale => {
                     warehouse.rollback_rows().await?;
                     trusting = false;
                 }
-                Attempt::Refused(refused) => {
+                Attempt::Refused { refused, doubtful } => {
                     warehouse.rollback_rows().await?;
+                    doubtful.into_iter().for_each(|record| apart[record as usize] = true);
                     for (record, rejection) in refused {
                         if !std::mem::replace(&mut excluded[record as usize], true) {
                             rejections.push((record, rejection));
@@ -167,6 +169,7 @@ impl Committer {
         warehouse: &mut dyn Warehouse,
         batch: &RowBatch,
         excluded: &[bool],
+        apart: &[bool],
         trusting: bool,
         attempts: u32,
     ) -> Result<Attempt, WarehouseError> {
@@ -176,11 +179,13 @@ impl Committer {
         let mut tables: Vec<PreparedTable> = Vec::with_capacity(plan.targets.len());
         let mut rows = vec![0; plan.targets.len()];
         for (index, target) in plan.targets.iter().enumerate() {
+            let made = &batch.tables[index];
             let table = if target.dimension && trusting {
-                commit_plan::prepare(index, target, &batch.tables[index], arena, excluded, Some(&mut self.known()))
+                commit_plan::prepare(index, target, made, arena, excluded, apart, Some(&mut self.known()))
             } else {
-                commit_plan::prepare(index, target, &batch.tables[index], arena, excluded, None)
+                commit_plan::prepare(index, target, made, arena, excluded, apart, None)
             };
+            let (mut blamed, mut doubtful) = (Vec::new(), Vec::new());
             for prepared in &table.groups {
                 let Written { unchanged, refused } = warehouse.write(prepared.rows(target, arena)).await?;
                 if !refused.is_empty() {
@@ -190,20 +195,28 @@ impl Committer {
                     if foreign && tables.iter().any(|t| t.left_out) {
                         return Ok(Attempt::Stale);
                     }
-                    // A row is refused for the values of one record; the others of its key get their turn.
-                    let mut blamed = Vec::new();
+                    // A row is refused for the values of one record; the others of its key get their turn. Where
+                    // it can't be told which record's, each is written apart.
+                    let alone = prepared.rows(target, arena).len() == 1 && !prepared.is_joined(0);
                     for refusal in refused {
                         match prepared.author_of(refusal.row, target.on_conflict) {
-                            Some(author) if attempts < BLAMED_ALONE => blamed.push((author, refusal.rejection)),
-                            _ => {
-                                blamed.extend(prepared.records_of(refusal.row).map(|r| (r, refusal.rejection.clone())))
+                            Some(author) if attempts < BLAMED_JOINED || !prepared.is_joined(refusal.row) => {
+                                blamed.push((author, refusal.rejection));
                             }
+                            _ => doubtful.extend(prepared.records_of(refusal.row)),
                         }
                     }
-                    return Ok(Attempt::Refused(blamed));
+                    if alone {
+                        // One row that was refused left nothing: the next of its key is tried without it.
+                        continue;
+                    }
+                    return Ok(Attempt::Refused { refused: blamed, doubtful });
                 }
                 rows[index] += (prepared.rows(target, arena).len() - unchanged.len()) as u64;
                 commit_plan::mark_changed(target.on_conflict, prepared, &unchanged, &mut changed);
+            }
+            if !blamed.is_empty() {
+                return Ok(Attempt::Refused { refused: blamed, doubtful });
             }
             tables.push(table);
         }
@@ -290,6 +303,10 @@ enum Attempt {
     },
     /// A row points at nothing, and parents were left out because they were remembered.
     Stale,
-    /// These records can't be written.
-    Refused(Vec<(u32, Rejection)>),
+    Refused {
+        /// Records that can't be written.
+        refused: Vec<(u32, Rejection)>,
+        /// Records of which at least one can't be written.
+        doubtful: Vec<u32>,
+    },
 }
