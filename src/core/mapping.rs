@@ -214,6 +214,8 @@ impl Plan {
                     });
                 }
             }
+            // The key is asked first: without it an optional row is left out, whatever its other values are.
+            columns.sort_by_key(|column| !column.key);
             planned.push(PlannedMapping { target, optional: mapping.optional, columns });
         }
         for (index, mapping) in planned.iter().enumerate() {
