@@ -369,3 +369,7 @@ fn fixed(out: &mut Vec<u8>, tag: u8, value: u64) {
     out.push(tag);
     out.extend_from_slice(&value.to_le_bytes());
 }
+
+#[cfg(test)]
+#[path = "commit_plan_tests.rs"]
+mod tests;

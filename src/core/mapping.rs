@@ -317,3 +317,7 @@ fn order_by_parents(targets: &mut Vec<Target>, mappings: &mut [PlannedMapping]) 
         mapping.target = order.iter().position(|&old| old == mapping.target).unwrap_or(mapping.target);
     }
 }
+
+#[cfg(test)]
+#[path = "mapping_tests.rs"]
+mod tests;

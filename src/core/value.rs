@@ -305,3 +305,7 @@ fn cut_fraction(micros: i64, digits: u8) -> i64 {
     let unit = 10_i64.pow(6 - digits.min(6) as u32);
     micros.div_euclid(unit) * unit
 }
+
+#[cfg(test)]
+#[path = "value_tests.rs"]
+mod tests;

@@ -310,3 +310,7 @@ enum Attempt {
         doubtful: Vec<u32>,
     },
 }
+
+#[cfg(test)]
+#[path = "commit_tests.rs"]
+mod tests;
