@@ -2,7 +2,7 @@
 //! the rest in key order; and afterwards what became of each record. The writer's rules, without a database.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, Hash, Hasher};
 
 use hashbrown::HashTable;
@@ -83,6 +83,8 @@ pub struct Prepared {
     pub cells: Vec<Cell>,
     /// Which records made which row: (record, row), ascending by record within a row.
     contributors: Vec<(u32, u32)>,
+    /// For each row, whether its values come from several records.
+    blended: Vec<bool>,
 }
 
 impl Prepared {
@@ -95,9 +97,16 @@ impl Prepared {
         self.contributors.iter().filter(move |(_, r)| *r as usize == row).map(|(record, _)| *record)
     }
 
+    /// Whether a row was joined from several records.
+    pub fn is_joined(&self, row: usize) -> bool {
+        self.records_of(row).nth(1).is_some()
+    }
+
     /// The record whose values a row has: the last of its key, or the first where the row that is there stays.
+    /// `None` where several records have their part in it.
     pub fn author_of(&self, row: usize, on_conflict: OnConflict) -> Option<u32> {
         match on_conflict {
+            _ if self.blended[row] => None,
             OnConflict::Update => self.records_of(row).last(),
             OnConflict::Ignore => self.records_of(row).next(),
         }
@@ -112,20 +121,25 @@ pub struct PreparedTable {
 }
 
 /// Joins the rows of one table by key. `excluded` tells the records that were set aside; `known` the rows that
-/// need not be written again, `None` where every row is to be written.
+/// need not be written again, `None` where every row is to be written. Keys of `apart` records are not joined: each
+/// record's row is a group of its own, behind the others and in the order of the records.
 pub fn prepare(
     index: usize,
     target: &Target,
     rows: &TableRows,
     arena: &[u8],
     excluded: &[bool],
+    apart: &[bool],
     mut known: Option<&mut Known>,
 ) -> PreparedTable {
     let width = target.columns.len();
     let mut merged: Vec<Cell> = Vec::with_capacity(rows.cells.len());
     let mut contributors: Vec<(u32, u32)> = Vec::with_capacity(rows.records.len());
     let mut by_key: HashTable<u32> = HashTable::with_capacity(rows.records.len());
+    let mut blended: Vec<bool> = Vec::with_capacity(rows.records.len());
     let mut left_out = false;
+    let lone = keys_of(target, rows, arena, apart);
+    let mut alone: Vec<Alone> = Vec::new();
     let state = ahash::RandomState::new();
     let mut key = Vec::with_capacity(target.key.len());
     for (row, record) in rows.cells.chunks_exact(width).zip(&rows.records) {
@@ -134,6 +148,17 @@ pub fn prepare(
         }
         key.clear();
         key.extend(target.key.iter().map(|&k| row[k]));
+        if !lone.is_empty() {
+            let key = encoded(&key, arena);
+            if lone.contains(&key) {
+                let own = alone.iter_mut().rev().take_while(|a| a.record == *record).find(|a| a.key == key);
+                match own {
+                    Some(own) => join(target.on_conflict, &mut own.row, row),
+                    None => alone.push(Alone { key, record: *record, row: row.to_vec() }),
+                }
+                continue;
+            }
+        }
         let hash = hash_row(&state, &key, arena);
         let same = |&at: &u32| {
             let other = &merged[at as usize * width..(at as usize + 1) * width];
@@ -141,14 +166,10 @@ pub fn prepare(
         };
         match by_key.find(hash, same).copied() {
             Some(at) => {
-                if target.on_conflict == OnConflict::Update {
-                    let into = &mut merged[at as usize * width..(at as usize + 1) * width];
-                    for (old, new) in into.iter_mut().zip(row) {
-                        if *new != Cell::Missing {
-                            *old = *new;
-                        }
-                    }
-                }
+                let into = &mut merged[at as usize * width..(at as usize + 1) * width];
+                blended[at as usize] = target.on_conflict == OnConflict::Update
+                    && into.iter().zip(row).any(|(old, new)| *new == Cell::Missing && *old != Cell::Missing);
+                join(target.on_conflict, into, row);
                 contributors.push((*record, at));
             }
             // Only while the batch has nothing else for the key: a later record of the batch wins over an earlier.
@@ -158,6 +179,7 @@ pub fn prepare(
             None => {
                 let at = (merged.len() / width) as u32;
                 merged.extend_from_slice(row);
+                blended.push(false);
                 contributors.push((*record, at));
                 by_key.insert_unique(hash, at, |&other| {
                     let other = &merged[other as usize * width..(other as usize + 1) * width];
@@ -167,11 +189,54 @@ pub fn prepare(
             }
         }
     }
-    PreparedTable { groups: group(target, &merged, &contributors, arena), left_out }
+    let mut groups = group(target, &merged, &contributors, &blended, arena);
+    groups.extend(alone.into_iter().map(Alone::prepared));
+    PreparedTable { groups, left_out }
+}
+
+/// A record's row that is joined with no other record's.
+struct Alone {
+    key: Vec<u8>,
+    record: u32,
+    row: Vec<Cell>,
+}
+
+impl Alone {
+    fn prepared(self) -> Prepared {
+        let said = |(_, cell): &(usize, Cell)| *cell != Cell::Missing;
+        let (columns, cells) = self.row.into_iter().enumerate().filter(said).unzip();
+        Prepared { columns, cells, contributors: vec![(self.record, 0)], blended: vec![false] }
+    }
+}
+
+/// A later row of the same key: what it says wins, or nothing of it where the row that is there stays.
+fn join(on_conflict: OnConflict, into: &mut [Cell], later: &[Cell]) {
+    if on_conflict == OnConflict::Update {
+        for (old, new) in into.iter_mut().zip(later).filter(|(_, new)| **new != Cell::Missing) {
+            *old = *new;
+        }
+    }
+}
+
+/// The keys, encoded, of the rows that these records made.
+fn keys_of(target: &Target, rows: &TableRows, arena: &[u8], records: &[bool]) -> HashSet<Vec<u8>, ahash::RandomState> {
+    if !records.contains(&true) {
+        return HashSet::default();
+    }
+    let made = rows.cells.chunks_exact(target.columns.len()).zip(&rows.records);
+    made.filter(|(_, record)| records[**record as usize])
+        .map(|(row, _)| encoded(&target.key.iter().map(|&k| row[k]).collect::<Vec<_>>(), arena))
+        .collect()
 }
 
 /// Sorts by key and parts rows that have different columns.
-fn group(target: &Target, merged: &[Cell], contributors: &[(u32, u32)], arena: &[u8]) -> Vec<Prepared> {
+fn group(
+    target: &Target,
+    merged: &[Cell],
+    contributors: &[(u32, u32)],
+    blended: &[bool],
+    arena: &[u8],
+) -> Vec<Prepared> {
     let width = target.columns.len();
     let count = merged.len() / width.max(1);
     let row = |at: usize| &merged[at * width..(at + 1) * width];
@@ -191,6 +256,7 @@ fn group(target: &Target, merged: &[Cell], contributors: &[(u32, u32)], arena: &
         let prepared = &mut groups[group].1;
         placed[at as usize] = (group as u32, (prepared.cells.len() / prepared.columns.len()) as u32);
         prepared.cells.extend(cells.iter().filter(|c| **c != Cell::Missing));
+        prepared.blended.push(blended[at as usize]);
     }
     for (record, at) in contributors {
         let (group, place) = placed[*at as usize];
@@ -293,7 +359,17 @@ fn encode(cells: impl Iterator<Item = Cell>, arena: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+fn encoded(key: &[Cell], arena: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    encode(key.iter().copied(), arena, &mut out);
+    out
+}
+
 fn fixed(out: &mut Vec<u8>, tag: u8, value: u64) {
     out.push(tag);
     out.extend_from_slice(&value.to_le_bytes());
 }
+
+#[cfg(test)]
+#[path = "commit_plan_tests.rs"]
+mod tests;

@@ -388,3 +388,7 @@ impl Visitor<'_> for FieldName<'_> {
         Ok(slot)
     }
 }
+
+#[cfg(test)]
+#[path = "decode_tests.rs"]
+mod tests;

@@ -214,6 +214,8 @@ impl Plan {
                     });
                 }
             }
+            // The key is asked first: without it an optional row is left out, whatever its other values are.
+            columns.sort_by_key(|column| !column.key);
             planned.push(PlannedMapping { target, optional: mapping.optional, columns });
         }
         for (index, mapping) in planned.iter().enumerate() {
@@ -315,3 +317,7 @@ fn order_by_parents(targets: &mut Vec<Target>, mappings: &mut [PlannedMapping]) 
         mapping.target = order.iter().position(|&old| old == mapping.target).unwrap_or(mapping.target);
     }
 }
+
+#[cfg(test)]
+#[path = "mapping_tests.rs"]
+mod tests;

@@ -12,5 +12,7 @@ pub mod schema;
 pub mod sql_split;
 pub mod sql_time;
 pub mod target;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod time;
 pub mod value;

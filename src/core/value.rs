@@ -84,20 +84,39 @@ fn fit_number<'a>(raw: &'a str, kind: &ColumnKind) -> Result<Fit<'a>, Misfit> {
     }
 }
 
-/// A number that is whole though it is written with a point or an exponent, or is larger than 64 bits.
+/// A number that is whole though it is written with a point or an exponent, or is larger than 64 bits. Read digit by
+/// digit: a floating-point number on the way would lose small fractions without a word.
 fn whole_number(raw: &str) -> Result<i128, Misfit> {
-    if let Ok(value) = raw.parse::<i128>() {
-        return Ok(value);
+    /// As many as an `i128` surely holds, more than any integer column.
+    const MOST_DIGITS: i64 = 38;
+    let (negative, unsigned) = raw.strip_prefix('-').map_or((false, raw), |rest| (true, rest));
+    let (mantissa, exponent) = unsigned.split_once(['e', 'E']).unwrap_or((unsigned, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let all: String = [whole, fraction].concat();
+    if all.is_empty() || !all.bytes().all(|c| c.is_ascii_digit()) {
+        return Err((Reason::WrongType, "not a number".to_owned()));
     }
-    let digits_only = raw.bytes().all(|c| c.is_ascii_digit() || c == b'-');
-    let value: f64 = raw.parse().map_err(|_| (Reason::WrongType, "not a number".to_owned()))?;
-    if digits_only || value.abs() >= 9_007_199_254_740_992.0 {
-        Err((Reason::OutOfRange, "more digits than an integer column holds".to_owned()))
-    } else if value.fract() != 0.0 {
-        Err((Reason::WrongType, "a fraction does not fit an integer column".to_owned()))
-    } else {
-        Ok(value as i128)
+    let digits = all.trim_end_matches('0');
+    if digits.is_empty() {
+        return Ok(0);
     }
+    // An exponent that is no i64 is far beyond either end.
+    let beyond = if exponent.starts_with('-') { i64::MIN } else { i64::MAX };
+    let zeros = exponent
+        .parse::<i64>()
+        .unwrap_or(beyond)
+        .saturating_sub(fraction.len() as i64)
+        .saturating_add((all.len() - digits.len()) as i64);
+    let digits = digits.trim_start_matches('0');
+    if zeros < 0 {
+        return Err((Reason::WrongType, "a fraction does not fit an integer column".to_owned()));
+    }
+    if zeros.saturating_add(digits.len() as i64) > MOST_DIGITS {
+        return Err((Reason::OutOfRange, "more digits than an integer column holds".to_owned()));
+    }
+    let value: i128 = digits.parse().map_err(|_| (Reason::WrongType, "not a number".to_owned()))?;
+    let value = value * 10_i128.pow(zeros as u32);
+    Ok(if negative { -value } else { value })
 }
 
 /// An integer that bief itself knows, or that was read from a record.
@@ -265,19 +284,20 @@ pub fn fit_epoch(raw: &str, unit: EpochUnit, kind: &ColumnKind) -> Result<Fit<'s
     if raw == "null" {
         return Ok(Fit::Cell(Cell::Null));
     }
+    let beyond = || (Reason::OutOfRange, "before or after what the column's type holds".to_owned());
     let micros = match raw.parse::<i64>() {
-        Ok(count) => count.checked_mul(unit.micros()),
-        Err(_) => raw
-            .parse::<f64>()
-            .ok()
-            .map(|count| (count * unit.micros() as f64).round())
-            .filter(|micros| micros.abs() < 9.0e18)
-            .map(|micros| micros as i64),
+        Ok(count) => count.checked_mul(unit.micros()).ok_or_else(beyond)?,
+        Err(_) => {
+            let count: f64 =
+                raw.parse().map_err(|_| (Reason::WrongType, "not a number that counts time since 1970".to_owned()))?;
+            let micros = (count * unit.micros() as f64).round();
+            if micros.abs() >= 9.0e18 {
+                return Err(beyond());
+            }
+            micros as i64
+        }
     };
-    match micros {
-        Some(micros) => fit_micros(micros, kind),
-        None => Err((Reason::WrongType, "not a number that counts time since 1970".to_owned())),
-    }
+    fit_micros(micros, kind)
 }
 
 /// Cuts digits of a second that the column does not keep, as the record's order of moments wants it: downwards.
@@ -285,3 +305,7 @@ fn cut_fraction(micros: i64, digits: u8) -> i64 {
     let unit = 10_i64.pow(6 - digits.min(6) as u32);
     micros.div_euclid(unit) * unit
 }
+
+#[cfg(test)]
+#[path = "value_tests.rs"]
+mod tests;

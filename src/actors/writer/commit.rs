@@ -33,8 +33,8 @@ pub struct Committer {
     shared: bool,
 }
 
-/// A key that so many records of one batch share may be refused so often before all of them are set aside.
-const BLAMED_ALONE: u32 = 24;
+/// How often a batch's joined rows may be refused for their last records before each record's row is written apart.
+const BLAMED_JOINED: u32 = 24;
 
 impl Committer {
     /// `known` is shared by the lanes of a stream: what one has committed no other writes again.
@@ -113,7 +113,8 @@ impl Committer {
         let mut tables = Vec::new();
         for (index, target) in plan.targets.iter().enumerate().filter(|(_, t)| t.dimension) {
             let rows = &batch.tables[index];
-            let table = commit_plan::prepare(index, target, rows, arena, &excluded, Some(&mut self.known()));
+            let joined = vec![false; excluded.len()];
+            let table = commit_plan::prepare(index, target, rows, arena, &excluded, &joined, Some(&mut self.known()));
             if !table.groups.is_empty() {
                 tables.push((index, table));
             }
@@ -173,16 +174,19 @@ impl Committer {
         }
         warehouse.savepoint().await?;
         let (mut trusting, mut attempts) = (true, 0);
+        let mut apart = vec![false; batch.source.records.len()];
         let (tables, changed, rows) = loop {
             attempts += 1;
-            match self.write_tables(warehouse, batch, &excluded, &early, trusting, attempts).await? {
+            let pass = Pass { excluded: &excluded, apart: &apart, trusting, attempts };
+            match self.write_tables(warehouse, batch, &early, &pass).await? {
                 Attempt::Whole { tables, changed, rows } => break (tables, changed, rows),
                 Attempt::Stale => {
                     warehouse.rollback_rows().await?;
                     trusting = false;
                 }
-                Attempt::Refused(refused) => {
+                Attempt::Refused { refused, doubtful } => {
                     warehouse.rollback_rows().await?;
+                    doubtful.into_iter().for_each(|record| apart[record as usize] = true);
                     for (record, rejection) in refused {
                         if !std::mem::replace(&mut excluded[record as usize], true) {
                             rejections.push((record, rejection));
@@ -217,11 +221,10 @@ impl Committer {
         &mut self,
         warehouse: &mut dyn Warehouse,
         batch: &RowBatch,
-        excluded: &[bool],
         early: &Early,
-        trusting: bool,
-        attempts: u32,
+        pass: &Pass<'_>,
     ) -> Result<Attempt, WarehouseError> {
+        let Pass { excluded, apart, trusting, attempts } = *pass;
         let plan = Arc::clone(&self.plan);
         let arena = &batch.source.bytes;
         let mut changed = early.changed.clone();
@@ -230,11 +233,13 @@ impl Committer {
         let mut rows = early.rows.clone();
         rows.resize(plan.targets.len(), 0);
         for (index, target) in plan.targets.iter().enumerate() {
+            let made = &batch.tables[index];
             let table = if target.dimension && trusting {
-                commit_plan::prepare(index, target, &batch.tables[index], arena, excluded, Some(&mut self.known()))
+                commit_plan::prepare(index, target, made, arena, excluded, apart, Some(&mut self.known()))
             } else {
-                commit_plan::prepare(index, target, &batch.tables[index], arena, excluded, None)
+                commit_plan::prepare(index, target, made, arena, excluded, apart, None)
             };
+            let (mut blamed, mut doubtful) = (Vec::new(), Vec::new());
             for prepared in &table.groups {
                 let Written { unchanged, refused } = warehouse.write(prepared.rows(target, arena)).await?;
                 if !refused.is_empty() {
@@ -244,20 +249,28 @@ impl Committer {
                     if foreign && tables.iter().any(|t| t.left_out) {
                         return Ok(Attempt::Stale);
                     }
-                    // A row is refused for the values of one record; the others of its key get their turn.
-                    let mut blamed = Vec::new();
+                    // A row is refused for the values of one record; the others of its key get their turn. Where
+                    // it can't be told which record's, each is written apart.
+                    let alone = prepared.rows(target, arena).len() == 1 && !prepared.is_joined(0);
                     for refusal in refused {
                         match prepared.author_of(refusal.row, target.on_conflict) {
-                            Some(author) if attempts < BLAMED_ALONE => blamed.push((author, refusal.rejection)),
-                            _ => {
-                                blamed.extend(prepared.records_of(refusal.row).map(|r| (r, refusal.rejection.clone())))
+                            Some(author) if attempts < BLAMED_JOINED || !prepared.is_joined(refusal.row) => {
+                                blamed.push((author, refusal.rejection));
                             }
+                            _ => doubtful.extend(prepared.records_of(refusal.row)),
                         }
                     }
-                    return Ok(Attempt::Refused(blamed));
+                    if alone {
+                        // One row that was refused left nothing: the next of its key is tried without it.
+                        continue;
+                    }
+                    return Ok(Attempt::Refused { refused: blamed, doubtful });
                 }
                 rows[index] += (prepared.rows(target, arena).len() - unchanged.len()) as u64;
                 commit_plan::mark_changed(target.on_conflict, prepared, &unchanged, &mut changed);
+            }
+            if !blamed.is_empty() {
+                return Ok(Attempt::Refused { refused: blamed, doubtful });
             }
             tables.push(table);
         }
@@ -336,6 +349,18 @@ pub struct Rehearsed {
     pub letters: Vec<DeadLetter>,
 }
 
+/// One attempt at a batch's rows.
+struct Pass<'p> {
+    /// By record: it was set aside, or is not ours.
+    excluded: &'p [bool],
+    /// By record: its rows are not joined with others of their keys.
+    apart: &'p [bool],
+    /// Remembered parents are left out.
+    trusting: bool,
+    /// From 1.
+    attempts: u32,
+}
+
 /// What was written of a batch before its own transaction.
 #[derive(Debug, Default)]
 struct Early {
@@ -359,6 +384,14 @@ enum Attempt {
     },
     /// A row points at nothing, and parents were left out because they were remembered.
     Stale,
-    /// These records can't be written.
-    Refused(Vec<(u32, Rejection)>),
+    Refused {
+        /// Records that can't be written.
+        refused: Vec<(u32, Rejection)>,
+        /// Records of which at least one can't be written.
+        doubtful: Vec<u32>,
+    },
 }
+
+#[cfg(test)]
+#[path = "commit_tests.rs"]
+mod tests;

@@ -1,0 +1,448 @@
+//! Batches against a model of the database: rows, outcomes and offsets agree whatever the batches are.
+
+#[path = "commit_model.rs"]
+mod model;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use proptest::prelude::*;
+
+use self::model::{Database, Ledger, Model, Row};
+use super::*;
+use crate::core::cell::Span;
+use crate::core::decode::{Decoder, Envelope, FieldOrder, TableRows};
+use crate::core::mapping::Mapping;
+use crate::core::target::OnConflict::{Ignore, Update};
+use crate::core::target::Rows;
+use crate::core::testing::{bigint, column, mapping, required, shop, table, varchar};
+use crate::messages::{Record, RecordBatch};
+
+/// Records of a batch: partition, offset, payload. Offsets between are gaps.
+type Records = [(i32, i64, String)];
+
+/// A batch from these records; `from` holds the partitions' next offsets and is moved on.
+fn batch(plan: &Plan, from: &mut BTreeMap<i32, i64>, records: &Records) -> RowBatch {
+    let mut source = RecordBatch::default();
+    let mut moves: BTreeMap<i32, OffsetMove> = BTreeMap::new();
+    for (partition, offset, payload) in records {
+        let span = Span::new(source.bytes.len(), payload.len());
+        source.bytes.extend_from_slice(payload.as_bytes());
+        source.records.push(Record {
+            partition: *partition,
+            offset: *offset,
+            timestamp: -1,
+            key: None,
+            payload: Some(span),
+            oversize: None,
+        });
+        let next = from.entry(*partition).or_default();
+        let of = moves.entry(*partition).or_insert_with(|| OffsetMove {
+            partition: *partition,
+            epoch: 1,
+            from: *next,
+            to: *next,
+            gaps: Vec::new(),
+        });
+        if *offset > of.to {
+            of.gaps.push(of.to..*offset);
+        }
+        (of.to, *next) = (*offset + 1, *offset + 1);
+    }
+    source.moves = moves.into_values().collect();
+    let mut order = FieldOrder::default();
+    let mut tables = vec![TableRows::default(); plan.targets.len()];
+    let mut rejected = Vec::new();
+    let mut decoder = Decoder::new(plan, &mut order, &source.bytes);
+    for (index, record) in source.records.iter().enumerate() {
+        let envelope = Envelope {
+            index: index as u32,
+            partition: record.partition,
+            offset: record.offset,
+            timestamp: record.timestamp,
+            key: None,
+            payload: record.payload.map(|span| span.of(&source.bytes)),
+            oversize: None,
+        };
+        if let Err(rejection) = decoder.decode(&envelope, &mut tables) {
+            rejected.push((index as u32, rejection));
+        }
+    }
+    let extra = decoder.into_extra();
+    source.bytes.extend_from_slice(&extra);
+    RowBatch { source, tables, rejected }
+}
+
+/// A stream under test: one warehouse, two lanes that share what they know.
+struct Bench {
+    plan: Arc<Plan>,
+    held: Assignments,
+    lanes: [Committer; 2],
+    model: Model,
+    ledger: Rc<RefCell<Ledger>>,
+    from: BTreeMap<i32, i64>,
+}
+
+impl Bench {
+    fn new(plan: Plan) -> Self {
+        let plan = Arc::new(plan);
+        let held = Assignments::default();
+        held.assign(0, 1);
+        held.assign(1, 1);
+        let known = Arc::new(Mutex::new(Known::new(plan.targets.len())));
+        let lanes = [0, 1].map(|_| Committer::new(Arc::clone(&plan), Arc::clone(&known), 1));
+        let model = Model::default();
+        let ledger = Rc::clone(&model.ledger);
+        Self { plan, held, lanes, model, ledger, from: BTreeMap::new() }
+    }
+
+    fn batch(&mut self, records: &Records) -> RowBatch {
+        batch(&self.plan, &mut self.from, records)
+    }
+
+    fn commit(&mut self, lane: usize, batch: &RowBatch) -> Result<Committed, WarehouseError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let done = runtime.block_on(self.lanes[lane].commit(&mut self.model, batch, &self.held, DateTime::UNIX_EPOCH));
+        if done.is_err() {
+            self.model.abandon();
+        }
+        done
+    }
+
+    /// Commits these payloads of partition 0 as one batch.
+    fn write(&mut self, payloads: &[&str]) -> Committed {
+        let first = self.from.get(&0).copied().unwrap_or_default();
+        let records: Vec<_> = (first..).zip(payloads).map(|(offset, p)| (0, offset, (*p).to_owned())).collect();
+        let batch = self.batch(&records);
+        self.commit(0, &batch).unwrap()
+    }
+
+    fn rows(&self, table: &str) -> Vec<String> {
+        let ledger = self.ledger.borrow();
+        let rows = ledger.database.tables.get(table).into_iter().flat_map(BTreeMap::values);
+        rows.map(|row| row.iter().map(|(c, v)| format!("{c}={v}")).collect::<Vec<_>>().join(" ")).collect()
+    }
+
+    fn letters(&self) -> Vec<i64> {
+        self.ledger.borrow().database.letters.iter().map(|l| l.offset).collect()
+    }
+
+    fn handed(&self, table: &str) -> usize {
+        self.ledger.borrow().handed.get(table).copied().unwrap_or_default()
+    }
+
+    fn counts(&self, partition: i32) -> Counts {
+        self.ledger.borrow().database.counts.get(&partition).copied().unwrap_or_default()
+    }
+}
+
+fn counts(applied: i64, duplicates: i64, dead_letters: i64, gaps: i64) -> Counts {
+    Counts { applied, duplicates, dead_letters, gaps }
+}
+
+const ANN: &str = r#"{"id":1,"quantity":1,"customer":"a","name":"Ann"}"#;
+
+#[test]
+fn a_batch_is_committed_with_its_offsets_gaps_and_counts() {
+    let mut bench = Bench::new(shop(Update));
+    let records = [(0, 2, ANN.to_owned()), (1, 0, "[]".to_owned()), (0, 5, ANN.replace(":1", ":2"))];
+    let batch = bench.batch(&records);
+    let committed = bench.commit(0, &batch).unwrap();
+    assert_eq!(committed.offsets, [(0, 6), (1, 1)]);
+    assert_eq!(committed.rows, [1, 2]);
+    assert_eq!(committed.dead_letters, [Reason::NotAnObject]);
+    assert_eq!((bench.counts(0), bench.counts(1)), (counts(2, 0, 0, 4), counts(0, 0, 1, 0)));
+    let letter = bench.ledger.borrow().database.letters[0].clone();
+    assert_eq!((letter.partition, letter.offset, letter.payload.as_deref()), (1, 0, Some(b"[]".as_slice())));
+    assert_eq!(bench.rows("customers"), ["code=\"a\" name=\"Ann\""]);
+}
+
+#[test]
+fn repetitions_are_duplicates_and_known_parents_are_not_written_again() {
+    let mut bench = Bench::new(shop(Update));
+    bench.write(&[ANN, ANN]);
+    let again = bench.write(&[ANN]);
+    assert_eq!(again.rows, [0, 0]);
+    assert_eq!(bench.counts(0), counts(2, 1, 0, 0));
+    assert_eq!(bench.handed("customers"), 1);
+    bench.write(&[&ANN.replace("Ann", "Eve")]);
+    assert_eq!(bench.rows("customers"), ["code=\"a\" name=\"Eve\""]);
+}
+
+#[test]
+fn a_refused_row_blames_its_author_only() {
+    let mut bench = Bench::new(shop(Update));
+    let order =
+        |quantity: i64| format!(r#"{{"id":1,"quantity":{quantity},"customer":"a","name":"n{quantity}","city":1}}"#);
+    bench.write(&[&order(1), &order(2), &order(-3)]);
+    assert_eq!(bench.letters(), [2]);
+    assert_eq!(bench.rows("orders"), ["customer=\"a\" id=1 quantity=2"]);
+    assert_eq!(bench.rows("customers"), ["city=1 code=\"a\" name=\"n2\""], "a dead letter leaves nothing elsewhere");
+    assert_eq!(bench.counts(0), counts(2, 0, 1, 0));
+}
+
+#[test]
+fn a_row_joined_from_several_records_blames_the_one_whose_value_it_is() {
+    let mut bench = Bench::new(shop(Update));
+    bench.write(&[
+        r#"{"id":1,"quantity":1,"customer":"a","city":-1}"#,
+        r#"{"id":2,"quantity":1,"customer":"a","name":"Ann"}"#,
+        r#"{"id":3,"quantity":1,"customer":"a","name":"Eve"}"#,
+    ]);
+    assert_eq!(bench.letters(), [0]);
+    assert_eq!(bench.rows("customers"), ["code=\"a\" name=\"Eve\""]);
+    assert_eq!(bench.counts(0), counts(2, 0, 1, 0));
+}
+
+#[test]
+fn among_many_refused_records_of_one_key_the_sound_one_is_kept() {
+    for on_conflict in [Update, Ignore] {
+        let mut bench = Bench::new(shop(on_conflict));
+        let mut payloads: Vec<String> =
+            (1..200).map(|n| ANN.replace("quantity\":1", &format!("quantity\":-{n}"))).collect();
+        payloads.insert(if on_conflict == Update { 3 } else { 150 }, ANN.to_owned());
+        let payloads: Vec<&str> = payloads.iter().map(String::as_str).collect();
+        bench.write(&payloads);
+        assert_eq!(bench.rows("orders"), ["customer=\"a\" id=1 quantity=1"], "{on_conflict:?}");
+        // Where the row that is there stays, what comes behind is no row at all.
+        let dead = if on_conflict == Update { 199 } else { 150 };
+        assert_eq!(bench.letters().len(), dead, "{on_conflict:?}");
+        assert_eq!(bench.counts(0).total(), 200);
+        assert!(bench.ledger.borrow().rolled_back < 40, "attempts are bounded");
+    }
+}
+
+#[test]
+fn a_parent_that_was_deleted_by_hand_is_written_again() {
+    let mut bench = Bench::new(shop(Update));
+    bench.write(&[ANN]);
+    bench.ledger.borrow_mut().database.tables.clear();
+    let written = bench.write(&[&ANN.replace("\"id\":1", "\"id\":2")]);
+    assert_eq!(written.dead_letters, []);
+    assert_eq!(bench.rows("customers"), ["code=\"a\" name=\"Ann\""]);
+    assert_eq!(bench.rows("orders"), ["customer=\"a\" id=2 quantity=1"]);
+}
+
+#[test]
+fn what_points_at_nothing_is_a_dead_letter_even_when_other_parents_are_known() {
+    let mut bench = Bench::new(regions());
+    bench.ledger.borrow_mut().database.tables.entry("regions".into()).or_default().insert(vec!["1".into()], Row::new());
+    let order = |id: i64, region: i64| format!(r#"{{"id":{id},"customer":"a","region":{region},"quantity":1}}"#);
+    bench.write(&[&order(1, 1)]);
+    bench.write(&[&order(2, 1), &order(3, 7), &order(4, 1)]);
+    assert_eq!(bench.letters(), [2]);
+    assert_eq!(bench.rows("orders").len(), 3);
+}
+
+#[test]
+fn partitions_that_are_not_held_are_left_out() {
+    let mut bench = Bench::new(shop(Update));
+    let records = [(0, 0, ANN.to_owned()), (1, 0, ANN.replace("\"id\":1", "\"id\":2")), (1, 1, "[]".to_owned())];
+    let batch = bench.batch(&records);
+    bench.held.revoke(1);
+    let committed = bench.commit(0, &batch).unwrap();
+    assert_eq!(committed.offsets, [(0, 1)]);
+    assert_eq!(committed.dead_letters, []);
+    assert_eq!(bench.rows("orders"), ["customer=\"a\" id=1 quantity=1"]);
+    assert!(!bench.ledger.borrow().database.offsets.contains_key(&1));
+    bench.held.assign(1, 2);
+    assert!(bench.commit(0, &batch).unwrap_err().to_string().contains("partition 0"), "fenced by its offset");
+    bench.held.revoke(0);
+    let none = bench.commit(0, &batch).unwrap();
+    assert_eq!(none, Committed { rows: vec![0, 0], ..Committed::default() }, "another epoch is another holder");
+}
+
+#[test]
+fn a_failed_commit_leaves_no_trace_and_forgets() {
+    let mut bench = Bench::new(shop(Update));
+    let batch = bench.batch(&[(0, 0, ANN.to_owned())]);
+    bench.ledger.borrow_mut().fail_commit = true;
+    assert!(matches!(bench.commit(0, &batch), Err(WarehouseError::Transient { .. })));
+    assert_eq!(bench.ledger.borrow().database, Database::default());
+    let committed = bench.commit(1, &batch).unwrap();
+    assert_eq!(committed.rows, [1, 1], "the parent is written, not believed to be there");
+    assert_eq!(bench.counts(0), counts(1, 0, 0, 0));
+}
+
+#[test]
+fn an_assignment_makes_the_lanes_forget() {
+    let mut bench = Bench::new(shop(Update));
+    bench.write(&[ANN]);
+    bench.held.assign(2, 1);
+    bench.write(&[ANN]);
+    bench.write(&[ANN]);
+    assert_eq!(bench.handed("customers"), 2, "once, and once after the assignment");
+}
+
+#[test]
+fn a_rehearsal_tells_what_would_be_and_leaves_no_trace() {
+    let mut bench = Bench::new(shop(Update));
+    let mut batch = bench.batch(&[(0, 0, ANN.to_owned()), (0, 1, ANN.replace(":1", ":-1")), (1, 0, "[]".to_owned())]);
+    batch.source.moves.clear();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let told = runtime.block_on(bench.lanes[0].rehearse(&mut bench.model, &batch, DateTime::UNIX_EPOCH)).unwrap();
+    assert_eq!(told.committed.dead_letters, [Reason::Check, Reason::NotAnObject]);
+    assert_eq!(told.letters.iter().map(|l| (l.partition, l.offset)).collect::<Vec<_>>(), [(0, 1), (1, 0)]);
+    let counted: Vec<_> = told.committed.counts.iter().map(|c| (c.partition, c.counts)).collect();
+    assert_eq!(counted, [(0, counts(1, 0, 1, 0)), (1, counts(0, 0, 1, 0))]);
+    assert_eq!(bench.ledger.borrow().database, Database::default());
+    bench.from.clear();
+    assert_eq!(bench.write(&[ANN]).rows, [1, 1], "nothing of it is remembered");
+}
+
+/// Orders with a customer that each record brings along, a region that no record brings, and a log of first orders.
+fn regions() -> Plan {
+    let customers = vec![required("code", varchar(3)), column("name", varchar(9)), column("city", bigint())];
+    let orders = vec![
+        required("id", bigint()),
+        column("customer", varchar(3)),
+        column("region", bigint()),
+        column("quantity", bigint()),
+    ];
+    let firsts = vec![required("customer", varchar(3)), column("quantity", bigint())];
+    let tables = [
+        table("firsts", firsts, &[(0, "customers", "code")]),
+        table("orders", orders, &[(1, "customers", "code"), (2, "regions", "id")]),
+        table("customers", customers, &[]),
+    ];
+    let optional = |m: Mapping| Mapping { optional: true, ..m };
+    let order = [("id", "id"), ("customer", "customer"), ("region", "region"), ("quantity", "quantity")];
+    let mappings = [
+        mapping("orders", Update, &order),
+        optional(mapping("firsts", Ignore, &[("customer", "customer"), ("quantity", "quantity")])),
+        optional(mapping("customers", Update, &[("code", "customer"), ("name", "name"), ("city", "city")])),
+        optional(mapping("customers", Update, &[("code", "payer"), ("city", "payer_city")])),
+    ];
+    Plan::new("sales", &mappings, &tables).unwrap()
+}
+
+/// A record over few keys; some values are refused by the decoder, a CHECK or a foreign key.
+fn payload() -> impl Strategy<Value = String> {
+    let field = |name: &'static str, values: &'static [&'static str]| {
+        prop::option::weighted(0.7, prop::sample::select(values))
+            .prop_map(move |v| v.map(|v| format!("\"{name}\":{v}")))
+    };
+    let id = prop::sample::select(&["\"id\":1", "\"id\":2", "\"id\":3", "\"id\":\"x\""][..]);
+    let id = prop_oneof![9 => prop::sample::select(&["\"id\":1", "\"id\":2", "\"id\":3"][..]), 1 => id];
+    let rest = (
+        field("customer", &["\"a\"", "\"b\"", "\"c\"", "null"]),
+        field("region", &["1", "1", "2", "7", "null"]),
+        field("quantity", &["1", "2", "3", "0", "-1", "null"]),
+        field("name", &["\"n\"", "\"m\"", "\"\\u006e\"", "null"]),
+        field("city", &["1", "2", "0", "-1", "null"]),
+        field("payer", &["\"a\"", "\"b\"", "\"d\""]),
+        field("payer_city", &["1", "5", "-1", "null"]),
+    );
+    let record = (id, rest).prop_map(|(id, (a, b, c, d, e, f, g))| {
+        let fields: Vec<String> = [Some(id.to_owned()), a, b, c, d, e, f, g].into_iter().flatten().collect();
+        format!("{{{}}}", fields.join(","))
+    });
+    prop_oneof![20 => record, 1 => Just("[]".to_owned())]
+}
+
+/// Records with partition, distance to the one before, and whether a batch ends behind them.
+fn stream() -> impl Strategy<Value = Vec<(i32, i64, bool, String)>> {
+    let record = (0..2i32, prop_oneof![4 => Just(1i64), 1 => 1..4i64], prop::bool::weighted(0.25), payload());
+    prop::collection::vec(record, 1..40)
+}
+
+/// Applies one record by itself: true where it was written, false where it was refused and left no trace.
+fn apply_alone(plan: &Plan, database: &mut Database, payload: &str, checked: bool) -> bool {
+    let alone = batch(plan, &mut BTreeMap::new(), &[(0, 0, payload.to_owned())]);
+    if !alone.rejected.is_empty() {
+        return false;
+    }
+    let mut next = database.clone();
+    for (index, target) in plan.targets.iter().enumerate() {
+        let columns: Vec<usize> = (0..target.columns.len()).collect();
+        // Each row as it stands, so that the reference shares nothing with the joining of rows.
+        let rows = Rows { target, columns: &columns, cells: &alone.tables[index].cells, arena: &alone.source.bytes };
+        let touched: Vec<_> = (0..rows.len()).filter_map(|at| next.put_unchecked(&rows, at)).collect();
+        if checked && touched.iter().any(|key| next.check(&target.table, key).is_err()) {
+            return false;
+        }
+    }
+    *database = next;
+    true
+}
+
+fn with_regions() -> Database {
+    let mut database = Database::default();
+    let regions = database.tables.entry("regions".into()).or_default();
+    regions.insert(vec!["1".into()], Row::new());
+    regions.insert(vec!["2".into()], Row::new());
+    database
+}
+
+/// Runs the stream, cut as it says or record by record; answers the bench and the records as they were.
+fn run(stream: &[(i32, i64, bool, String)], singly: bool) -> (Bench, Vec<(i32, i64, String)>) {
+    let mut bench = Bench::new(regions());
+    bench.ledger.borrow_mut().database = with_regions();
+    let mut next = [0, 0];
+    let mut records = Vec::new();
+    let mut pending = Vec::new();
+    let mut lane = 0;
+    for (at, (partition, distance, cut, payload)) in stream.iter().enumerate() {
+        let offset = next[*partition as usize] + distance - 1;
+        next[*partition as usize] = offset + 1;
+        pending.push((*partition, offset, payload.clone()));
+        if singly || *cut || at + 1 == stream.len() {
+            let batch = bench.batch(&pending);
+            let committed = bench.commit(lane, &batch).unwrap();
+            for (moved, counted) in batch.source.moves.iter().zip(&committed.counts) {
+                assert_eq!(counted.counts.total(), moved.to - moved.from, "every offset has one outcome");
+            }
+            lane = 1 - lane;
+            records.append(&mut pending);
+        }
+    }
+    (bench, records)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn record_by_record_the_model_and_the_committer_agree(stream in stream()) {
+        let (bench, records) = run(&stream, true);
+        let mut reference = with_regions();
+        let plan = regions();
+        let mut dead = Vec::new();
+        for (partition, offset, payload) in &records {
+            if !apply_alone(&plan, &mut reference, payload, true) {
+                dead.push((*partition, *offset));
+            }
+        }
+        let ledger = bench.ledger.borrow();
+        let letters: Vec<_> = ledger.database.letters.iter().map(|l| (l.partition, l.offset)).collect();
+        prop_assert_eq!(letters, dead);
+        prop_assert_eq!(&ledger.database.tables, &reference.tables);
+    }
+
+    /// Whatever the batches: the records that were not set aside, applied one by one, give the rows that are there;
+    /// each that was set aside would have been refused in its turn; and every offset has one outcome.
+    #[test]
+    fn however_batches_are_cut_rows_and_outcomes_agree(stream in stream()) {
+        let (bench, records) = run(&stream, false);
+        let plan = regions();
+        let ledger = bench.ledger.borrow();
+        let mut reference = with_regions();
+        for (partition, offset, payload) in &records {
+            let dead = ledger.database.letters.iter().any(|l| (l.partition, l.offset) == (*partition, *offset));
+            if dead {
+                let refused = !apply_alone(&plan, &mut reference.clone(), payload, true);
+                prop_assert!(refused, "{payload} at {offset} is sound and was set aside");
+            } else {
+                prop_assert!(apply_alone(&plan, &mut reference, payload, false));
+            }
+        }
+        prop_assert_eq!(&ledger.database.tables, &reference.tables);
+        for (partition, (next, _)) in &ledger.database.offsets {
+            prop_assert_eq!(ledger.database.counts[partition].total(), *next);
+            prop_assert_eq!(bench.from[partition], *next);
+            let letters = ledger.database.letters.iter().filter(|l| l.partition == *partition).count();
+            prop_assert_eq!(ledger.database.counts[partition].dead_letters, letters as i64);
+        }
+    }
+}
