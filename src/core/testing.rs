@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::cell::Cell;
-use super::decode::{Decoder, Envelope, FieldOrder, TableRows};
+use super::decode::{Envelope, FieldOrder, RecordDecoder, TableRows};
 use super::mapping::{Mapping, Plan, Source};
 use super::outcome::Rejection;
 use super::schema::{Charset, Column, ColumnKind, ForeignKey, Table};
@@ -89,7 +89,7 @@ pub fn decode(plan: &Plan, order: &mut FieldOrder, payloads: &[impl AsRef<[u8]>]
         .collect();
     let mut tables = vec![TableRows::default(); plan.targets.len()];
     let mut rejected = Vec::new();
-    let mut decoder = Decoder::new(plan, order, &arena);
+    let mut decoder = RecordDecoder::new(plan, order, &arena);
     for (index, span) in spans.into_iter().enumerate() {
         let record = Envelope { index: index as u32, payload: Some(&arena[span]), ..envelope() };
         if let Err(rejection) = decoder.decode(&record, &mut tables) {

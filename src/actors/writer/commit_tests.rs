@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use self::model::{Database, Ledger, Model, Row};
 use super::*;
 use crate::core::cell::Span;
-use crate::core::decode::{Decoder, Envelope, FieldOrder, TableRows};
+use crate::core::decode::{Envelope, FieldOrder, RecordDecoder, TableRows};
 use crate::core::mapping::Mapping;
 use crate::core::target::OnConflict::{Ignore, Update};
 use crate::core::target::Rows;
@@ -54,7 +54,7 @@ fn batch(plan: &Plan, from: &mut BTreeMap<i32, i64>, records: &Records) -> RowBa
     let mut order = FieldOrder::default();
     let mut tables = vec![TableRows::default(); plan.targets.len()];
     let mut rejected = Vec::new();
-    let mut decoder = Decoder::new(plan, &mut order, &source.bytes);
+    let mut decoder = RecordDecoder::new(plan, &mut order, &source.bytes);
     for (index, record) in source.records.iter().enumerate() {
         let envelope = Envelope {
             index: index as u32,
