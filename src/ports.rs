@@ -292,6 +292,9 @@ pub trait RecordSource {
     /// The partition's end as far as it is known without asking the broker.
     fn known_end(&self, partition: i32) -> Option<i64>;
 
+    /// Why nothing comes, as long as no broker answers.
+    fn trouble(&self) -> Option<String>;
+
     /// Tells the broker how far the database is, for the eyes of lag tools; never read back.
     fn report_committed(&mut self, offsets: &[(i32, i64)]);
 }

@@ -102,6 +102,7 @@ impl Actor for Consumer {
                     metrics: settings.metrics,
                     queue: settings.queue,
                     claims: claims_in,
+                    clock: settings.clock,
                     claim: Box::new(move |partitions| addr.do_send(PartitionsAssigned(partitions))),
                 }
                 .run(guard),

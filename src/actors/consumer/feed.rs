@@ -3,6 +3,7 @@
 //! librdkafka's queue, while the group goes on being served.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use super::lanes::{BatchLimits, Filling, Position};
 use crate::messages::{Assignments, Board, RecordBatch};
 use crate::metrics::{QueueMetrics, StreamMetrics};
-use crate::ports::{PartitionOffset, Polled, RecordSource, SourceError, SourceEvent};
+use crate::ports::{Clock, PartitionOffset, Polled, RecordSource, SourceError, SourceEvent};
 use crate::runtime::ExitGuard;
 
 /// How long a revocation waits for batches on their way before the pipeline is rebuilt and the database's
@@ -23,6 +24,8 @@ const REVOCATION_WAIT: Duration = Duration::from_secs(5);
 const FULL_WAIT: Duration = Duration::from_millis(1);
 /// How long it sleeps when there is nothing to do: the group wants to be served now and then.
 const IDLE_WAIT: Duration = Duration::from_millis(20);
+/// The thread's name on the board.
+const ACTOR: &str = "poll";
 /// Records asked for in one call.
 const POLLED_AT_ONCE: usize = 512;
 /// How often commits are told to the broker and ends to the board.
@@ -53,6 +56,7 @@ pub struct Feed {
     /// What waits for the decoders.
     pub queue: QueueMetrics,
     pub claims: Receiver<Claims>,
+    pub clock: Arc<dyn Clock>,
     /// Asks the actor to take these partitions over.
     pub claim: Box<dyn Fn(Vec<i32>) + Send>,
 }
@@ -288,6 +292,10 @@ impl Feed {
 
     fn report(&mut self, state: &mut State) {
         state.reported = Instant::now();
+        match self.source.trouble() {
+            Some(cause) => self.board.troubled(&self.stream, ACTOR, &cause, self.clock.now()),
+            None => self.board.well(&self.stream, ACTOR),
+        }
         let committed = self.assignments.take_committed();
         if !committed.is_empty() {
             self.source.report_committed(&committed);

@@ -12,7 +12,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext};
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaErrorCode;
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Offset, Statistics, TopicPartitionList};
 
 use super::client;
 use super::queue::LaneQueue;
@@ -25,6 +25,9 @@ const PREFETCH_SHARE: u64 = 4;
 /// unless told otherwise. A daemon that was only slow is fenced by the database, so nothing speaks for more.
 const SESSION_TIMEOUT: &str = "6000";
 const HEARTBEAT: &str = "1500";
+
+/// How often librdkafka tells which brokers are connected, in milliseconds.
+const STATISTICS: &str = "2000";
 
 /// What a stream's consumer is told.
 #[derive(Debug, Clone)]
@@ -45,6 +48,9 @@ struct Membership {
     events: Mutex<Vec<SourceEvent>>,
     /// The consumer is being closed: a revocation is answered at once.
     closing: AtomicBool,
+    /// No broker is connected, by librdkafka's own statistics; with its last complaint.
+    unreachable: AtomicBool,
+    complaint: Mutex<String>,
 }
 
 /// librdkafka's callbacks of one consumer.
@@ -63,7 +69,13 @@ impl ClientContext for SourceContext {
             tracing::debug!(error = %error, reason, "broker trouble; librdkafka goes on trying");
         } else {
             tracing::warn!(error = %error, reason, "broker trouble; librdkafka goes on trying");
+            *self.membership.complaint.lock().unwrap_or_else(PoisonError::into_inner) = reason.to_owned();
         }
+    }
+
+    fn stats(&self, statistics: Statistics) {
+        let connected = statistics.brokers.values().any(|broker| broker.state == "UP");
+        self.membership.unreachable.store(!connected, Ordering::SeqCst);
     }
 }
 
@@ -133,7 +145,8 @@ impl KafkaSource {
             .set("fetch.wait.max.ms", "100")
             // A lane that was full is refilled at once, not a second after it has room.
             .set("fetch.queue.backoff.ms", "10")
-            .set("fetch.error.backoff.ms", "100");
+            .set("fetch.error.backoff.ms", "100")
+            .set("statistics.interval.ms", STATISTICS);
         let context = SourceContext { membership: Arc::clone(&membership) };
         let consumer: BaseConsumer<SourceContext> =
             config.create_with_context(context).map_err(|e| client::setup_error("consumer", &e))?;
@@ -212,6 +225,13 @@ impl RecordSource for KafkaSource {
 
     fn known_end(&self, partition: i32) -> Option<i64> {
         super::queue::known_end(&self.consumer, &self.topic, partition)
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.membership.unreachable.load(Ordering::SeqCst).then(|| {
+            let complaint = self.membership.complaint.lock().unwrap_or_else(PoisonError::into_inner);
+            format!("no broker answers; librdkafka goes on trying: {complaint}")
+        })
     }
 
     fn report_committed(&mut self, offsets: &[(i32, i64)]) {
