@@ -129,6 +129,10 @@ impl KafkaSource {
         let partition_fetch = (fetch / 4).clamp(1 << 20, 4 << 20);
         client::set_default(&mut config, "session.timeout.ms", SESSION_TIMEOUT);
         client::set_default(&mut config, "heartbeat.interval.ms", HEARTBEAT);
+        client::set_default(&mut config, "fetch.wait.max.ms", "100");
+        client::set_default(&mut config, "fetch.error.backoff.ms", "100");
+        // A lane that was full is refilled at once, not a second after it has room.
+        client::set_default(&mut config, "fetch.queue.backoff.ms", "10");
         config
             .set("group.id", &settings.group)
             .set("enable.auto.commit", "false")
@@ -142,10 +146,6 @@ impl KafkaSource {
             .set("fetch.max.bytes", fetch.to_string())
             .set("max.partition.fetch.bytes", partition_fetch.to_string())
             .set("receive.message.max.bytes", (fetch + (64 << 20)).to_string())
-            .set("fetch.wait.max.ms", "100")
-            // A lane that was full is refilled at once, not a second after it has room.
-            .set("fetch.queue.backoff.ms", "10")
-            .set("fetch.error.backoff.ms", "100")
             .set("statistics.interval.ms", STATISTICS);
         let context = SourceContext { membership: Arc::clone(&membership) };
         let consumer: BaseConsumer<SourceContext> =
