@@ -7,12 +7,12 @@ pub const NAMES: [&str; 9] = [
     "skip-record",
     "before-decode",
     "before-write",
+    "after-parents",
     "after-begin",
     "after-advance",
     "after-rows",
     "before-commit",
     "after-commit",
-    "before-claim",
 ];
 
 /// A point that a test can name. With a value: `return` makes the enclosing function answer that error.

@@ -64,6 +64,10 @@ pub trait Warehouse {
     /// `(to, epoch)`; the gaps are recorded in `bief_gap`. `moves` are ascending by partition.
     async fn advance(&mut self, topic: &str, moves: &[OffsetMove]) -> Result<(), WarehouseError>;
 
+    /// Locks the offset rows of these partitions without moving them: `(next_offset, epoch)` must be `(from, epoch)`.
+    /// What is written after it is fenced as if it came with the batch. `moves` are ascending by partition.
+    async fn hold(&mut self, topic: &str, moves: &[OffsetMove]) -> Result<(), WarehouseError>;
+
     /// Marks the point that `rollback_rows` returns to.
     async fn savepoint(&mut self) -> Result<(), WarehouseError>;
 

@@ -210,6 +210,7 @@ impl Pipeline {
                 stream: stream.name.clone(),
                 plan: Arc::clone(&plan),
                 known: Arc::clone(&known),
+                lanes: stream.lanes,
                 input: writer_in,
                 open: Arc::clone(&open),
                 clock: Arc::clone(&self.clock),

@@ -30,6 +30,8 @@ pub struct WriterSettings {
     pub plan: Arc<Plan>,
     /// Committed rows of the dimension tables; one for all lanes of the stream.
     pub known: Arc<Mutex<Known>>,
+    /// How many lanes the stream has.
+    pub lanes: usize,
     pub input: Receiver<RowBatch>,
     pub open: OpenWarehouse,
     pub clock: Arc<dyn Clock>,
@@ -71,7 +73,7 @@ enum Outcome {
 
 impl Writer {
     pub fn new(settings: WriterSettings, guard: ExitGuard) -> Self {
-        let committer = Committer::new(settings.plan, settings.known);
+        let committer = Committer::new(settings.plan, settings.known, settings.lanes);
         Self {
             stream: settings.stream,
             input: Some(settings.input),

@@ -65,7 +65,7 @@ async fn rehearse(
     let batch = batch.await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
     let rows = decode_batch(&plan, &mut FieldOrder::default(), batch);
     let mut warehouse = (warehouse::open_warehouse(&config.warehouse))().await.map_err(|e| e.to_string())?;
-    let mut committer = Committer::new(Arc::clone(&plan), Arc::new(Mutex::new(Known::new(plan.targets.len()))));
+    let mut committer = Committer::new(Arc::clone(&plan), Arc::new(Mutex::new(Known::new(plan.targets.len()))), 1);
     let rehearsed = committer.rehearse(warehouse.as_mut(), &rows, Utc::now()).await.map_err(|e| e.to_string())?;
     if !json {
         println!("stream {}: {} records, rolled back", stream.name, rows.source.records.len());

@@ -1,6 +1,7 @@
 //! Tests against a real Kafka, MySQL and MariaDB. `cargo xtask test` brings them up; servers that are there can
 //! be named by BIEF_TEST_KAFKA (host:port), BIEF_TEST_MYSQL and BIEF_TEST_MARIADB (mysql://user:password@host:port/).
-//! Without them these tests are left out, and said to be.
+//! Without them these tests are left out, and said to be; so are those of TLS and SASL where the Kafka has no secure
+//! listener, named by BIEF_TEST_KAFKA_SECURE (host:port) and BIEF_TEST_KAFKA_CA (a PEM file).
 
 #![allow(clippy::unwrap_used, reason = "a test states what must hold")]
 
@@ -9,6 +10,7 @@ mod faults;
 mod items;
 mod pipeline;
 mod poison;
+mod security;
 mod support;
 mod topics;
 mod warehouse_mysql;
@@ -17,7 +19,7 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
-use support::Servers;
+use support::{SecureKafka, Servers};
 
 type Test = fn(&Servers);
 
@@ -50,23 +52,30 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(2);
     let variable = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
     let servers = (variable("BIEF_TEST_KAFKA"), variable("BIEF_TEST_MYSQL"), variable("BIEF_TEST_MARIADB"));
+    let secure = variable("BIEF_TEST_KAFKA_SECURE").zip(variable("BIEF_TEST_KAFKA_CA"));
     let servers: Option<&'static Servers> = match servers {
-        (Some(kafka), Some(mysql), Some(mariadb)) => Some(Box::leak(Box::new(Servers { kafka, mysql, mariadb }))),
+        (Some(kafka), Some(mysql), Some(mariadb)) => {
+            let secure = secure.map(|(address, ca)| SecureKafka { address, ca });
+            Some(Box::leak(Box::new(Servers { kafka, mysql, mariadb, secure })))
+        }
         _ => None,
     };
-    let tests: Vec<(&str, Test)> = [
+    let plain = [
         bookkeeping_tests(),
         pipeline::tests(),
         topics::tests(),
         faults::tests(),
         poison::tests(),
         warehouse_mysql::tests(),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    let count = tests.len();
-    let trials = tests.into_iter().map(|(name, test)| {
+        security::tests(),
+    ];
+    let plain: Vec<(&str, Test)> = plain.into_iter().flatten().collect();
+    let secure = security::secure_tests();
+    let (plain_count, secure_count) = (plain.len(), secure.len());
+    let has_secure = servers.is_some_and(|servers| servers.secure.is_some());
+    let tests =
+        plain.into_iter().map(|test| (test, servers.is_some())).chain(secure.into_iter().map(|t| (t, has_secure)));
+    let trials = tests.map(|((name, test), can_run)| {
         let run = move || match servers {
             Some(servers) => std::panic::catch_unwind(|| test(servers)).map_err(|panic| {
                 let told = panic.downcast_ref::<String>().cloned();
@@ -74,13 +83,18 @@ fn main() -> ExitCode {
             }),
             None => Err(Failed::from("no servers")),
         };
-        Trial::test(name, run).with_ignored_flag(servers.is_none())
+        Trial::test(name, run).with_ignored_flag(!can_run)
     });
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
-    if servers.is_none() && !arguments.list {
-        println!(
-            "left out: {count} tests that need Kafka, MySQL and MariaDB; `cargo xtask test` brings them up and runs these too\n"
-        );
+    let left_out = match (servers.is_some(), has_secure) {
+        (true, true) => None,
+        (true, false) => Some((secure_count, "a Kafka with TLS and SASL")),
+        (false, _) => Some((plain_count + secure_count, "Kafka, MySQL and MariaDB")),
+    };
+    if let Some((count, need)) = left_out
+        && !arguments.list
+    {
+        println!("left out: {count} tests that need {need}; `cargo xtask test` brings them up and runs these too\n");
     }
     conclusion.exit_code()
 }

@@ -22,6 +22,16 @@ pub struct Servers {
     pub kafka: String,
     pub mysql: String,
     pub mariadb: String,
+    /// The secure listener of the same Kafka, where it has one.
+    pub secure: Option<SecureKafka>,
+}
+
+/// A listener that wants TLS and a password.
+pub struct SecureKafka {
+    /// `host:port`
+    pub address: String,
+    /// The PEM file of the authority that signed its certificate.
+    pub ca: String,
 }
 
 pub fn unique(what: &str) -> String {

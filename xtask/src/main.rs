@@ -36,7 +36,9 @@ enum Task {
     /// All tests, with the servers they need: fetched, started on free ports, and taken down at the end.
     ///
     /// A server that is there already is used instead where its variable is set: BIEF_TEST_KAFKA (host:port),
-    /// BIEF_TEST_MYSQL and BIEF_TEST_MARIADB (mysql://user:password@host:port/).
+    /// BIEF_TEST_MYSQL and BIEF_TEST_MARIADB (mysql://user:password@host:port/). Beside a Kafka of yours, tests of TLS
+    /// and SASL are left out unless BIEF_TEST_KAFKA_SECURE (host:port) and BIEF_TEST_KAFKA_CA (a PEM file) name a
+    /// listener of it; user and password are those in tests/servers/security.rs.
     #[command(after_help = "Examples:\n  cargo xtask test\n  cargo xtask test -- --test kafka -- --nocapture")]
     Test {
         /// Handed to `cargo test`.
@@ -49,7 +51,7 @@ enum Task {
 enum ServersTask {
     /// Fetch the servers into the cache folder ($BIEF_CACHE, $XDG_CACHE_HOME/bief or ~/.cache/bief).
     Fetch(Which),
-    /// Start servers on free ports and leave them running; prints one VARIABLE=address line for each.
+    /// Start servers on free ports and leave them running; prints VARIABLE=value lines.
     Up {
         #[command(flatten)]
         which: Which,
@@ -113,7 +115,9 @@ fn up(kinds: &[Kind], durable: bool) -> Result<()> {
     let servers = Servers::start(&cache, kinds, durability, interrupt::watch()?.as_ref())?;
     for running in servers.running() {
         eprintln!("{} at {}", running.version, running.address);
-        println!("{}={}", running.kind.variable(), running.address);
+        for (name, value) in &running.variables {
+            println!("{name}={value}");
+        }
     }
     let folder = servers.keep(&cache)?;
     eprintln!("end them with: cargo xtask servers down {}", folder.display());

@@ -38,7 +38,7 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
     let mut with = Vec::new();
     for running in servers.running() {
         eprintln!("started {} at {}", running.version, running.address);
-        cargo.env(running.kind.variable(), &running.address);
+        cargo.envs(running.variables.iter().map(|(name, value)| (name, value)));
         with.push(running.version.clone());
     }
     with.extend(Kind::ALL.iter().filter_map(|kind| given(kind).map(|address| format!("{kind:?} at {address}"))));

@@ -29,6 +29,8 @@ pub struct Committer {
     known: Arc<Mutex<Known>>,
     /// The assignments that `known` was gathered under.
     generation: u64,
+    /// Other lanes write the same dimension tables at the same time.
+    shared: bool,
 }
 
 /// How often a batch's joined rows may be refused for their last records before each record's row is written apart.
@@ -36,8 +38,8 @@ const BLAMED_JOINED: u32 = 24;
 
 impl Committer {
     /// `known` is shared by the lanes of a stream: what one has committed no other writes again.
-    pub fn new(plan: Arc<Plan>, known: Arc<Mutex<Known>>) -> Self {
-        Self { plan, known, generation: 0 }
+    pub fn new(plan: Arc<Plan>, known: Arc<Mutex<Known>>, lanes: usize) -> Self {
+        Self { plan, known, generation: 0, shared: lanes > 1 }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -63,9 +65,10 @@ impl Committer {
             self.generation = held.generation();
             self.known().forget();
         }
+        let early = if self.shared { self.write_parents(warehouse, batch, &moves).await? } else { Early::default() };
         warehouse.begin().await?;
         crate::failpoint!("after-begin", WarehouseError::Transient { what: "failpoint after-begin".to_owned() });
-        let written = self.write_batch(warehouse, batch, &moves, now).await?;
+        let written = self.write_batch(warehouse, batch, &moves, early, now).await?;
         crate::failpoint!("before-commit", WarehouseError::Transient { what: "failpoint before-commit".to_owned() });
         // While the rows' locks still order the lanes; what is not committed after all is forgotten.
         for (target, table) in written.tables.iter().enumerate().filter(|(t, _)| self.plan.targets[*t].dimension) {
@@ -89,9 +92,61 @@ impl Committer {
         now: DateTime<Utc>,
     ) -> Result<Rehearsed, WarehouseError> {
         warehouse.begin().await?;
-        let written = self.write_batch(warehouse, batch, &[], now).await?;
+        let written = self.write_batch(warehouse, batch, &[], Early::default(), now).await?;
         warehouse.rollback().await?;
         Ok(Rehearsed { committed: written.committed, letters: written.letters })
+    }
+
+    /// New rows of the dimension tables in a short transaction of their own, fenced like the batch's. Lanes meet the
+    /// same new parents at the same time; within the batch's transaction each would wait for the other's whole batch.
+    /// A parent that the database refuses is left to the batch's transaction, which finds whose fault it is.
+    async fn write_parents(
+        &mut self,
+        warehouse: &mut dyn Warehouse,
+        batch: &RowBatch,
+        moves: &[OffsetMove],
+    ) -> Result<Early, WarehouseError> {
+        let plan = Arc::clone(&self.plan);
+        let arena = &batch.source.bytes;
+        let mut excluded = not_held(batch, moves);
+        batch.rejected.iter().for_each(|(index, _)| excluded[*index as usize] = true);
+        let mut tables = Vec::new();
+        for (index, target) in plan.targets.iter().enumerate().filter(|(_, t)| t.dimension) {
+            let rows = &batch.tables[index];
+            let joined = vec![false; excluded.len()];
+            let table = commit_plan::prepare(index, target, rows, arena, &excluded, &joined, Some(&mut self.known()));
+            if !table.groups.is_empty() {
+                tables.push((index, table));
+            }
+        }
+        let mut early = Early::default();
+        if tables.is_empty() {
+            return Ok(early);
+        }
+        early.changed = vec![false; batch.source.records.len()];
+        early.rows = vec![0; plan.targets.len()];
+        warehouse.begin().await?;
+        warehouse.hold(&plan.topic, moves).await?;
+        for (index, table) in &tables {
+            let target = &plan.targets[*index];
+            for prepared in &table.groups {
+                let Written { unchanged, refused } = warehouse.write(prepared.rows(target, arena)).await?;
+                if !refused.is_empty() {
+                    warehouse.rollback().await?;
+                    return Ok(Early::default());
+                }
+                early.rows[*index] += (prepared.rows(target, arena).len() - unchanged.len()) as u64;
+                commit_plan::mark_changed(target.on_conflict, prepared, &unchanged, &mut early.changed);
+            }
+        }
+        warehouse.commit().await?;
+        crate::failpoint!("after-parents", WarehouseError::Transient { what: "failpoint after-parents".to_owned() });
+        for (index, table) in &tables {
+            for prepared in &table.groups {
+                self.known().remember(*index, prepared, &plan.targets[*index], arena);
+            }
+        }
+        Ok(early)
     }
 
     async fn write_batch(
@@ -99,6 +154,7 @@ impl Committer {
         warehouse: &mut dyn Warehouse,
         batch: &RowBatch,
         moves: &[OffsetMove],
+        early: Early,
         now: DateTime<Utc>,
     ) -> Result<WrittenBatch, WarehouseError> {
         let rehearsal = moves.is_empty();
@@ -109,11 +165,7 @@ impl Committer {
                 WarehouseError::Transient { what: "failpoint after-advance".to_owned() }
             );
         }
-        let records = &batch.source.records;
-        let mut excluded: Vec<bool> = match rehearsal {
-            true => vec![false; records.len()],
-            false => records.iter().map(|r| !moves.iter().any(|m| m.partition == r.partition)).collect(),
-        };
+        let mut excluded = not_held(batch, moves);
         let mut rejections: Vec<(u32, Rejection)> = Vec::new();
         for (index, rejection) in &batch.rejected {
             if !std::mem::replace(&mut excluded[*index as usize], true) {
@@ -122,10 +174,11 @@ impl Committer {
         }
         warehouse.savepoint().await?;
         let (mut trusting, mut attempts) = (true, 0);
-        let mut apart = vec![false; records.len()];
+        let mut apart = vec![false; batch.source.records.len()];
         let (tables, changed, rows) = loop {
             attempts += 1;
-            match self.write_tables(warehouse, batch, &excluded, &apart, trusting, attempts).await? {
+            let pass = Pass { excluded: &excluded, apart: &apart, trusting, attempts };
+            match self.write_tables(warehouse, batch, &early, &pass).await? {
                 Attempt::Whole { tables, changed, rows } => break (tables, changed, rows),
                 Attempt::Stale => {
                     warehouse.rollback_rows().await?;
@@ -168,16 +221,17 @@ impl Committer {
         &mut self,
         warehouse: &mut dyn Warehouse,
         batch: &RowBatch,
-        excluded: &[bool],
-        apart: &[bool],
-        trusting: bool,
-        attempts: u32,
+        early: &Early,
+        pass: &Pass<'_>,
     ) -> Result<Attempt, WarehouseError> {
+        let Pass { excluded, apart, trusting, attempts } = *pass;
         let plan = Arc::clone(&self.plan);
         let arena = &batch.source.bytes;
-        let mut changed = vec![false; batch.source.records.len()];
+        let mut changed = early.changed.clone();
+        changed.resize(batch.source.records.len(), false);
         let mut tables: Vec<PreparedTable> = Vec::with_capacity(plan.targets.len());
-        let mut rows = vec![0; plan.targets.len()];
+        let mut rows = early.rows.clone();
+        rows.resize(plan.targets.len(), 0);
         for (index, target) in plan.targets.iter().enumerate() {
             let made = &batch.tables[index];
             let table = if target.dimension && trusting {
@@ -282,11 +336,38 @@ impl Committer {
     }
 }
 
+/// By record: its partition is not ours any more. Nothing is left out where no offset is moved.
+fn not_held(batch: &RowBatch, moves: &[OffsetMove]) -> Vec<bool> {
+    let gone = |partition: i32| !moves.is_empty() && !moves.iter().any(|m| m.partition == partition);
+    batch.source.records.iter().map(|r| gone(r.partition)).collect()
+}
+
 /// What a batch would have done.
 #[derive(Debug, Default)]
 pub struct Rehearsed {
     pub committed: Committed,
     pub letters: Vec<DeadLetter>,
+}
+
+/// One attempt at a batch's rows.
+struct Pass<'p> {
+    /// By record: it was set aside, or is not ours.
+    excluded: &'p [bool],
+    /// By record: its rows are not joined with others of their keys.
+    apart: &'p [bool],
+    /// Remembered parents are left out.
+    trusting: bool,
+    /// From 1.
+    attempts: u32,
+}
+
+/// What was written of a batch before its own transaction.
+#[derive(Debug, Default)]
+struct Early {
+    /// By record: it changed a row.
+    changed: Vec<bool>,
+    /// By target.
+    rows: Vec<u64>,
 }
 
 struct WrittenBatch {

@@ -125,6 +125,17 @@ impl Warehouse for Model {
         Ok(())
     }
 
+    async fn hold(&mut self, topic: &str, moves: &[OffsetMove]) -> Result<(), WarehouseError> {
+        for m in moves {
+            let at = *self.open().offsets.entry(m.partition).or_insert((m.from, m.epoch));
+            if at != (m.from, m.epoch) {
+                let (topic, detail) = (topic.to_owned(), format!("{at:?}"));
+                return Err(WarehouseError::Fenced { topic, partition: m.partition, detail });
+            }
+        }
+        Ok(())
+    }
+
     async fn savepoint(&mut self) -> Result<(), WarehouseError> {
         self.saved = self.open.clone();
         Ok(())

@@ -82,7 +82,7 @@ impl Bench {
         held.assign(0, 1);
         held.assign(1, 1);
         let known = Arc::new(Mutex::new(Known::new(plan.targets.len())));
-        let lanes = [0, 1].map(|_| Committer::new(Arc::clone(&plan), Arc::clone(&known)));
+        let lanes = [0, 1].map(|_| Committer::new(Arc::clone(&plan), Arc::clone(&known), 1));
         let model = Model::default();
         let ledger = Rc::clone(&model.ledger);
         Self { plan, held, lanes, model, ledger, from: BTreeMap::new() }

@@ -35,9 +35,18 @@ pub async fn connect(settings: &WarehouseConfig, sessions: Sessions) -> Result<D
     if sqlite::accepts(url) {
         return connect_sqlite(sqlite::options(url)?, sessions).await;
     }
-    let options = mysql_options(settings)?;
+    let mut options = mysql_options(settings)?;
     // The pool would try a refused connection again until its limit and then forget why.
-    let probe = tokio::time::timeout(CONNECT_LIMIT, options.connect()).await;
+    let mut probe = tokio::time::timeout(CONNECT_LIMIT, options.connect()).await;
+    if let Ok(Err(sea_orm::sqlx::Error::Configuration(_))) = &probe
+        && settings.tls == Tls::Disable
+        && on_this_machine(url)
+    {
+        // The account's password goes over an encrypted connection only, and this driver knows no other way for it.
+        // Within this machine that needs no setting.
+        options = options.ssl_mode(MySqlSslMode::Preferred);
+        probe = tokio::time::timeout(CONNECT_LIMIT, options.connect()).await;
+    }
     let first = probe
         .map_err(|_| WarehouseError::Transient {
             what: format!("connecting to the database: no answer within {} s", CONNECT_LIMIT.as_secs()),
@@ -53,6 +62,18 @@ pub async fn connect(settings: &WarehouseConfig, sessions: Sessions) -> Result<D
         .test_before_acquire(sessions == Sessions::Few)
         .connect_lazy_with(options);
     Ok(DatabaseConnection::from(pool))
+}
+
+fn on_this_machine(url: &str) -> bool {
+    let url = url::Url::parse(url).ok();
+    match url.as_ref().and_then(url::Url::host) {
+        Some(url::Host::Domain(name)) => {
+            name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        }
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        None => false,
+    }
 }
 
 /// Connects to an SQLite file with these options.

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 
-use super::client;
+use super::client::{self, Complaint};
 use crate::core::cell::Span;
 use crate::messages::{Record, RecordBatch};
 use crate::ports::{Bounds, Broker, SourceError};
@@ -23,15 +23,21 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// A reading that yields nothing for so long has failed.
 const SILENCE: Duration = Duration::from_secs(30);
 
-struct Quiet;
+/// Log lines and complaints of a client that are taken up at once, at most.
+const BACKLOG: usize = 1000;
+
+#[derive(Default)]
+struct Quiet(Complaint);
 
 impl ClientContext for Quiet {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        client::log(level, facility, message);
+    /// Whoever asks is told by the answer; these lines are for looking closer.
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(facility, "librdkafka: {message}");
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%error, reason, "broker trouble");
+        self.0.hear(&error, reason);
     }
 }
 
@@ -54,7 +60,7 @@ impl KafkaBroker {
             .set("enable.partition.eof", "true")
             .set("auto.offset.reset", "error")
             .set("allow.auto.create.topics", "false");
-        let client = config.create_with_context(Quiet).map_err(|e| client::setup_error("client", &e))?;
+        let client = config.create_with_context(Quiet::default()).map_err(|e| client::setup_error("client", &e))?;
         Ok(Self { config, client, group: group.to_owned() })
     }
 
@@ -62,22 +68,56 @@ impl KafkaBroker {
         format!("{}-{topic}", self.group)
     }
 
+    /// Asks one question. What the client complains of meanwhile is the cause where the question fails.
+    fn ask<T>(
+        &self,
+        what: &str,
+        question: impl FnOnce(&BaseConsumer<Quiet>) -> KafkaResult<T>,
+    ) -> Result<T, SourceError> {
+        self.complaint();
+        question(&self.client).map_err(|error| match (unreachable(&error), self.complaint()) {
+            (false, _) => Self::told(what, &error),
+            (true, Some(complaint)) => SourceError::Transient(format!("{what}: {complaint}")),
+            // A listener that wants another protocol hangs up without a word.
+            (true, None) => SourceError::Transient(format!(
+                "{what}: no broker answers ({error}); is it running, and are `brokers` and \"security.protocol\" in \
+                 [kafka] right?"
+            )),
+        })
+    }
+
+    /// What the client has complained of since it was last asked.
+    fn complaint(&self) -> Option<String> {
+        for _ in 0..BACKLOG {
+            // Nothing is assigned, so that no record comes this way; a log line is told as nothing, too.
+            drop(self.client.poll(Duration::ZERO));
+        }
+        self.client.context().0.take()
+    }
+
     fn told(what: &str, error: &KafkaError) -> SourceError {
         client::classify(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown), format!("{what}: {error}"))
     }
 }
 
+/// No broker was there to answer, which says nothing of the question.
+fn unreachable(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode as E;
+    matches!(
+        error.rdkafka_error_code(),
+        Some(E::BrokerTransportFailure | E::OperationTimedOut | E::AllBrokersDown | E::Resolve | E::SSL)
+    )
+}
+
 impl Broker for KafkaBroker {
     fn bounds(&self, topic: &str, partition: i32) -> Result<Bounds, SourceError> {
-        self.client
-            .fetch_watermarks(topic, partition, ANSWER)
-            .map(|(low, high)| Bounds { low, high })
-            .map_err(|e| Self::told(&format!("partition {partition} of topic {topic}"), &e))
+        self.ask(&format!("partition {partition} of topic {topic}"), |client| {
+            client.fetch_watermarks(topic, partition, ANSWER).map(|(low, high)| Bounds { low, high })
+        })
     }
 
     fn partitions(&self, topic: &str) -> Result<Vec<i32>, SourceError> {
-        let metadata =
-            self.client.fetch_metadata(Some(topic), ANSWER).map_err(|e| Self::told(&format!("topic {topic}"), &e))?;
+        let metadata = self.ask(&format!("topic {topic}"), |client| client.fetch_metadata(Some(topic), ANSWER))?;
         let mut partitions: Vec<i32> = metadata
             .topics()
             .iter()
@@ -97,7 +137,7 @@ impl Broker for KafkaBroker {
         let mut config = self.config.clone();
         config.set("group.id", self.group_of(topic));
         let reader: BaseConsumer<Quiet> =
-            config.create_with_context(Quiet).map_err(|e| client::setup_error("reader", &e))?;
+            config.create_with_context(Quiet::default()).map_err(|e| client::setup_error("reader", &e))?;
         let mut list = TopicPartitionList::new();
         for (partition, offset) in from {
             list.add_partition_offset(topic, *partition, Offset::Offset(*offset)).map_err(|e| Self::told(&what, &e))?;
@@ -140,7 +180,7 @@ impl Broker for KafkaBroker {
         // A reader of its own, so that it can be thrown away with what it fetched.
         config.set("group.id", self.group_of(topic)).set("fetch.wait.max.ms", "50");
         let reader: BaseConsumer<Quiet> =
-            config.create_with_context(Quiet).map_err(|e| client::setup_error("reader", &e))?;
+            config.create_with_context(Quiet::default()).map_err(|e| client::setup_error("reader", &e))?;
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, partition, Offset::Offset(first.start)).map_err(|e| Self::told(&what, &e))?;
         reader.assign(&list).map_err(|e| Self::told(&what, &e))?;

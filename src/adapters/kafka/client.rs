@@ -1,6 +1,8 @@
 //! What every Kafka client of this process has in common: where the brokers are, and the properties that the
 //! configuration hands on. Must never show the value of a property: it may be a password.
 
+use std::sync::{Mutex, PoisonError};
+
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
@@ -56,7 +58,42 @@ pub fn setup_error(what: &str, error: &KafkaError) -> SourceError {
     SourceError::Fatal(format!("the Kafka {what} could not be set up: {}; mend [kafka.properties]", describe(error)))
 }
 
-/// Errors that another try can't mend, with what to do; all others are waited for.
+/// What a client last said of its brokers by itself. A question that fails tells "broker transport failure" alone,
+/// whether nobody listens, the certificate is not trusted or the password is wrong; the client's complaint tells which.
+#[derive(Debug, Default)]
+pub struct Complaint(Mutex<Option<String>>);
+
+impl Complaint {
+    /// Takes down an error that no question asked for.
+    pub fn hear(&self, error: &KafkaError, reason: &str) {
+        let code = error.rdkafka_error_code();
+        // It follows the complaint that tells why they are down.
+        if code != Some(RDKafkaErrorCode::AllBrokersDown) {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(advise(code, reason));
+        }
+    }
+
+    /// Hands the complaint over with what the reader can do, and forgets it.
+    pub fn take(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// A complaint with what the reader can do about it.
+fn advise(code: Option<RDKafkaErrorCode>, reason: &str) -> String {
+    use RDKafkaErrorCode as E;
+    let advice = match code {
+        Some(E::Authentication | E::SaslAuthenticationFailed) => {
+            "\"sasl.mechanism\", \"sasl.username\" and \"sasl.password\""
+        }
+        Some(E::SSL) => "\"ssl.ca.location\" and the host names of `brokers`",
+        _ => return reason.to_owned(),
+    };
+    format!("{reason}; check {advice} in [kafka]")
+}
+
+/// Errors that another try can't mend, with what to do; all others are waited for. Refused credentials are: brokers
+/// that go down in the midst of a login are told alike, and an account can be made or mended while bief waits.
 pub fn classify(code: RDKafkaErrorCode, what: String) -> SourceError {
     use RDKafkaErrorCode as E;
     match code {
@@ -68,9 +105,6 @@ pub fn classify(code: RDKafkaErrorCode, what: String) -> SourceError {
             SourceError::Fatal(format!(
                 "{what}: the broker denies access: grant READ and DESCRIBE on the topic and READ on the group"
             ))
-        }
-        E::SaslAuthenticationFailed | E::Authentication => {
-            SourceError::Fatal(format!("{what}: the broker does not accept the credentials of [kafka.properties]"))
         }
         E::InvalidTopic | E::Fatal | E::FencedInstanceId | E::UnsupportedFeature => SourceError::Fatal(what),
         _ => SourceError::Transient(what),
@@ -102,6 +136,28 @@ mod tests {
         assert_eq!(config.get("client.id"), Some("mine"));
         assert_eq!(config.get("linger.ms"), Some("7"));
         assert_eq!(config.get("compression.type"), Some("lz4"));
+    }
+
+    #[test]
+    fn a_complaint_says_what_to_check_and_is_told_once() {
+        let complaint = Complaint::default();
+        let heard = |code| complaint.hear(&KafkaError::Global(code), "broker 1: refused");
+        heard(RDKafkaErrorCode::Authentication);
+        heard(RDKafkaErrorCode::AllBrokersDown);
+        let told = complaint.take().unwrap();
+        assert!(told.starts_with("broker 1: refused; check") && told.contains("\"sasl.password\""), "{told}");
+        assert_eq!(complaint.take(), None);
+        heard(RDKafkaErrorCode::SSL);
+        assert!(complaint.take().unwrap().contains("\"ssl.ca.location\""));
+        heard(RDKafkaErrorCode::BrokerTransportFailure);
+        assert_eq!(complaint.take().unwrap(), "broker 1: refused");
+    }
+
+    #[test]
+    fn refused_credentials_are_waited_for() {
+        for code in [RDKafkaErrorCode::Authentication, RDKafkaErrorCode::SaslAuthenticationFailed] {
+            assert!(matches!(classify(code, "topic t".into()), SourceError::Transient(_)));
+        }
     }
 
     #[test]

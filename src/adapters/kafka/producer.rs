@@ -14,12 +14,14 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig};
 
-use super::client::{client_config, describe, set_default};
+use super::client::{Complaint, client_config, describe, set_default};
 use crate::adapters::replay::{Delivered, RecordSink, SinkError};
 use crate::config;
 
 /// How long a broker may take to answer the first question.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
+/// Log lines and complaints of a client that are taken up at once, at most.
+const BACKLOG: usize = 1000;
 /// How long a new topic may take until all its partitions have a leader.
 const NEW_TOPIC: Duration = Duration::from_secs(20);
 
@@ -46,17 +48,21 @@ struct Deliveries {
 }
 
 #[derive(Debug, Default)]
-struct Reports(Mutex<Deliveries>);
+struct Reports {
+    deliveries: Mutex<Deliveries>,
+    complaint: Complaint,
+}
 
 impl Reports {
     fn lock(&self) -> MutexGuard<'_, Deliveries> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.deliveries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl ClientContext for Reports {
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(%reason, "kafka client: {}", describe(&error));
+        self.complaint.hear(&error, reason);
         self.lock().trouble = Some(reason.to_string());
     }
 }
@@ -107,11 +113,14 @@ impl ReplayProducer {
     fn partitions(&self, topic: &str) -> Result<Option<i32>, SinkError> {
         // All topics are asked for: naming one would let the broker create it, with its own count of partitions.
         let metadata = self.producer.client().fetch_metadata(None, FIRST_ANSWER).map_err(|error| {
+            // Complaints wait behind log lines.
+            (0..BACKLOG).for_each(|_| self.producer.poll(Duration::ZERO));
+            let cause = self.producer.context().complaint.take();
             SinkError(format!(
                 "no answer from Kafka at {} within {} s ({}); is it running, and are brokers and security right?",
                 self.bootstrap,
                 FIRST_ANSWER.as_secs(),
-                describe(&error)
+                cause.unwrap_or_else(|| describe(&error))
             ))
         })?;
         let found = metadata.topics().iter().find(|candidate| candidate.name() == topic);

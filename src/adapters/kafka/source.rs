@@ -58,7 +58,12 @@ impl ClientContext for SourceContext {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(error = %error, reason, "broker trouble; librdkafka goes on trying");
+        // Several times a second while no broker answers, beside the complaints that tell why.
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+            tracing::debug!(error = %error, reason, "broker trouble; librdkafka goes on trying");
+        } else {
+            tracing::warn!(error = %error, reason, "broker trouble; librdkafka goes on trying");
+        }
     }
 }
 
@@ -165,7 +170,8 @@ impl RecordSource for KafkaSource {
                 let what = format!("topic {}: {error}", self.topic);
                 match client::classify(code, what) {
                     SourceError::Fatal(what) => return Err(SourceError::Fatal(what)),
-                    SourceError::Transient(what) => tracing::warn!(what, "broker trouble; librdkafka goes on trying"),
+                    // The context has told it already.
+                    SourceError::Transient(what) => tracing::debug!(what, "broker trouble"),
                 }
             }
         }

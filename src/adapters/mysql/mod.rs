@@ -108,6 +108,13 @@ impl Warehouse for MySqlWarehouse {
         Ok(())
     }
 
+    async fn hold(&mut self, topic: &str, moves: &[OffsetMove]) -> Result<(), WarehouseError> {
+        let mut session = self.take()?;
+        transaction::hold(&mut session, topic, moves).await?;
+        self.session = Some(session);
+        Ok(())
+    }
+
     async fn savepoint(&mut self) -> Result<(), WarehouseError> {
         self.run("SAVEPOINT bief_rows").await
     }

@@ -43,6 +43,18 @@ pub(super) async fn advance(session: &mut Session, topic: &str, moves: &[OffsetM
     Ok(())
 }
 
+pub(super) async fn hold(session: &mut Session, topic: &str, moves: &[OffsetMove]) -> Result<(), Failure> {
+    for step in moves {
+        let sql = "SELECT epoch, next_offset FROM bief_offset WHERE topic = ? AND partition_id = ? FOR UPDATE";
+        let found: Vec<(i64, i64)> =
+            session.ask(sql, vec![topic.into(), step.partition.into()]).await.map_err(Failure::outside_rows)?;
+        if found != [(step.epoch, step.from)] {
+            return Err(fenced(session, topic, step).await);
+        }
+    }
+    Ok(())
+}
+
 /// Says what stands there instead.
 async fn fenced(session: &mut Session, topic: &str, step: &OffsetMove) -> Failure {
     let sql = "SELECT epoch, next_offset FROM bief_offset WHERE topic = ? AND partition_id = ?";

@@ -132,6 +132,23 @@ impl Warehouse for SqliteWarehouse {
         Ok(())
     }
 
+    /// The transaction is the only one that writes: looking is enough.
+    async fn hold(&mut self, topic: &str, moves: &[OffsetMove]) -> Result<(), WarehouseError> {
+        for to in moves {
+            let held: Option<(i64, i64)> =
+                sqlx::query_as("SELECT epoch, next_offset FROM bief_offset WHERE topic = ? AND partition_id = ?")
+                    .bind(topic)
+                    .bind(to.partition)
+                    .fetch_optional(self.connection()?)
+                    .await
+                    .map_err(|e| warehouse_error("reading bief_offset", &e))?;
+            if held != Some((to.epoch, to.from)) {
+                return Err(self.fenced(topic, to).await?);
+            }
+        }
+        Ok(())
+    }
+
     async fn savepoint(&mut self) -> Result<(), WarehouseError> {
         if std::mem::replace(&mut self.savepoint, true) {
             self.run("RELEASE bief_rows").await?;

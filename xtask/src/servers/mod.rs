@@ -106,6 +106,8 @@ pub struct Running {
     pub address: String,
     /// What it is, with its version.
     pub version: String,
+    /// The environment variables that tell tests of it, with their values.
+    pub variables: Vec<(&'static str, String)>,
 }
 
 impl Servers {
@@ -118,8 +120,17 @@ impl Servers {
         let guard = Guard::new()?;
         let start_one = |kind: Kind| {
             let folder = fetch(cache, kind)?;
-            let address = start_on_free_port(kind, &folder, &guard, durability, interrupted)?;
-            Ok(Running { kind, address, version: version(&folder) })
+            let [port, secure_port, _] = start_on_free_port(kind, &folder, &guard, durability, interrupted)?;
+            let address = match kind {
+                Kind::Kafka => format!("127.0.0.1:{port}"),
+                Kind::Mysql | Kind::Mariadb => format!("mysql://root@127.0.0.1:{port}/"),
+            };
+            let mut variables = vec![(kind.variable(), address.clone())];
+            if kind == Kind::Kafka {
+                variables.push(("BIEF_TEST_KAFKA_SECURE", format!("127.0.0.1:{secure_port}")));
+                variables.push(("BIEF_TEST_KAFKA_CA", kafka::authority(&guard).display().to_string()));
+            }
+            Ok(Running { kind, address, version: version(&folder), variables })
         };
         let running: Result<Vec<_>> = std::thread::scope(|scope| {
             let threads: Vec<_> = kinds.iter().map(|kind| scope.spawn(|| start_one(*kind))).collect();
@@ -161,7 +172,7 @@ fn start_on_free_port(
     guard: &Guard,
     durability: Durability,
     interrupted: &AtomicBool,
-) -> Result<String> {
+) -> Result<[u16; 3]> {
     let mut last = String::new();
     for _ in 0..START_TRIES {
         let ports = free_ports()?;
@@ -184,10 +195,7 @@ fn start_on_free_port(
                 bail!(last);
             }
             if answers(ports[0]) {
-                return Ok(match kind {
-                    Kind::Kafka => format!("127.0.0.1:{}", ports[0]),
-                    Kind::Mysql | Kind::Mariadb => format!("mysql://root@127.0.0.1:{}/", ports[0]),
-                });
+                return Ok(ports);
             }
             if start.elapsed() > START_LIMIT {
                 bail!("{kind:?} does not answer after {} s", START_LIMIT.as_secs());
@@ -198,10 +206,16 @@ fn start_on_free_port(
     bail!("no free port for {kind:?} in {START_TRIES} tries: {last}")
 }
 
-/// Two ports that nobody has at the moment.
-fn free_ports() -> Result<[u16; 2]> {
-    let (first, second) = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
-    Ok([first.local_addr()?.port(), second.local_addr()?.port()])
+/// Ports that nobody has at the moment.
+fn free_ports() -> Result<[u16; 3]> {
+    // All are held until all are known, so that they differ.
+    let bind = || TcpListener::bind("127.0.0.1:0");
+    let held = [bind()?, bind()?, bind()?];
+    let mut ports = [0; 3];
+    for (port, listener) in ports.iter_mut().zip(&held) {
+        *port = listener.local_addr()?.port();
+    }
+    Ok(ports)
 }
 
 /// Remembers kept servers in the cache, so that `down` finds them.
