@@ -9,7 +9,7 @@ use prometheus::Counter;
 use tokio::sync::mpsc::{Receiver, Sender};
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::core::decode::{Decoder as RecordDecoder, Envelope, FieldOrder, TableRows};
+use crate::core::decode::{Envelope, FieldOrder, RecordDecoder, TableRows};
 use crate::core::mapping::Plan;
 use crate::messages::{Board, RecordBatch, RowBatch};
 use crate::metrics::{QueueMetrics, StreamMetrics};

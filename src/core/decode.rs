@@ -54,7 +54,7 @@ impl Oversize {
 }
 
 /// Decodes records of one stream, one after the other. Keeps what makes the next one quick.
-pub struct Decoder<'p> {
+pub struct RecordDecoder<'p> {
     plan: &'p Plan,
     /// Keys in the order of the last record: name and slot, `None` where no mapping reads it.
     order: &'p mut FieldOrder,
@@ -79,8 +79,8 @@ pub struct FieldOrder {
 /// Unknown names kept apart; a record with ever new names must not take memory for ever.
 const UNKNOWN_KEPT: usize = 256;
 
-impl<'p> Decoder<'p> {
-    /// `arena` are the batch's bytes: keys and payloads handed to [`Decoder::decode`] must lie within them.
+impl<'p> RecordDecoder<'p> {
+    /// `arena` are the batch's bytes: keys and payloads handed to [`RecordDecoder::decode`] must lie within them.
     pub fn new(plan: &'p Plan, order: &'p mut FieldOrder, arena: &'p [u8]) -> Self {
         Self { plan, order, extra: Vec::new(), base: arena.len(), arena, values: Vec::new() }
     }

@@ -212,7 +212,7 @@ fn a_tombstone_and_a_record_that_is_too_large_are_refused() {
     let plan = shop(Update);
     let mut order = FieldOrder::default();
     let mut tables = vec![TableRows::default(); 2];
-    let mut decoder = Decoder::new(&plan, &mut order, b"");
+    let mut decoder = RecordDecoder::new(&plan, &mut order, b"");
     assert_eq!(decoder.decode(&envelope(), &mut tables).unwrap_err().reason, Reason::Tombstone);
     let large = Envelope { oversize: Some(Oversize::of(b"abc")), ..envelope() };
     let found = decoder.decode(&large, &mut tables).unwrap_err();
@@ -240,7 +240,7 @@ fn what_stands_beside_the_payload_is_mapped_too() {
     let arena = br#"{"ts":5}abcd"#;
     let mut order = FieldOrder::default();
     let mut tables = vec![TableRows::default()];
-    let mut decoder = Decoder::new(&plan, &mut order, arena);
+    let mut decoder = RecordDecoder::new(&plan, &mut order, arena);
     let record = Envelope {
         partition: 3,
         offset: 9,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::cell::Cell;
-use super::decode::{Decoder, Envelope, FieldOrder, TableRows};
+use super::decode::{Envelope, FieldOrder, RecordDecoder, TableRows};
 use super::mapping::{Mapping, Plan, Source};
 use super::outcome::Rejection;
 use super::schema::{Charset, Column, ColumnKind, ForeignKey, Table};
@@ -104,7 +104,7 @@ pub fn decode_records<'a>(
 ) -> (Vec<TableRows>, Vec<u8>, Vec<(u32, Rejection)>) {
     let mut tables = vec![TableRows::default(); plan.targets.len()];
     let mut rejected = Vec::new();
-    let mut decoder = Decoder::new(plan, order, arena);
+    let mut decoder = RecordDecoder::new(plan, order, arena);
     for record in records {
         if let Err(rejection) = decoder.decode(record, &mut tables) {
             rejected.push((record.index, rejection));

@@ -274,6 +274,7 @@ fn the_status_document_holds_the_ledger() {
 #[test]
 fn metrics_are_fresh_and_in_the_text_format() {
     let daemon = daemon();
+    daemon.board.read_to_end("orders", 3, 150);
     daemon.board.committed("orders", 3, 150, Counts { applied: 40, ..Counts::default() });
     let answer = daemon.get("/metrics");
     assert_eq!(answer.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
