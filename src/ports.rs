@@ -40,7 +40,8 @@ pub struct Written {
     /// Positions of the rows that were there already and were left as they are, ascending.
     pub unchanged: Vec<usize>,
     /// Rows that can't be written. When there is one, nothing of this call counts and the caller rolls
-    /// back to its savepoint. At least one, as many as were found.
+    /// back to its savepoint; where the call had one row, it may first hand over others, to find more that
+    /// can't. At least one, as many as were found.
     pub refused: Vec<Refusal>,
 }
 

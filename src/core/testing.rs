@@ -87,18 +87,30 @@ pub fn decode(plan: &Plan, order: &mut FieldOrder, payloads: &[impl AsRef<[u8]>]
             start..arena.len()
         })
         .collect();
+    let numbered = spans.into_iter().zip(0..);
+    let records: Vec<Envelope<'_>> =
+        numbered.map(|(span, index)| Envelope { index, payload: Some(&arena[span]), ..envelope() }).collect();
+    let (tables, extra, rejected) = decode_records(plan, order, &arena, &records);
+    arena.extend_from_slice(&extra);
+    Decoded { tables, arena, rejected }
+}
+
+/// Rows, the bytes behind the arena, and what was rejected.
+pub fn decode_records<'a>(
+    plan: &'a Plan,
+    order: &'a mut FieldOrder,
+    arena: &'a [u8],
+    records: &[Envelope<'a>],
+) -> (Vec<TableRows>, Vec<u8>, Vec<(u32, Rejection)>) {
     let mut tables = vec![TableRows::default(); plan.targets.len()];
     let mut rejected = Vec::new();
-    let mut decoder = RecordDecoder::new(plan, order, &arena);
-    for (index, span) in spans.into_iter().enumerate() {
-        let record = Envelope { index: index as u32, payload: Some(&arena[span]), ..envelope() };
-        if let Err(rejection) = decoder.decode(&record, &mut tables) {
+    let mut decoder = RecordDecoder::new(plan, order, arena);
+    for record in records {
+        if let Err(rejection) = decoder.decode(record, &mut tables) {
             rejected.push((record.index, rejection));
         }
     }
-    let extra = decoder.into_extra();
-    arena.extend_from_slice(&extra);
-    Decoded { tables, arena, rejected }
+    (tables, decoder.into_extra(), rejected)
 }
 
 pub fn envelope<'a>() -> Envelope<'a> {
