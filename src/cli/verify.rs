@@ -128,6 +128,8 @@ impl Proof {
                 }
             }
         }
+        let Counts { applied, duplicates, dead_letters, gaps } = self.totals();
+        out += &format!("all: {applied} applied, {duplicates} duplicates, {dead_letters} dead letters, {gaps} gaps\n");
         out += &match self.is_clean() {
             true => format!(
                 "{good}clean{plain}: every offset has exactly one outcome, every gap was read again and is empty\n"
