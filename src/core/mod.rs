@@ -10,7 +10,6 @@ pub mod outcome;
 pub mod replay;
 pub mod schema;
 pub mod sql_split;
-pub mod sql_time;
 pub mod target;
 #[cfg(test)]
 pub(crate) mod testing;

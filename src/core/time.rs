@@ -132,7 +132,7 @@ fn two(a: u8, b: u8) -> Option<i64> {
 /// Appends `YYYY-MM-DD`.
 pub fn write_date(out: &mut Vec<u8>, days: i32) {
     let (year, month, day) = civil_from_days(days);
-    push_digits(out, year as u64, 4);
+    push_digits(out, u64::from(year.unsigned_abs()), 4);
     out.push(b'-');
     push_digits(out, month as u64, 2);
     out.push(b'-');
@@ -143,19 +143,31 @@ pub fn write_date(out: &mut Vec<u8>, days: i32) {
 pub fn write_datetime(out: &mut Vec<u8>, micros: i64) {
     write_date(out, micros.div_euclid(MICROS_PER_DAY) as i32);
     out.push(b' ');
-    write_clock(out, micros.rem_euclid(MICROS_PER_DAY));
+    write_clock(out, micros.rem_euclid(MICROS_PER_DAY) as u64);
 }
 
-/// Appends `[-]HH:MM:SS.ffffff`.
+/// `YYYY-MM-DD HH:MM:SS.ffffff`: text that every database reads and that sorts as time does.
+pub fn datetime_text(micros: i64) -> String {
+    text(|out| write_datetime(out, micros))
+}
+
+/// What one of the writers here writes, all of it ASCII.
+pub fn text(write: impl FnOnce(&mut Vec<u8>)) -> String {
+    let mut out = Vec::with_capacity(26);
+    write(&mut out);
+    out.into_iter().map(char::from).collect()
+}
+
+/// Appends `[-]HH:MM:SS.ffffff`; hours may exceed 99.
 pub fn write_time(out: &mut Vec<u8>, micros: i64) {
     if micros < 0 {
         out.push(b'-');
     }
-    write_clock(out, micros.abs());
+    write_clock(out, micros.unsigned_abs());
 }
 
-fn write_clock(out: &mut Vec<u8>, micros: i64) {
-    let seconds = (micros / MICROS_PER_SECOND) as u64;
+fn write_clock(out: &mut Vec<u8>, micros: u64) {
+    let seconds = micros / 1_000_000;
     let hours = seconds / 3600;
     push_digits(out, hours, if hours > 99 { 3 } else { 2 });
     out.push(b':');
@@ -163,7 +175,7 @@ fn write_clock(out: &mut Vec<u8>, micros: i64) {
     out.push(b':');
     push_digits(out, seconds % 60, 2);
     out.push(b'.');
-    push_digits(out, (micros % MICROS_PER_SECOND) as u64, 6);
+    push_digits(out, micros % 1_000_000, 6);
 }
 
 fn push_digits(out: &mut Vec<u8>, mut value: u64, width: usize) {
@@ -182,9 +194,15 @@ mod tests {
     use proptest::prelude::*;
 
     fn shown(micros: i64) -> String {
-        let mut out = Vec::new();
-        write_datetime(&mut out, micros);
-        String::from_utf8(out).unwrap()
+        datetime_text(micros)
+    }
+
+    #[test]
+    fn durations_have_a_sign_and_may_exceed_a_day() {
+        let text = |micros| text(|out| write_time(out, micros));
+        assert_eq!(text(0), "00:00:00.000000");
+        assert_eq!(text(-1_500_000), "-00:00:01.500000");
+        assert_eq!(text(838 * 3_600_000_000 + 59 * 60_000_000 + 59_000_000), "838:59:59.000000");
     }
 
     #[test]
@@ -247,6 +265,17 @@ mod tests {
             prop_assert_eq!(parse_datetime(&text), Some(micros));
             let theirs = NaiveDateTime::parse_from_str(&text, "%Y-%m-%d %H:%M:%S%.f").unwrap();
             prop_assert_eq!(theirs.and_utc().timestamp_micros(), micros);
+        }
+
+        #[test]
+        fn times_read_as_chrono_writes_them(micros in -62_135_596_800_000_000i64..253_402_300_800_000_000) {
+            let time = chrono::DateTime::from_timestamp_micros(micros).unwrap();
+            prop_assert_eq!(datetime_text(micros), time.format("%Y-%m-%d %H:%M:%S%.6f").to_string());
+        }
+
+        #[test]
+        fn text_sorts_as_time_does(a in 0i64..4_000_000_000_000_000, b in 0i64..4_000_000_000_000_000) {
+            prop_assert_eq!(a.cmp(&b), datetime_text(a).cmp(&datetime_text(b)));
         }
 
         #[test]

@@ -18,7 +18,7 @@ use super::immediate;
 use crate::adapters::sql_errors::{from_db_err, is_contention};
 use crate::core::gaps::parse_ranges;
 use crate::core::outcome::{Reason, Rejection};
-use crate::core::sql_time;
+use crate::core::time;
 use crate::messages::DeadLetter;
 use crate::ports::{
     Bookkeeping, Claim, CountsView, DeadLetterFilter, PartitionOffset, StoredDeadLetter, WarehouseError,
@@ -73,7 +73,7 @@ async fn claim_within(
     let mut claims: Vec<&Claim> = claims.iter().collect();
     claims.sort_by_key(|c| c.partition);
     let partitions = || claims.iter().map(|c| c.partition);
-    let now = sql_time::datetime(now.timestamp_micros());
+    let now = time::datetime_text(now.timestamp_micros());
     let of_topic = || offset::Entity::find().filter(C::Topic.eq(topic)).filter(C::PartitionId.is_in(partitions()));
 
     let known = of_topic().order_by_asc(C::PartitionId).lock_exclusive().all(transaction).await?;
@@ -203,7 +203,7 @@ impl Bookkeeping for SqlBookkeeping {
         }
         if let Some(since) = filter.since {
             // As text: SQLite compares it with what the writer stored.
-            let since = sql_time::datetime(since.timestamp_micros());
+            let since = time::datetime_text(since.timestamp_micros());
             find = find.filter(Expr::col(C::StoredAt).gte(Expr::val(since)));
         }
         if let Some(id) = filter.after_id {

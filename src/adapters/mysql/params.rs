@@ -5,9 +5,10 @@ use std::ops::Range;
 
 use mysql_async::Value;
 
-use super::tsv::{Form, MICROS_OF_DAY, civil};
+use super::tsv::Form;
 use crate::core::cell::Cell;
 use crate::core::target::Rows;
+use crate::core::time::{MICROS_PER_DAY, civil_from_days};
 
 /// The protocol counts placeholders in 16 bits.
 const MAX_PLACEHOLDERS: usize = 65_535;
@@ -24,7 +25,7 @@ pub(super) fn value(cell: Cell, form: Form, arena: &[u8]) -> Value {
         Cell::Decimal(span) | Cell::Text(span) | Cell::Bytes(span) => Value::Bytes(span.of(arena).to_vec()),
         Cell::DateTime(micros) => datetime(micros, form),
         Cell::Date(days) => {
-            let (year, month, day) = date(i64::from(days));
+            let (year, month, day) = date(days);
             Value::Date(year, month, day, 0, 0, 0, 0)
         }
         Cell::Time(micros) => {
@@ -49,8 +50,8 @@ pub(super) fn datetime_micros(micros: i64) -> Value {
 }
 
 fn datetime(micros: i64, form: Form) -> Value {
-    let (year, month, day) = date(micros.div_euclid(MICROS_OF_DAY));
-    let rest = cut(micros.rem_euclid(MICROS_OF_DAY) as u64, form);
+    let (year, month, day) = date(micros.div_euclid(MICROS_PER_DAY) as i32);
+    let rest = cut(micros.rem_euclid(MICROS_PER_DAY) as u64, form);
     let seconds = rest / 1_000_000;
     Value::Date(
         year,
@@ -63,8 +64,8 @@ fn datetime(micros: i64, form: Form) -> Value {
     )
 }
 
-fn date(days: i64) -> (u16, u8, u8) {
-    let (year, month, day) = civil(days);
+fn date(days: i32) -> (u16, u8, u8) {
+    let (year, month, day) = civil_from_days(days);
     // Beyond the column's range the server refuses it; 10000 is out of every range.
     (u16::try_from(year).unwrap_or(10_000), month as u8, day as u8)
 }

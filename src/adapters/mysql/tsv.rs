@@ -7,6 +7,7 @@ use std::io::Write;
 use crate::core::cell::Cell;
 use crate::core::schema::ColumnKind;
 use crate::core::target::Rows;
+use crate::core::time::{MICROS_PER_DAY, civil_from_days};
 
 /// How the values of one column are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +82,7 @@ fn push_cell(out: &mut Vec<u8>, cell: Cell, form: Form, arena: &[u8]) {
         Cell::Text(span) | Cell::Bytes(span) if form == Form::Hex => push_hex(out, span.of(arena)),
         Cell::Text(span) | Cell::Bytes(span) => push_text(out, span.of(arena)),
         Cell::DateTime(micros) => push_datetime(out, micros, digits_of(form)),
-        Cell::Date(days) => push_date(out, i64::from(days)),
+        Cell::Date(days) => push_date(out, days),
         Cell::Time(micros) => push_time(out, micros, digits_of(form)),
     }
 }
@@ -135,8 +136,8 @@ fn push_two(out: &mut Vec<u8>, value: u32) {
     out.push(b'0' + (value % 10) as u8);
 }
 
-fn push_date(out: &mut Vec<u8>, days: i64) {
-    let (year, month, day) = civil(days);
+fn push_date(out: &mut Vec<u8>, days: i32) {
+    let (year, month, day) = civil_from_days(days);
     if (0..10_000).contains(&year) {
         push_two(out, year as u32 / 100);
         push_two(out, year as u32 % 100);
@@ -173,9 +174,9 @@ fn push_clock(out: &mut Vec<u8>, micros_of_day: u64, hours: u64, digits: u8) {
 }
 
 fn push_datetime(out: &mut Vec<u8>, micros: i64, digits: u8) {
-    push_date(out, micros.div_euclid(MICROS_OF_DAY));
+    push_date(out, micros.div_euclid(MICROS_PER_DAY) as i32);
     out.push(b' ');
-    let rest = micros.rem_euclid(MICROS_OF_DAY) as u64;
+    let rest = micros.rem_euclid(MICROS_PER_DAY) as u64;
     push_clock(out, rest, rest / 3_600_000_000, digits);
 }
 
@@ -185,22 +186,6 @@ fn push_time(out: &mut Vec<u8>, micros: i64, digits: u8) {
     }
     let size = micros.unsigned_abs();
     push_clock(out, size, size / 3_600_000_000, digits);
-}
-
-pub(super) const MICROS_OF_DAY: i64 = 86_400_000_000;
-
-/// Year, month, day of a day counted from 1970-01-01 in the proleptic Gregorian calendar (Hinnant,
-/// "chrono-Compatible Low-Level Date Algorithms", civil_from_days).
-pub(super) fn civil(days: i64) -> (i64, u32, u32) {
-    let z = days + 719_468;
-    let era = z.div_euclid(146_097);
-    let of_era = z.rem_euclid(146_097);
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * of_year + 2) / 153;
-    let day = (of_year - (153 * shifted + 2) / 5 + 1) as u32;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 } as u32;
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]
@@ -248,10 +233,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_day_is_the_same_as_by_the_calendar_library(days in -719_162i64..2_932_896) {
+        fn a_day_is_the_same_as_by_the_calendar_library(days in -719_162i32..2_932_896) {
             use chrono::Datelike;
-            let date = chrono::NaiveDate::from_num_days_from_ce_opt((days + 719_163) as i32).unwrap();
-            prop_assert_eq!(civil(days), (i64::from(date.year()), date.month(), date.day()));
+            let date = chrono::NaiveDate::from_num_days_from_ce_opt(days + 719_163).unwrap();
+            prop_assert_eq!(civil_from_days(days), (date.year(), date.month(), date.day()));
         }
 
         #[test]

@@ -7,7 +7,7 @@ use sea_orm::sqlx::sqlite::SqliteArguments;
 
 use crate::core::cell::Cell;
 use crate::core::outcome::Reason;
-use crate::core::sql_time;
+use crate::core::time;
 
 /// Why a cell can't be stored, though its column would take it on MySQL.
 pub fn fault(cell: &Cell, arena: &[u8]) -> Option<(Reason, &'static str)> {
@@ -31,7 +31,7 @@ pub fn bind(arguments: &mut SqliteArguments, cell: &Cell, arena: &[u8]) {
         Cell::Float(value) => arguments.add(*value),
         Cell::Decimal(span) | Cell::Text(span) => arguments.add(String::from_utf8_lossy(span.of(arena)).into_owned()),
         Cell::Bytes(span) => arguments.add(span.of(arena).to_vec()),
-        Cell::DateTime(micros) => arguments.add(sql_time::datetime(*micros)),
+        Cell::DateTime(micros) => arguments.add(time::datetime_text(*micros)),
         Cell::Date(_) | Cell::Time(_) => arguments.add(text(cell, arena)),
     };
     // Encoding fails for none of these types; a null in its place would be refused or found out by the row's test.
@@ -57,16 +57,8 @@ pub fn text(cell: &Cell, arena: &[u8]) -> String {
             format!("{shown:?}")
         }
         Cell::Bytes(span) => format!("{} bytes", span.len),
-        Cell::DateTime(micros) => sql_time::datetime(*micros),
-        Cell::Date(days) => {
-            let mut text = String::with_capacity(10);
-            sql_time::push_date(&mut text, *days);
-            text
-        }
-        Cell::Time(micros) => {
-            let mut text = String::with_capacity(16);
-            sql_time::push_time(&mut text, *micros);
-            text
-        }
+        Cell::DateTime(micros) => time::datetime_text(*micros),
+        Cell::Date(days) => time::text(|out| time::write_date(out, *days)),
+        Cell::Time(micros) => time::text(|out| time::write_time(out, *micros)),
     }
 }

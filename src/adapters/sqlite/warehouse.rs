@@ -12,8 +12,8 @@ use super::rows::RowWriter;
 use super::shape::Shape;
 use crate::adapters::sql_errors::warehouse_error;
 use crate::core::gaps::format_ranges;
-use crate::core::sql_time;
 use crate::core::target::{OnConflict, Rows};
+use crate::core::time;
 use crate::messages::{DeadLetter, OffsetMove};
 use crate::ports::{PartitionCounts, Warehouse, WarehouseError, Written};
 
@@ -179,7 +179,7 @@ impl Warehouse for SqliteWarehouse {
     }
 
     async fn set_aside(&mut self, letters: &[DeadLetter], now: DateTime<Utc>) -> Result<(), WarehouseError> {
-        let now = sql_time::datetime(now.timestamp_micros());
+        let now = time::datetime_text(now.timestamp_micros());
         for letter in letters {
             let rejection = &letter.rejection;
             // A record that is read again after a reset of its offset takes its letter's place.
@@ -194,7 +194,7 @@ impl Warehouse for SqliteWarehouse {
             .bind(&*letter.topic)
             .bind(letter.partition)
             .bind(letter.offset)
-            .bind((letter.timestamp >= 0).then(|| sql_time::datetime(letter.timestamp.saturating_mul(1000))))
+            .bind((letter.timestamp >= 0).then(|| time::datetime_text(letter.timestamp.saturating_mul(1000))))
             .bind(letter.key.as_deref())
             .bind(letter.payload.as_deref())
             .bind(rejection.reason.as_str())
@@ -214,7 +214,7 @@ impl Warehouse for SqliteWarehouse {
         counts: &[PartitionCounts],
         now: DateTime<Utc>,
     ) -> Result<(), WarehouseError> {
-        let now = sql_time::datetime(now.timestamp_micros());
+        let now = time::datetime_text(now.timestamp_micros());
         for PartitionCounts { partition, counts } in counts {
             let counted = sqlx::query(
                 "UPDATE bief_offset SET applied = applied + ?, duplicates = duplicates + ?, \
