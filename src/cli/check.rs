@@ -36,11 +36,8 @@ pub fn run(args: &Args) -> u8 {
     let outcome = config::load(&args.config, &|name| std::env::var(name).ok());
     let mut report = config::report(&file, &outcome);
     let sound = outcome.is_ok();
-    if let Ok(loaded) = &outcome {
-        report.extend(config::missing_files(loaded));
-        if args.connect {
-            report.extend(block_on(connect(loaded)));
-        }
+    if let (true, Ok(loaded)) = (args.connect, &outcome) {
+        report.extend(block_on(connect(loaded)));
     }
     if args.json {
         super::support::print_json(&report.json());

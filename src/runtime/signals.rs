@@ -12,8 +12,6 @@ use super::supervisor::{Drained, SupervisorHandle};
 pub const EXIT_DRAINED: u8 = 0;
 /// Exit code: the drain's deadline cut an actor; what it had not committed is read again at the next start.
 pub const EXIT_DRAIN_CUT: u8 = 75;
-/// Exit code: a unit was given up, and the daemon was told to exit then.
-pub const EXIT_UNIT_FAILED: u8 = 70;
 
 /// How long a drain may take unless told otherwise; container runtimes kill after 10 s at the earliest.
 pub const DRAIN_DEADLINE: Duration = Duration::from_secs(10);

@@ -216,6 +216,21 @@ pub fn command_in(root: &Path, program: &str) -> Command {
     command
 }
 
+/// The same for a database server, with its folders named: what is compiled in points at the system's own.
+pub fn database_in(root: &Path, program: &str) -> Command {
+    let mut command = command_in(root, program);
+    command.arg("--no-defaults");
+    for (option, path) in [
+        ("basedir", "usr"),
+        ("lc-messages-dir", "usr/share/mysql"),
+        ("character-sets-dir", "usr/share/mysql/charsets"),
+        ("plugin-dir", "usr/lib/mysql/plugin"),
+    ] {
+        command.arg(format!("--{option}={}", root.join(path).display()));
+    }
+    command
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

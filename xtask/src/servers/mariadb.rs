@@ -50,17 +50,7 @@ fn initialize(folder: &Path) -> Result<()> {
 }
 
 fn server(folder: &Path) -> Command {
-    let root = folder.join("root");
-    let mut command = debian::command_in(&root, "usr/sbin/mariadbd");
-    command.arg("--no-defaults");
-    for (option, path) in [
-        ("basedir", "usr"),
-        ("lc-messages-dir", "usr/share/mysql"),
-        ("character-sets-dir", "usr/share/mysql/charsets"),
-        ("plugin-dir", "usr/lib/mysql/plugin"),
-    ] {
-        command.arg(format!("--{option}={}", root.join(path).display()));
-    }
+    let mut command = debian::database_in(&folder.join("root"), "usr/sbin/mariadbd");
     command.args(as_root());
     command
 }

@@ -31,19 +31,8 @@ pub fn fetch(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The server with its folders named: what is compiled in points at the system's own.
 fn server(folder: &Path) -> Command {
-    let root = folder.join("root");
-    let mut command = debian::command_in(&root, "usr/sbin/mysqld");
-    command.arg("--no-defaults");
-    for (option, path) in [
-        ("basedir", "usr"),
-        ("lc-messages-dir", "usr/share/mysql"),
-        ("character-sets-dir", "usr/share/mysql/charsets"),
-        ("plugin-dir", "usr/lib/mysql/plugin"),
-    ] {
-        command.arg(format!("--{option}={}", root.join(path).display()));
-    }
+    let mut command = debian::database_in(&folder.join("root"), "usr/sbin/mysqld");
     command.args(["--secure-file-priv=", "--performance-schema=OFF", "--mysqlx=OFF"]);
     command.args(as_root());
     command
