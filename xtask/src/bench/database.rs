@@ -12,6 +12,9 @@ use super::config::{DATABASE, FACT, TOPIC, migration_files};
 const COMMITTED: &str =
     "SELECT CAST(COALESCE(SUM(next_offset - start_offset), 0) AS SIGNED) FROM bief_offset WHERE topic = ?";
 
+/// Bytes of one row that fills the redo log.
+const REDO_PART: u64 = 8 << 20;
+
 /// The server's error for a table that is not there.
 const NO_SUCH_TABLE: u16 = 1146;
 
@@ -37,6 +40,24 @@ pub async fn migrate(mysql: &str, folder: &Path) -> Result<()> {
         let sql = std::fs::read_to_string(&file)?;
         conn.query_drop(sql).await.with_context(|| format!("cannot apply {}", file.display()))?;
     }
+    conn.disconnect().await?;
+    Ok(())
+}
+
+/// Writes as much as the server's redo log holds, and a little more. The blocks of a new server's log are written for
+/// the first time, which makes the file system stall commits; a server that runs for more than minutes has long reused
+/// them.
+pub async fn reuse_redo_log(mysql: &str) -> Result<()> {
+    let mut conn = connect(mysql, true).await?;
+    let capacity: Option<u64> = conn.query_first("SELECT @@GLOBAL.innodb_redo_log_capacity").await?;
+    let capacity = capacity.context("the server does not tell the size of its redo log")?;
+    conn.query_drop("CREATE TABLE bench_redo (filler LONGBLOB)").await?;
+    let mut written = 0;
+    while written < capacity + capacity / 4 {
+        conn.query_drop(format!("INSERT INTO bench_redo VALUES (REPEAT('x', {REDO_PART}))")).await?;
+        written += REDO_PART;
+    }
+    conn.query_drop("DROP TABLE bench_redo").await?;
     conn.disconnect().await?;
     Ok(())
 }

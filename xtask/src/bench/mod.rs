@@ -71,9 +71,12 @@ pub struct LatencyArguments {
     /// Records a second.
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..))]
     rate: u64,
-    /// How long to send; what is sent in the first 3 s warms up and is not counted.
-    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(5..))]
+    /// How long to send; what is sent in the first 10 s warms up and is not counted.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(15..))]
     seconds: u64,
+    /// Write each record's partition, offset, and times (microseconds since 1970) to this file, as CSV.
+    #[arg(long, value_name = "FILE")]
+    samples: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -21,14 +21,19 @@ pub fn fetch(folder: &Path) -> Result<()> {
     let root = folder.join("root");
     fs::create_dir(&root)?;
     let version = debian::unpack(&Mirror::of_this_machine()?, SUITE, PACKAGE, &root)?;
-    let mut initialize = server(folder);
-    initialize.arg(format!("--datadir={}", folder.join("data").display()));
-    initialize.args(["--innodb-redo-log-capacity=16M", "--skip-log-bin", "--initialize-insecure"]);
-    shell::run(&mut initialize).context("cannot initialise MySQL's data")?;
+    // Small, since each start copies it.
+    initialize(folder, &folder.join("data"), &["--innodb-redo-log-capacity=16M"])?;
     // Each copy names itself.
     let _ = fs::remove_file(folder.join("data/auto.cnf"));
     fs::write(folder.join("version"), format!("MySQL {version}\n"))?;
     Ok(())
+}
+
+fn initialize(folder: &Path, data: &Path, options: &[&str]) -> Result<()> {
+    let mut command = server(folder);
+    command.arg(format!("--datadir={}", data.display())).args(options);
+    command.args(["--skip-log-bin", "--initialize-insecure"]);
+    shell::run(&mut command).context("cannot initialise MySQL's data")
 }
 
 fn server(folder: &Path) -> Command {
@@ -45,7 +50,16 @@ pub fn as_root() -> Option<&'static str> {
 }
 
 pub fn start(folder: &Path, guard: &Guard, port: u16, durability: Durability) -> Result<Child> {
-    let data = copy_data(folder, guard, "mysql")?;
+    let data = match durability {
+        Durability::Lean => copy_data(folder, guard, "mysql")?,
+        // A redo log that was made small grows while it is written to, and the server stalls meanwhile.
+        Durability::Durable => {
+            let data = guard.folder().join("mysql");
+            let _ = fs::remove_dir_all(&data);
+            initialize(folder, &data, &[])?;
+            data
+        }
+    };
     let mut command = server(folder);
     listen(&mut command, guard, &data, "mysql", port);
     if durability == Durability::Lean {
