@@ -11,7 +11,7 @@ mod params;
 mod poison;
 mod staged;
 mod transaction;
-mod tsv;
+pub mod tsv;
 mod ways;
 
 use std::collections::HashMap;

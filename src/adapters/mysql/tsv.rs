@@ -11,7 +11,7 @@ use crate::core::time::{MICROS_PER_DAY, civil_from_days};
 
 /// How the values of one column are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
+pub enum Form {
     Plain,
     /// Hexadecimal digits, turned back by UNHEX in the statement.
     Hex,
@@ -21,7 +21,7 @@ pub(super) enum Form {
 }
 
 /// The forms of the rows' columns.
-pub(super) fn forms(rows: &Rows<'_>) -> Vec<Form> {
+pub fn forms(rows: &Rows<'_>) -> Vec<Form> {
     rows.columns
         .iter()
         .map(|&c| match rows.target.table.columns[rows.target.columns[c]].kind {
@@ -33,14 +33,14 @@ pub(super) fn forms(rows: &Rows<'_>) -> Vec<Form> {
 }
 
 /// Appends all rows.
-pub(super) fn encode(rows: &Rows<'_>, forms: &[Form], out: &mut Vec<u8>) {
+pub fn encode(rows: &Rows<'_>, forms: &[Form], out: &mut Vec<u8>) {
     for row in rows.iter() {
         push_row(out, row, forms, rows.arena);
     }
 }
 
 /// Appends the rows at these positions, each with its position in front.
-pub(super) fn encode_numbered(rows: &Rows<'_>, forms: &[Form], positions: &[usize], out: &mut Vec<u8>) {
+pub fn encode_numbered(rows: &Rows<'_>, forms: &[Form], positions: &[usize], out: &mut Vec<u8>) {
     for &position in positions {
         push_int(out, position);
         out.push(b'\t');
