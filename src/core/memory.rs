@@ -1,8 +1,8 @@
 //! How `memory` is shared out, and what a record costs on its way. Every limit of memory is derived here and nowhere
 //! else, so that their sum is what the configuration says (docs/configuration.md has the shares in words).
 //!
-//! The estimate must never be below what a record really takes at the widest point of its way; where it is above,
-//! less is in flight than could be.
+//! The estimate must never be below what the records of a lane really take together at the widest point of their way;
+//! where it is above, less is in flight than could be.
 
 use super::cell::Cell;
 use super::mapping::Plan;
@@ -19,16 +19,17 @@ const KNOWN: u64 = 16;
 
 /// What librdkafka keeps for a message beside its payload: an operation, its allocation, its key, headers.
 const MESSAGE: u64 = 512;
-/// Payload and key: as polled, what had to be unescaped, and the text of LOAD DATA; or, for dead letters, the copies
-/// on their way to the server.
-const COPIES: u64 = 3;
+/// Payload and key: once as polled and as much as half of it again unescaped while a batch waits; and beside that, while
+/// it is written, the text of LOAD DATA, in hexadecimal digits twice as long. At most every third batch of a lane is
+/// being written, since a batch has at most a third of what its lane may take: two and a sixth on average at the worst.
+const COPIES: u64 = 2;
 /// What a record takes beside its bytes and rows: its envelope, its outcome, room that vectors grew by.
 const RECORD: u64 = 192;
-/// Cells are there twice while a batch is written, as decoded and as prepared, and those of one table once more while
-/// they are joined by key and sorted.
-const CELLS: u64 = 2;
 /// A row beside its cells: its record, its hash, its place, its order.
 const ROW: u64 = 48;
+/// What a record that cannot be written takes more: reason, field and message, in the batch and, while it is written, on
+/// their way to the dead letters, with a copy of its payload.
+pub const REJECTION: u64 = 512;
 
 /// Limits of one stream's client, from the stream's part of `memory`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,12 +84,15 @@ impl RecordCost {
     /// Of records that become rows by this plan.
     pub fn of(plan: &Plan) -> Self {
         let cell = size_of::<Cell>() as u64;
-        // By mapping: a table that a record feeds twice has two rows of it.
         let widths = || plan.mappings.iter().map(|m| (m.target, plan.targets[m.target].columns.len() as u64));
-        let rows: u64 = widths().map(|(_, width)| width * cell * CELLS + ROW).sum();
+        let cells: u64 = widths().map(|(_, width)| width * cell).sum();
+        // A table that a record feeds twice has two rows of it.
         let joined = (0..plan.targets.len()).map(|t| widths().filter(|(target, _)| *target == t).map(|(_, w)| w).sum());
-        let widest: u64 = joined.max().unwrap_or(0);
-        Self { record: RECORD + rows + widest * cell, byte: COPIES }
+        let widest: u64 = joined.max().unwrap_or(0) * cell;
+        // Cells are there once while a batch waits; while it is written once more as prepared, and those of one table a
+        // third time while they are joined by key and sorted. At most every third batch is being written.
+        let rows = cells + (cells + widest).div_ceil(3) + ROW * plan.mappings.len() as u64;
+        Self { record: RECORD + rows, byte: COPIES }
     }
 
     /// So many records that have so many bytes of keys and payloads.

@@ -40,7 +40,7 @@ pub struct MemoryLimit {
 }
 
 /// The part of what a lane may take, as one over so many, that one batch may have: one is written, one waits for it and
-/// one fills.
+/// one fills. What a record is said to cost rests on it (core/memory.rs).
 const BATCHES: u64 = 3;
 
 /// The batch that a lane fills while the one before is written.
