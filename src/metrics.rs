@@ -6,7 +6,7 @@
 mod process;
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use prometheus::{
     Counter, CounterVec, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
@@ -63,8 +63,16 @@ struct Series {
     partitions_caught_up: IntGaugeVec,
     unaccounted: IntGaugeVec,
     ready: IntGauge,
+    memory_budget: IntGauge,
+    memory_used: IntGauge,
+    memory_waited: CounterVec,
+    /// Answers the bytes in use.
+    memory_meter: OnceLock<MemoryMeter>,
     process: Option<process::ProcessSeries>,
 }
+
+/// Answers how many bytes are taken.
+pub type MemoryMeter = Box<dyn Fn() -> u64 + Send + Sync>;
 
 impl Metrics {
     /// A registry of its own with every series in it. `revision` is the source revision of the build.
@@ -198,6 +206,20 @@ impl Metrics {
                 stream,
             ),
             ready: r.int_gauge("bief_ready", "1 when every check of /readyz passes, else 0."),
+            memory_budget: r.int_gauge(
+                "bief_memory_budget_bytes",
+                "What batches may take from the poll to the commit: `memory` without the Kafka client's share.",
+            ),
+            memory_used: r.int_gauge(
+                "bief_memory_used_bytes",
+                "What the batches on their way are estimated to take at the widest point of their way.",
+            ),
+            memory_waited: r.counter_vec(
+                "bief_memory_waited_seconds_total",
+                "Time in which a lane was not polled because the memory budget was used up.",
+                stream,
+            ),
+            memory_meter: OnceLock::new(),
             process: process::ProcessSeries::register(&r),
             registry: registry.clone(),
         };
@@ -228,8 +250,15 @@ impl Metrics {
             fenced_commits: of(&s.fenced_commits),
             last_commit_timestamp: s.last_commit.with_label_values(&[stream]),
             end_to_end_latency: s.end_to_end_latency.with_label_values(&[stream]),
+            memory_waited: s.memory_waited.with_label_values(&[stream]),
             all: self.clone(),
         }
+    }
+
+    /// Tells the memory budget in bytes, and whom to ask what is used of it. The first answer counts.
+    pub fn meter_memory(&self, budget: u64, used: MemoryMeter) {
+        self.0.memory_budget.set(i64::try_from(budget).unwrap_or(i64::MAX));
+        let _ = self.0.memory_meter.set(used);
     }
 
     /// Rows written into one table, at 0 when first asked for.
@@ -269,6 +298,9 @@ impl Metrics {
         for queue in self.0.queues.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             queue.fill.set(queue.fill_ratio());
         }
+        if let Some(used) = self.0.memory_meter.get() {
+            self.0.memory_used.set(i64::try_from(used()).unwrap_or(i64::MAX));
+        }
         if let Some(process) = &self.0.process {
             process.update();
         }
@@ -307,6 +339,8 @@ pub struct StreamMetrics {
     pub last_commit_timestamp: Gauge,
     /// Seconds from a record's append to its commit.
     pub end_to_end_latency: Histogram,
+    /// Seconds in which a lane was not polled because the memory budget was used up.
+    pub memory_waited: Counter,
     all: Metrics,
 }
 

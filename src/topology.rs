@@ -9,7 +9,7 @@ use std::sync::Arc;
 use chrono::Utc;
 use tokio::sync::{Mutex, mpsc};
 
-use crate::actors::consumer::{BatchLimits, Consumer, ConsumerSettings, StartAt};
+use crate::actors::consumer::{BatchLimits, Consumer, ConsumerSettings, MemoryLimit, StartAt};
 use crate::actors::decoder::{Decoder, DecoderSettings};
 use crate::actors::writer::{Writer, WriterSettings};
 use crate::adapters::kafka::broker::KafkaBroker;
@@ -19,12 +19,14 @@ use crate::adapters::warehouse;
 use crate::config::{Config, Start, Stream, TableMapping};
 use crate::core::commit_plan::Known;
 use crate::core::mapping::{Mapping, Misfit, Plan};
+use crate::core::memory::{self, RecordCost};
 use crate::http::{self, Check, DaemonInfo, HttpState};
 use crate::messages::{Assignments, Board};
 use crate::metrics::Metrics;
 use crate::ports::{Broker, Clock, OpenSource, RecordSource, SourceError, SystemClock, WarehouseError};
 use crate::runtime::{
-    Incarnation, Options, RestartPolicy, StartError, Supervisor, SupervisorHandle, UnitSpec, UnitState, UnitStatus,
+    Budget, Incarnation, Options, RestartPolicy, Share, StartError, Supervisor, SupervisorHandle, UnitSpec, UnitState,
+    UnitStatus,
 };
 
 /// Batches that wait between two stages of a lane. One: while it waits the next fills, so that batches grow
@@ -51,6 +53,11 @@ pub fn launch(config: Arc<Config>, bootstrap: &str, listener: TcpListener) -> io
     let board = Board::default();
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), REVISION);
     let prepared = Arc::new(Mutex::new(false));
+    let lanes: usize = config.streams.iter().map(|s| s.lanes).sum();
+    let budget = Budget::new(memory::batches(config.daemon.memory), lanes);
+    let meter = budget.clone();
+    metrics.meter_memory(budget.limit(), Box::new(move || meter.used()));
+    let mut shares = (0..lanes).map(|lane| budget.share(lane));
     let units = config
         .streams
         .iter()
@@ -64,6 +71,8 @@ pub fn launch(config: Arc<Config>, bootstrap: &str, listener: TcpListener) -> io
                 metrics: metrics.clone(),
                 clock: Arc::new(SystemClock),
                 prepared: Arc::clone(&prepared),
+                memory: config.daemon.memory / config.streams.len().max(1) as u64,
+                shares: shares.by_ref().take(stream.lanes).collect(),
             };
             pipeline.into_unit()
         })
@@ -137,6 +146,10 @@ struct Pipeline {
     clock: Arc<dyn Clock>,
     /// Whether the tables are known to be there.
     prepared: Arc<Mutex<bool>>,
+    /// Bytes: an equal part of the daemon's memory, for what is the stream's own.
+    memory: u64,
+    /// What each lane takes of the daemon's budget; the same for all incarnations.
+    shares: Vec<Share>,
 }
 
 impl Pipeline {
@@ -177,8 +190,7 @@ impl Pipeline {
             group: format!("{}-{}", self.config.kafka.group, self.stream.name),
             topic: self.stream.topic.clone(),
             lanes: self.stream.lanes,
-            memory: self.config.daemon.memory / self.config.streams.len().max(1) as u64,
-            max_record_bytes: self.stream.max_record_bytes,
+            memory: self.memory,
         };
         let open_source: OpenSource =
             Arc::new(move || KafkaSource::open(&settings).map(|source| Box::new(source) as Box<dyn RecordSource>));
@@ -200,7 +212,9 @@ impl Pipeline {
         let to_decoder = metrics.queue("decoder", QUEUE * stream.lanes);
         let to_writer = metrics.queue("writer", QUEUE * stream.lanes);
         let open = warehouse::open_warehouse(&self.config.warehouse);
-        let known = Arc::new(std::sync::Mutex::new(Known::new(plan.targets.len())));
+        let known = Known::within(plan.targets.len(), memory::known_rows(self.memory));
+        let known = Arc::new(std::sync::Mutex::new(known));
+        let cost = RecordCost::of(&plan);
         let mut lanes = Vec::with_capacity(stream.lanes);
         for lane in 0..stream.lanes {
             let (records, decoder_in) = mpsc::channel(QUEUE);
@@ -249,6 +263,7 @@ impl Pipeline {
                 bytes: stream.max_batch_bytes,
                 record_bytes: stream.max_record_bytes,
             },
+            memory: MemoryLimit { shares: self.shares.clone(), cost },
             open_source,
             open_bookkeeping: warehouse::open_bookkeeping(&self.config.warehouse),
             broker,

@@ -14,7 +14,7 @@ use tokio::sync::mpsc::Sender;
 
 use self::feed::Feed;
 pub use self::feed::{Claimed, Claims, Ended};
-pub use self::lanes::BatchLimits;
+pub use self::lanes::{BatchLimits, MemoryLimit};
 use crate::messages::{Assignments, Board, RecordBatch};
 use crate::metrics::{QueueMetrics, StreamMetrics};
 use crate::ports::{Broker, Claim, Clock, OpenBookkeeping, OpenSource, SourceError, WarehouseError};
@@ -33,6 +33,7 @@ pub struct ConsumerSettings {
     pub topic: String,
     pub start: StartAt,
     pub limits: BatchLimits,
+    pub memory: MemoryLimit,
     pub open_source: OpenSource,
     pub open_bookkeeping: OpenBookkeeping,
     pub broker: Arc<dyn Broker>,
@@ -96,6 +97,7 @@ impl Actor for Consumer {
                     source,
                     lanes: settings.lanes,
                     limits: settings.limits,
+                    memory: settings.memory,
                     assignments: settings.assignments,
                     board: settings.board,
                     blocked: settings.metrics.blocked_seconds("consumer"),

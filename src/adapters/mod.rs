@@ -1,5 +1,6 @@
 //! The outside world behind the ports: brokers and databases.
 
+pub mod allocator;
 pub mod bookkeeping;
 #[cfg(feature = "embedded")]
 pub mod embedded;

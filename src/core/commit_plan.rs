@@ -20,6 +20,10 @@ pub const MAX_COLUMNS: usize = 128;
 pub struct Known {
     /// For each target, the rows as they were last written.
     rows: Vec<KnownRows>,
+    /// Bytes that the rows of each target take.
+    bytes: Vec<u64>,
+    /// Most that one target's rows may take, in bytes.
+    most: u64,
     scratch: Vec<u8>,
 }
 
@@ -28,14 +32,27 @@ type KnownRows = HashMap<Box<[u8]>, Box<[u8]>, ahash::RandomState>;
 
 /// Rows remembered a table; dimension tables beyond it are written again now and then, which is harmless.
 const KNOWN_ROWS: usize = 100_000;
+/// What a remembered row takes beside its bytes: its place in a table that may be half empty, and two allocations.
+const KNOWN_ROW: u64 = 128;
 
 impl Known {
     pub fn new(targets: usize) -> Self {
-        Self { rows: (0..targets).map(|_| HashMap::default()).collect(), scratch: Vec::new() }
+        Self::within(targets, u64::MAX)
+    }
+
+    /// The same with a limit of bytes for all targets together.
+    pub fn within(targets: usize, bytes: u64) -> Self {
+        Self {
+            rows: (0..targets).map(|_| HashMap::default()).collect(),
+            bytes: vec![0; targets],
+            most: bytes / targets.max(1) as u64,
+            scratch: Vec::new(),
+        }
     }
 
     pub fn forget(&mut self) {
-        self.rows.iter_mut().for_each(HashMap::clear);
+        self.rows.iter_mut().for_each(|rows| *rows = HashMap::default());
+        self.bytes.fill(0);
     }
 
     fn has(&mut self, target: usize, on_conflict: OnConflict, key: &[Cell], row: &[Cell], arena: &[u8]) -> bool {
@@ -67,10 +84,16 @@ impl Known {
             let mut whole = Vec::new();
             encode(row.iter().copied(), arena, &mut whole);
             let rows = &mut self.rows[target];
-            if rows.len() >= KNOWN_ROWS {
-                rows.clear();
+            let written = whole.len() as u64;
+            let cost = KNOWN_ROW + key.len() as u64 + written;
+            if rows.len() >= KNOWN_ROWS || self.bytes[target] + cost > self.most {
+                *rows = HashMap::default();
+                self.bytes[target] = 0;
             }
-            rows.insert(key.into_boxed_slice(), whole.into_boxed_slice());
+            self.bytes[target] += cost;
+            if let Some(before) = rows.insert(key.into_boxed_slice(), whole.into_boxed_slice()) {
+                self.bytes[target] = self.bytes[target].saturating_sub(cost - written + before.len() as u64);
+            }
         }
     }
 }

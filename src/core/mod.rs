@@ -6,6 +6,7 @@ pub mod decode;
 pub mod gaps;
 pub mod ledger;
 pub mod mapping;
+pub mod memory;
 pub mod outcome;
 pub mod replay;
 pub mod schema;
