@@ -3,11 +3,13 @@
 pub mod cell;
 pub mod commit_plan;
 pub mod decode;
+pub mod doubt;
 pub mod gaps;
 pub mod ledger;
 pub mod mapping;
 pub mod outcome;
 pub mod replay;
+pub mod reset;
 pub mod schema;
 pub mod sql_split;
 pub mod target;

@@ -8,6 +8,7 @@
 mod bookkeeping;
 mod faults;
 mod items;
+mod offsets;
 mod pipeline;
 mod poison;
 mod security;
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
         pipeline::tests(),
         topics::tests(),
         faults::tests(),
+        offsets::tests(),
         poison::tests(),
         warehouse_mysql::tests(),
         security::tests(),

@@ -97,9 +97,9 @@ fn advise(code: Option<RDKafkaErrorCode>, reason: &str) -> String {
 pub fn classify(code: RDKafkaErrorCode, what: String) -> SourceError {
     use RDKafkaErrorCode as E;
     match code {
-        E::AutoOffsetReset | E::OffsetOutOfRange => SourceError::Fatal(format!(
+        E::AutoOffsetReset | E::OffsetOutOfRange => SourceError::InDoubt(format!(
             "{what}: the offset in the database is not there at the broker: the topic was made anew, or retention took \
-             records before they were read; nothing was consumed"
+             records before they were read"
         )),
         E::TopicAuthorizationFailed | E::GroupAuthorizationFailed | E::ClusterAuthorizationFailed => {
             SourceError::Fatal(format!(
