@@ -67,7 +67,7 @@ pub(super) async fn reset(
                 insert_gap(transaction, topic, step.partition, &[step.from..step.to], Some(&now)).await?;
                 let change = offset::Entity::update_many()
                     .col_expr(C::Gaps, Expr::col(C::Gaps).add(step.to - step.from))
-                    .col_expr(C::NextOffset, Expr::val(step.to).into());
+                    .col_expr(C::NextOffset, Expr::val(step.to));
                 raise(change, step, &now).filter(of_partition()).exec(transaction).await?;
             }
             Change::Rewind => {
@@ -80,23 +80,23 @@ pub(super) async fn reset(
                     gaps: row.gaps - gaps,
                 };
                 let change = offset::Entity::update_many()
-                    .col_expr(C::DeadLetters, Expr::val(left.dead_letters).into())
-                    .col_expr(C::Gaps, Expr::val(left.gaps).into())
-                    .col_expr(C::StartOffset, Expr::val(start_after_rewind(step.to, left)).into())
-                    .col_expr(C::NextOffset, Expr::val(step.to).into());
+                    .col_expr(C::DeadLetters, Expr::val(left.dead_letters))
+                    .col_expr(C::Gaps, Expr::val(left.gaps))
+                    .col_expr(C::StartOffset, Expr::val(start_after_rewind(step.to, left)))
+                    .col_expr(C::NextOffset, Expr::val(step.to));
                 raise(change, step, &now).filter(of_partition()).exec(transaction).await?;
             }
             Change::Anew | Change::Forget => {
                 put_letters_away(transaction, topic, &archive, step.partition, i64::MIN).await?;
                 gap::Entity::update_many()
-                    .col_expr(gap::Column::Topic, Expr::val(archive.as_str()).into())
+                    .col_expr(gap::Column::Topic, Expr::val(archive.as_str()))
                     .filter(gap::Column::Topic.eq(topic))
                     .filter(gap::Column::PartitionId.eq(step.partition))
                     .exec(transaction)
                     .await?;
                 offset::Entity::update_many()
-                    .col_expr(C::Topic, Expr::val(archive.as_str()).into())
-                    .col_expr(C::UpdatedAt, Expr::val(now.as_str()).into())
+                    .col_expr(C::Topic, Expr::val(archive.as_str()))
+                    .col_expr(C::UpdatedAt, Expr::val(now.as_str()))
                     .filter(of_partition())
                     .exec(transaction)
                     .await?;
@@ -116,8 +116,8 @@ fn raise(update: Update, step: &Step, now: &str) -> Update {
     use offset::Column as C;
     update
         .col_expr(C::Epoch, Expr::col(C::Epoch).add(1))
-        .col_expr(C::TopicId, Expr::val(step.topic_id.as_str()).into())
-        .col_expr(C::UpdatedAt, Expr::val(now).into())
+        .col_expr(C::TopicId, Expr::val(step.topic_id.as_str()))
+        .col_expr(C::UpdatedAt, Expr::val(now))
 }
 
 async fn begin_anew(
@@ -209,7 +209,7 @@ async fn put_letters_away(
 ) -> Result<i64, DbErr> {
     use dead_letter::Column as C;
     let moved = dead_letter::Entity::update_many()
-        .col_expr(C::Topic, Expr::val(archive).into())
+        .col_expr(C::Topic, Expr::val(archive))
         .filter(C::Topic.eq(topic))
         .filter(C::PartitionId.eq(partition))
         .filter(C::RecordOffset.gte(from))
