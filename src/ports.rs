@@ -24,7 +24,10 @@ pub enum WarehouseError {
     /// Deadlock, lock wait, connection lost, server gone, read-only: the batch is tried again.
     #[error("{what}")]
     Transient { what: String },
-    /// Missing table, access denied, schema mismatch: trying again does not help.
+    /// The table is not as it was when the pipeline read it: the pipeline is built anew, which reads it again.
+    #[error("{what}")]
+    SchemaChanged { what: String },
+    /// Access denied, wrong set-up: trying again does not help.
     #[error("{what}")]
     Fatal { what: String },
 }

@@ -11,6 +11,7 @@ mod items;
 mod offsets;
 mod pipeline;
 mod poison;
+mod schema;
 mod security;
 mod support;
 mod topics;
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         topics::tests(),
         faults::tests(),
         offsets::tests(),
+        schema::tests(),
         poison::tests(),
         warehouse_mysql::tests(),
         security::tests(),
