@@ -230,6 +230,22 @@ pub type OpenBookkeeping =
 pub trait Catalog {
     /// The tables of these names; a name that is not there is left out of the answer.
     async fn tables(&mut self, names: &[&str]) -> Result<Vec<Table>, WarehouseError>;
+
+    /// What the account lacks; `None` where nothing is missing, nothing can be told, or there are no grants at all.
+    async fn missing_grants(&mut self) -> Result<Option<MissingGrants>, WarehouseError> {
+        Ok(None)
+    }
+}
+
+/// What an account must be allowed before the daemon can write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissingGrants {
+    pub account: String,
+    pub database: String,
+    /// Separated by commas.
+    pub privileges: String,
+    /// The statement that grants them.
+    pub statement: String,
 }
 
 /// Now; tests hand in their own.

@@ -13,6 +13,8 @@ pub fn tests() -> Vec<(&'static str, super::Test)> {
         ("a_table_that_changes_stops_the_stream_only_where_the_mapping_does_not_fit_on_mariadb", |s| {
             tables_change(s, &s.mariadb)
         }),
+        ("check_names_the_grants_that_are_missing_on_mysql", |s| grants_are_checked(s, &s.mysql)),
+        ("check_names_the_grants_that_are_missing_on_mariadb", |s| grants_are_checked(s, &s.mariadb)),
     ]
 }
 
@@ -81,4 +83,40 @@ fn tables_change(servers: &Servers, server: &str) {
     let partition = &proof["streams"][0]["partitions"][0];
     assert_eq!((&partition["applied"], &partition["dead_letters"]), (&300.into(), &0.into()), "{partition:#}");
     assert_eq!(database.count("SELECT COUNT(*) FROM item WHERE id >= 0"), 300);
+}
+
+fn grants_are_checked(servers: &Servers, server: &str) {
+    let (topic, folder, user) = (unique("grants"), tempfile::tempdir().unwrap(), unique("u"));
+    create_topic(&servers.kafka, &topic, 1, &[]);
+    let database = Database::create(server);
+    let url = url::Url::parse(&database.url()).unwrap();
+    let config = items::config(folder.path(), &servers.kafka, &database.url(), &topic);
+    let daemon = Daemon::start(&config);
+    daemon.wait("ready", |status| partitions(status).len() == 1);
+    daemon.stop();
+    let name = url.path().trim_start_matches('/').replace('_', "\\_");
+    database.execute(&format!("CREATE USER '{user}'@'%' IDENTIFIED BY 'hunter2'"));
+    let most = "SELECT, INSERT, DELETE, CREATE, ALTER, DROP, INDEX, REFERENCES";
+    database.execute(&format!("GRANT {most} ON `{name}`.* TO '{user}'@'%'"));
+    let mut theirs = url.clone();
+    theirs.set_username(&user).unwrap();
+    theirs.set_password(Some("hunter2")).unwrap();
+    let text = std::fs::read_to_string(&config).unwrap();
+    let tls = format!("url = \"{theirs}\"\ntls = \"require\"");
+    let plain = format!("url = \"{theirs}\"");
+    // MySQL's default login wants an encrypted connection; MariaDB's does not, and may offer none.
+    let url_line = if server == servers.mysql { tls } else { plain };
+    std::fs::write(&config, text.replace(&format!("url = \"{}\"", database.url()), &url_line)).unwrap();
+    let check = || json_of(bief(&["check", "--connect", "--json", "-c"]).arg(&config));
+    let (found, code) = check();
+    let told = found.to_string();
+    assert_eq!(code, 3, "{found:#}");
+    assert!(told.contains("lacks UPDATE, CREATE TEMPORARY TABLES on database"), "{found:#}");
+    let statement =
+        format!("GRANT UPDATE, CREATE TEMPORARY TABLES ON `{}`.* TO '{user}'@'%'", name.replace("\\_", "_"));
+    assert!(told.contains(&statement), "{statement} not in {found:#}");
+    database.execute(&statement);
+    let (found, code) = check();
+    database.execute(&format!("DROP USER '{user}'@'%'"));
+    assert_eq!(code, 0, "{found:#}");
 }

@@ -6,6 +6,7 @@ mod catalog;
 mod connection;
 mod direct;
 mod errors;
+mod grants;
 mod infile;
 mod params;
 mod poison;
