@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test states what must hold")]
 
 mod bookkeeping;
+mod errors;
 mod faults;
 mod items;
 mod offsets;
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         pipeline::tests(),
         topics::tests(),
         faults::tests(),
+        errors::tests(),
         offsets::tests(),
         schema::tests(),
         poison::tests(),

@@ -211,6 +211,10 @@ fn partition_gone(servers: &Servers) {
     let daemon = Daemon::start(&read.config);
     wait_in_doubt(&daemon, &["partition 1", "no_partition", &format!("expected offset {second} next")]);
     assert_nothing_is_consumed(&daemon, &read, 100);
+    // Or the daemon ends, where that is asked for.
+    let (text, exits) = (std::fs::read_to_string(&read.config).unwrap(), read.folder.path().join("exits.toml"));
+    std::fs::write(&exits, text.replace("[daemon]", "[daemon]\non_fatal = \"exit\"")).unwrap();
+    assert_eq!(Daemon::start(&exits).wait_end(PATIENCE).code(), Some(4));
     let (done, code) = read.reset("accept-loss");
     assert_eq!((code, &done["steps"][0]["change"], &done["steps"][1]), (0, &"forget".into(), &Value::Null), "{done:#}");
     daemon.wait("gone on", |status| partitions(status).iter().any(|p| p["caught_up"] == true));
