@@ -62,6 +62,7 @@ struct Series {
     partitions: IntGaugeVec,
     partitions_caught_up: IntGaugeVec,
     unaccounted: IntGaugeVec,
+    in_doubt: IntGaugeVec,
     ready: IntGauge,
     memory_budget: IntGauge,
     memory_used: IntGauge,
@@ -200,6 +201,11 @@ impl Metrics {
                 "Partitions held by this daemon whose end is committed.",
                 stream,
             ),
+            in_doubt: r.int_gauge_vec(
+                "bief_partitions_in_doubt",
+                "Partitions whose offsets the broker does not have; nothing is consumed until an operator decides.",
+                stream,
+            ),
             unaccounted: r.int_gauge_vec(
                 "bief_unaccounted_records",
                 "Offsets advanced that no outcome accounts for, as absolute values summed; must be 0.",
@@ -229,7 +235,9 @@ impl Metrics {
     /// The series of one stream, all at 0 when first asked for. The same name gives the same series.
     pub fn stream(&self, stream: &str) -> StreamMetrics {
         let s = &self.0;
-        for gauge in [&s.lag, &s.max_partition_lag, &s.partitions, &s.partitions_caught_up, &s.unaccounted] {
+        let gauges =
+            [&s.lag, &s.max_partition_lag, &s.partitions, &s.partitions_caught_up, &s.in_doubt, &s.unaccounted];
+        for gauge in gauges {
             gauge.with_label_values(&[stream]);
         }
         let of = |vec: &IntCounterVec| vec.with_label_values(&[stream]);
@@ -290,6 +298,7 @@ impl Metrics {
             // Absolute, so that one too many in a partition never hides one too few in another.
             let unaccounted = status.partitions.iter().map(|p| p.unaccounted().abs()).sum();
             s.unaccounted.with_label_values(label).set(unaccounted);
+            s.in_doubt.with_label_values(label).set(status.in_doubt.len() as i64);
         }
     }
 

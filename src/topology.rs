@@ -16,8 +16,9 @@ use crate::adapters::kafka::broker::KafkaBroker;
 use crate::adapters::kafka::client::client_config;
 use crate::adapters::kafka::source::{KafkaSource, SourceSettings};
 use crate::adapters::warehouse;
-use crate::config::{Config, Start, Stream, TableMapping};
+use crate::config::{Config, OnFatal, Start, Stream, TableMapping};
 use crate::core::commit_plan::Known;
+use crate::core::doubt;
 use crate::core::mapping::{Mapping, Misfit, Plan};
 use crate::core::memory::{self, RecordCost};
 use crate::http::{self, Check, DaemonInfo, HttpState};
@@ -109,9 +110,15 @@ fn checks(units: &[UnitStatus], board: &Board) -> Vec<Check> {
     units
         .iter()
         .map(|unit| {
-            let trouble = streams.iter().find(|s| s.stream == unit.name).and_then(|s| s.troubles.first().cloned());
+            let stream = streams.iter().find(|s| s.stream == unit.name);
+            let trouble = stream.and_then(|s| s.troubles.first().cloned());
+            let in_doubt = stream.filter(|s| !s.in_doubt.is_empty());
             let running = matches!(unit.state, UnitState::Running);
             let (cause, since) = match (running, trouble) {
+                _ if let Some(stream) = in_doubt => {
+                    let cause = doubt::describe(&stream.topic, &stream.in_doubt);
+                    (Some(cause), stream.in_doubt_since.unwrap_or(unit.since))
+                }
                 (true, None) => (None, unit.since),
                 (true, Some(trouble)) => (Some(trouble.cause), trouble.since),
                 (false, _) => {
@@ -176,18 +183,10 @@ impl Pipeline {
         let client = client_config(&self.config.kafka, &self.bootstrap, &format!("bief-{}", self.config.daemon.name));
         let broker: Arc<dyn Broker> =
             Arc::new(KafkaBroker::new(client.clone(), &self.config.kafka.group).map_err(source_start)?);
-        let (asked, topic) = (Arc::clone(&broker), self.stream.topic.clone());
-        let partitions = tokio::task::spawn_blocking(move || asked.partitions(&topic))
-            .await
-            .map_err(StartError::transient)?
-            .map_err(source_start)?;
-        if partitions.is_empty() {
-            let topic = &self.stream.topic;
-            return Err(StartError::transient(format!("topic {topic} is not there yet; create it, or send to it")));
-        }
+        self.look_for_doubts(&broker).await?;
         let settings = SourceSettings {
             client,
-            group: format!("{}-{}", self.config.kafka.group, self.stream.name),
+            group: group_of(&self.config, &self.stream),
             topic: self.stream.topic.clone(),
             lanes: self.stream.lanes,
             memory: self.memory,
@@ -195,6 +194,32 @@ impl Pipeline {
         let open_source: OpenSource =
             Arc::new(move || KafkaSource::open(&settings).map(|source| Box::new(source) as Box<dyn RecordSource>));
         self.start_actors(&incarnation, plan, open_source, broker);
+        Ok(())
+    }
+
+    /// Nothing is started, and so no group joined, while an offset is in doubt; once an operator has decided, the next
+    /// try goes on by itself.
+    async fn look_for_doubts(&self, broker: &Arc<dyn Broker>) -> Result<(), StartError> {
+        let Stream { name, topic, .. } = &*self.stream;
+        let bookkeeping = (warehouse::open_bookkeeping(&self.config.warehouse))().await.map_err(warehouse_start)?;
+        let recorded = bookkeeping.offsets(Some(topic)).await.map_err(warehouse_start)?;
+        let (asked, of_topic) = (Arc::clone(broker), topic.clone());
+        let standing = tokio::task::spawn_blocking(move || asked.standing(&of_topic))
+            .await
+            .map_err(StartError::transient)?
+            .map_err(source_start)?;
+        let doubts = standing.doubts(&recorded);
+        self.board.in_doubt(name, &doubts, self.clock.now());
+        if !doubts.is_empty() {
+            let told = doubt::describe(topic, &doubts);
+            return Err(match self.config.daemon.on_fatal {
+                OnFatal::Exit => StartError::fatal(told),
+                OnFatal::StayUp => StartError::transient(told),
+            });
+        }
+        if standing.partitions.is_empty() {
+            return Err(StartError::transient(format!("topic {topic} is not there yet; create it, or send to it")));
+        }
         Ok(())
     }
 
@@ -279,6 +304,11 @@ impl Pipeline {
     }
 }
 
+/// The consumer group of a stream.
+pub fn group_of(config: &Config, stream: &Stream) -> String {
+    format!("{}-{}", config.kafka.group, stream.name)
+}
+
 /// Reads the real tables and joins them with the stream's mappings.
 pub async fn read_plan(config: &Config, stream: &Stream) -> Result<Plan, StartError> {
     match plan_or_misfits(config, stream).await {
@@ -321,6 +351,6 @@ fn warehouse_start(error: WarehouseError) -> StartError {
 fn source_start(error: SourceError) -> StartError {
     match error {
         SourceError::Fatal(_) => StartError::fatal(error),
-        SourceError::Transient(_) => StartError::transient(error),
+        SourceError::Transient(_) | SourceError::InDoubt(_) => StartError::transient(error),
     }
 }

@@ -4,6 +4,7 @@ pub mod allocator;
 pub mod bookkeeping;
 #[cfg(feature = "embedded")]
 pub mod embedded;
+pub mod error_classes;
 pub mod kafka;
 pub mod migrations;
 pub mod mysql;

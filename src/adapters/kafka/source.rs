@@ -181,9 +181,9 @@ impl RecordSource for KafkaSource {
                 let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
                 let what = format!("topic {}: {error}", self.topic);
                 match client::classify(code, what) {
-                    SourceError::Fatal(what) => return Err(SourceError::Fatal(what)),
                     // The context has told it already.
                     SourceError::Transient(what) => tracing::debug!(what, "broker trouble"),
+                    other => return Err(other),
                 }
             }
         }
