@@ -100,7 +100,7 @@ pub const MYSQL: &[Entry] = {
         entry(&[1820, 1862, 3118], Fatal("the database's administrator has to renew the account"), "the account is locked or its password has expired"),
         entry(&[1045, 1130, 1251, 1524, 1698], Fatal(LOGIN), "the login is refused"),
         entry(&[1046], Fatal("name the database in warehouse.url: mysql://user@host/database"), "no database is named"),
-        entry(&[1049], Fatal("create it with CREATE DATABASE … CHARACTER SET utf8mb4, or correct warehouse.url"), "no such database"),
+        entry(&[1049], Fatal("create the database (CREATE DATABASE … CHARACTER SET utf8mb4), or correct warehouse.url"), "no such database"),
         entry(&[1051, 1146], Schema("create the table (`bief run` applies the migrations) or correct its name in the mapping"), "no such table"),
         entry(&[1054, 1109, 1110, 1136, 1288, 1347, 1471], Schema(SCHEMA), "no such column, another number of columns, no table that takes rows"),
         entry(&[1364], Schema("a column without a default is not mapped: map it to a field, or give it a default"), "a column without a default got no value"),
