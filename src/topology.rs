@@ -18,6 +18,7 @@ use crate::adapters::kafka::source::{KafkaSource, SourceSettings};
 use crate::adapters::warehouse;
 use crate::config::{Config, Start, Stream, TableMapping};
 use crate::core::commit_plan::Known;
+use crate::core::letter_share::LetterShare;
 use crate::core::mapping::{Mapping, Misfit, Plan};
 use crate::http::{self, Check, DaemonInfo, HttpState};
 use crate::messages::{Assignments, Board};
@@ -201,6 +202,7 @@ impl Pipeline {
         let to_writer = metrics.queue("writer", QUEUE * stream.lanes);
         let open = warehouse::open_warehouse(&self.config.warehouse);
         let known = Arc::new(std::sync::Mutex::new(Known::new(plan.targets.len())));
+        let share = Arc::new(std::sync::Mutex::new(LetterShare::new(stream.max_dead_letter_share)));
         let mut lanes = Vec::with_capacity(stream.lanes);
         for lane in 0..stream.lanes {
             let (records, decoder_in) = mpsc::channel(QUEUE);
@@ -210,6 +212,7 @@ impl Pipeline {
                 stream: stream.name.clone(),
                 plan: Arc::clone(&plan),
                 known: Arc::clone(&known),
+                share: Arc::clone(&share),
                 lanes: stream.lanes,
                 input: writer_in,
                 open: Arc::clone(&open),

@@ -88,6 +88,7 @@ fn read_stream(r: &mut Reader<'_>, s: &Section<'_>, around: &Surroundings<'_>) -
             "lower it, or raise `memory`",
         );
     }
+    let max_dead_letter_share = r.share(s, "max_dead_letter_share", 0.05);
     if s.value(TABLE.name()).is_none() {
         r.missing_section(
             s,
@@ -104,6 +105,7 @@ fn read_stream(r: &mut Reader<'_>, s: &Section<'_>, around: &Surroundings<'_>) -
         max_batch_records: usize::try_from(max_batch_records).unwrap_or(usize::MAX),
         max_batch_bytes: usize::try_from(max_batch_bytes).unwrap_or(usize::MAX),
         max_record_bytes: usize::try_from(max_record_bytes).unwrap_or(usize::MAX),
+        max_dead_letter_share,
         tables: mappings,
     };
     ReadStream { stream, topic, name: s.place("name"), tables }

@@ -5,6 +5,7 @@ pub mod commit_plan;
 pub mod decode;
 pub mod gaps;
 pub mod ledger;
+pub mod letter_share;
 pub mod mapping;
 pub mod outcome;
 pub mod replay;

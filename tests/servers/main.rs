@@ -8,6 +8,7 @@
 mod bookkeeping;
 mod faults;
 mod items;
+mod letters;
 mod pipeline;
 mod poison;
 mod security;
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         topics::tests(),
         faults::tests(),
         poison::tests(),
+        letters::tests(),
         warehouse_mysql::tests(),
         security::tests(),
     ];
