@@ -3,7 +3,7 @@
 //! (`name=action;…`, actions as in the crate `fail`: `panic`, `return`, `sleep(ms)`, `1*off->return`, …).
 
 /// Every failpoint there is, in the order a batch meets them.
-pub const NAMES: [&str; 11] = [
+pub const NAMES: [&str; 12] = [
     "skip-record",
     "before-decode",
     "before-write",
@@ -13,6 +13,7 @@ pub const NAMES: [&str; 11] = [
     "after-rows",
     "before-commit",
     "after-commit",
+    "before-mark-published",
     "retry-after-rows",
     "retry-after-commit",
 ];

@@ -2,6 +2,7 @@
 
 pub mod cell;
 pub mod commit_plan;
+pub mod connect_headers;
 pub mod decode;
 pub mod gaps;
 pub mod ledger;

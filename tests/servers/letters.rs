@@ -1,10 +1,15 @@
 //! Dead letters sent through again, dropped, exported, and too many of them: the ledger closes each time, whoever dies.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use mysql_async::prelude::Queryable;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Headers, Message};
+use rdkafka::{Offset, TopicPartitionList};
 use sea_orm::{ConnectionTrait, Database as Orm, Statement};
 use serde_json::Value;
 
@@ -18,6 +23,7 @@ pub fn tests() -> Vec<(&'static str, super::Test)> {
         ("letters_are_retried_dropped_and_exported_on_sqlite", |s| retried(&s.kafka, None)),
         ("a_retry_killed_midway_neither_loses_nor_doubles_on_mysql", |s| killed(&s.kafka, &s.mysql)),
         ("a_retry_killed_midway_neither_loses_nor_doubles_on_mariadb", |s| killed(&s.kafka, &s.mariadb)),
+        ("letters_are_published_at_least_once_with_the_headers_of_kafka_connect", |s| published(&s.kafka, &s.mysql)),
         ("too_many_dead_letters_stop_the_stream_before_the_topic_is_drained", |s| too_many(&s.kafka, &s.mysql)),
     ]
 }
@@ -205,4 +211,58 @@ fn too_many(kafka: &str, server: &str) {
     daemon.stop();
     assert_clean(&config);
     assert_eq!(database.count("SELECT COUNT(*) FROM bief_dead_letter"), RECORDS);
+}
+
+fn published(kafka: &str, server: &str) {
+    let (database, folder, topic) = (Database::create(server), tempfile::tempdir().unwrap(), unique("letters"));
+    let dead = format!("{topic}.dead");
+    create_topic(kafka, &topic, 2, &[]);
+    create_topic(kafka, &dead, 1, &[]);
+    let producer = producer(kafka, &[]);
+    (0..10).for_each(|id| send(&producer, &topic, &format!("k{id}"), Some(&orphan(id))));
+    flush(&producer);
+    let config = items::config(folder.path(), kafka, &database.url(), &topic);
+    change(&config, "lanes =", &format!("dead_letter_topic = \"{dead}\"\nlanes ="));
+    // The first round is sent, and the mark fails: it is sent once more.
+    let daemon = Daemon::start_with(&config, &[("FAILPOINTS", "before-mark-published=1*return->off")]);
+    daemon.wait_caught_up(10);
+    wait("all published", || {
+        database.count("SELECT COUNT(*) FROM bief_dead_letter WHERE published_at IS NOT NULL") == 10
+    });
+    assert_eq!(daemon.get("/readyz").unwrap().0, 200);
+    daemon.stop();
+
+    let mut found = BTreeMap::new();
+    let mut records = 0;
+    let consumer: BaseConsumer = rdkafka::ClientConfig::new()
+        .set("bootstrap.servers", kafka)
+        .set("group.id", &dead)
+        .set("enable.partition.eof", "true")
+        .create()
+        .unwrap();
+    let mut from = TopicPartitionList::new();
+    from.add_partition_offset(&dead, 0, Offset::Beginning).unwrap();
+    consumer.assign(&from).unwrap();
+    let began = Instant::now();
+    loop {
+        assert!(began.elapsed() < PATIENCE);
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) => {
+                let text = |bytes: Option<&[u8]>| String::from_utf8(bytes.unwrap().to_vec()).unwrap();
+                let headers = message.headers().unwrap();
+                let header = |name: &str| headers.iter().find(|h| h.key == name).map(|h| text(h.value)).unwrap();
+                assert_eq!(header("__connect.errors.topic"), topic);
+                assert_eq!(header("__connect.errors.stage"), "TASK_PUT");
+                assert_eq!(header("bief.reason"), "foreign_key");
+                found.insert(text(message.key()), text(message.payload()));
+                records += 1;
+            }
+            Some(Err(KafkaError::PartitionEOF(_))) => break,
+            _ => {}
+        }
+    }
+    let wanted: BTreeMap<String, String> =
+        (0..10).map(|id| (format!("k{id}"), String::from_utf8(orphan(id)).unwrap())).collect();
+    assert_eq!(found, wanted);
+    assert!(records > 10, "at least once: a round whose mark was lost is sent again");
 }
