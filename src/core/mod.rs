@@ -2,10 +2,12 @@
 
 pub mod cell;
 pub mod commit_plan;
+pub mod connect_headers;
 pub mod decode;
 pub mod doubt;
 pub mod gaps;
 pub mod ledger;
+pub mod letter_share;
 pub mod mapping;
 pub mod memory;
 pub mod outcome;

@@ -9,6 +9,7 @@ mod bookkeeping;
 mod errors;
 mod faults;
 mod items;
+mod letters;
 mod memory;
 mod offsets;
 mod pipeline;
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
         offsets::tests(),
         schema::tests(),
         poison::tests(),
+        letters::tests(),
         warehouse_mysql::tests(),
         security::tests(),
     ];

@@ -2,6 +2,7 @@
 
 pub mod broker;
 pub mod client;
+pub mod letters;
 pub mod producer;
 mod queue;
 pub mod source;
