@@ -75,7 +75,7 @@ impl LetterBook for SqlBookkeeping {
     async fn mark_published(&self, ids: &[i64], now: DateTime<Utc>) -> Result<(), WarehouseError> {
         use dead_letter::Column as C;
         dead_letter::Entity::update_many()
-            .col_expr(C::PublishedAt, Expr::val(time::datetime_text(now.timestamp_micros())).into())
+            .col_expr(C::PublishedAt, Expr::val(time::datetime_text(now.timestamp_micros())))
             .filter(C::Id.is_in(ids.iter().copied()))
             .exec(&self.db)
             .await
