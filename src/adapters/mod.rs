@@ -6,6 +6,7 @@ pub mod embedded;
 pub mod kafka;
 pub mod migrations;
 pub mod mysql;
+pub mod proxy;
 pub mod replay;
 pub mod sql_errors;
 pub mod sqlite;

@@ -9,6 +9,7 @@ mod completions;
 mod dead_letters;
 #[cfg(feature = "embedded")]
 mod demo;
+mod drill;
 mod healthcheck;
 mod http_client;
 mod man;
@@ -54,6 +55,8 @@ enum Command {
     Replay(replay::Args),
     /// Prove that nothing was lost or counted twice
     Verify(verify::Args),
+    /// Inflict faults on daemons of its own at a staging, and prove that nothing was lost or doubled
+    Drill(drill::Args),
     /// Show the running daemon's actors, lag and ledger
     Status(status::Args),
     /// Answer whether the daemon lives, for container images without a shell
@@ -92,6 +95,7 @@ pub fn main() -> u8 {
         Command::Check(args) => check::run(args),
         Command::Replay(args) => replay::run(args, log),
         Command::Verify(args) => verify::run(args),
+        Command::Drill(args) => drill::run(args, log),
         Command::Status(args) => status::run(args, &mut std::io::stdout()),
         Command::Healthcheck(args) => healthcheck::run(args),
         Command::DeadLetters(args) => dead_letters::run(args),

@@ -3,6 +3,7 @@
 pub mod cell;
 pub mod commit_plan;
 pub mod decode;
+pub mod drill;
 pub mod gaps;
 pub mod ledger;
 pub mod mapping;

@@ -10,6 +10,7 @@ mod infile;
 mod params;
 mod poison;
 mod staged;
+pub mod staging;
 mod transaction;
 mod tsv;
 mod ways;
