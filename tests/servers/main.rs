@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test states what must hold")]
 
 mod bookkeeping;
+mod drill;
 mod faults;
 mod items;
 mod pipeline;
@@ -65,6 +66,7 @@ fn main() -> ExitCode {
         pipeline::tests(),
         topics::tests(),
         faults::tests(),
+        drill::tests(),
         poison::tests(),
         warehouse_mysql::tests(),
         security::tests(),

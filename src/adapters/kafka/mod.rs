@@ -3,6 +3,6 @@
 pub mod broker;
 pub mod client;
 pub mod producer;
-pub mod remove;
 mod queue;
+pub mod remove;
 pub mod source;

@@ -89,7 +89,8 @@ impl Staging {
     /// What is committed of a topic.
     pub async fn standing(&mut self, topic: &str) -> Result<Standing, WarehouseError> {
         let mut session = self.session().await?;
-        let sql = "SELECT partition_id, next_offset, applied, duplicates, dead_letters FROM bief_offset WHERE topic = ?";
+        let sql =
+            "SELECT partition_id, next_offset, applied, duplicates, dead_letters FROM bief_offset WHERE topic = ?";
         let rows: Vec<(i32, i64, i64, i64, i64)> = session.ask(sql, vec![topic.into()]).await?;
         self.session = Some(session);
         Ok(rows.into_iter().fold(Standing::default(), |mut all, (partition, next, applied, duplicates, dead)| {
@@ -123,9 +124,8 @@ impl Staging {
     pub async fn lock_rows(&mut self, topic: &str, hold: Duration) -> Result<(), WarehouseError> {
         let mut session = self.session().await?;
         session.run("START TRANSACTION").await?;
-        let _: Vec<i64> = session
-            .ask("SELECT next_offset FROM bief_offset WHERE topic = ? FOR UPDATE", vec![topic.into()])
-            .await?;
+        let _: Vec<i64> =
+            session.ask("SELECT next_offset FROM bief_offset WHERE topic = ? FOR UPDATE", vec![topic.into()]).await?;
         tokio::time::sleep(hold).await;
         session.run("ROLLBACK").await?;
         self.session = Some(session);

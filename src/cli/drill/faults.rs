@@ -238,7 +238,8 @@ impl<'a> Drill<'a> {
         self.fleet.wait_left(DRAIN_LIMIT);
         let told = |error: WarehouseError| Stop::Failed(error.to_string());
         let standing = self.runtime.block_on(self.database.standing(&self.ground.topic())).map_err(told)?;
-        let produced: i64 = self.ends().ok_or_else(|| "the broker does not tell the topic's ends".to_owned())?.values().sum();
+        let produced: i64 =
+            self.ends().ok_or_else(|| "the broker does not tell the topic's ends".to_owned())?.values().sum();
         if u64::try_from(produced) != Ok(records) {
             return Err(Stop::Failed(format!(
                 "the broker has {produced} records where {records} were produced: it lost or doubled some before any \
@@ -427,8 +428,10 @@ impl<'a> Drill<'a> {
         self.runtime.block_on(self.database.set_read_only(true)).map_err(told)?;
         let slept = self.sleep(time);
         self.runtime.block_on(self.database.set_read_only(false)).map_err(|error| {
-            Stop::Failed(format!("the server is still read-only: {error}; SET GLOBAL super_read_only = OFF, \
-                 SET GLOBAL read_only = OFF"))
+            Stop::Failed(format!(
+                "the server is still read-only: {error}; SET GLOBAL super_read_only = OFF, \
+                 SET GLOBAL read_only = OFF"
+            ))
         })?;
         slept?;
         Ok(applied(format!("the whole server for {:.1} s", time.as_secs_f64())))

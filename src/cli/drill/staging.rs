@@ -149,7 +149,10 @@ columns = {{ number = "number", member_of = "group", amount = "amount", note = "
         fs::write(&self.config, text).map_err(written)?;
         let mut staging = Staging::new(&self.user.warehouse).map_err(|error| error.to_string())?;
         runtime.block_on(staging.create_database(&database(&self.id))).map_err(|error| {
-            format!("database {} cannot be made: {error}; the account needs ALL on `bief_drill_%`.*", database(&self.id))
+            format!(
+                "database {} cannot be made: {error}; the account needs ALL on `bief_drill_%`.*",
+                database(&self.id)
+            )
         })
     }
 
