@@ -29,6 +29,9 @@ pub struct Arguments {
     /// MariaDB in place of MySQL.
     #[arg(long)]
     mariadb: bool,
+    /// A bief to drill in place of one that is built for it; without failpoints, its panics are left out.
+    #[arg(long)]
+    bief: Option<PathBuf>,
     /// Print the result as one JSON object, in the last line.
     #[arg(long)]
     json: bool,
@@ -40,7 +43,10 @@ pub struct Arguments {
 /// Builds bief with failpoints, starts servers, and holds the drill.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let interrupted = interrupt::watch()?;
-    let bief = build()?;
+    let bief = match &arguments.bief {
+        Some(path) => path.canonicalize().with_context(|| format!("cannot find {}", path.display()))?,
+        None => build()?,
+    };
     let database = if arguments.mariadb { Kind::Mariadb } else { Kind::Mysql };
     let servers = Servers::start(&Cache::open()?, &[Kind::Kafka, database], Durability::Lean, &interrupted)?;
     for running in servers.running() {

@@ -37,7 +37,8 @@ enum Task {
     /// `bief drill` on servers of its own: daemons, broker and database killed, paused, cut and slowed; nothing lost.
     #[command(after_help = "Examples:\n  cargo xtask drill\n  cargo xtask drill --faults 200 --seed 7 --mariadb")]
     Drill(drill::Arguments),
-    /// All tests, with the servers they need: fetched, started on free ports, and taken down at the end.
+    /// All tests, with the servers they need: fetched, started on free ports, and taken down at the end. When all of
+    /// them ran, and no server was given, a short drill follows.
     ///
     /// A server that is there already is used instead where its variable is set: BIEF_TEST_KAFKA (host:port),
     /// BIEF_TEST_MYSQL and BIEF_TEST_MARIADB (mysql://user:password@host:port/). Beside a Kafka of yours, tests of TLS

@@ -66,6 +66,8 @@ read -r pid start <"$folder/$name.pid" && kill -s KILL "$pid"
 while state=$(cut -d' ' -f3 "/proc/$pid/stat" 2>/dev/null) && [ "$state" != Z ]; do
     sleep 0.05
 done
+# A killed server that its parent has not collected yet looks alive to one that finds its lock.
+rm -f "$folder/$name.sock" "$folder/$name.sock.lock"
 setsid sh -c "$START" sh "$folder/$name.pid" "$@" </dev/null >>"$folder/$name.log" 2>&1 &
 "#;
 
