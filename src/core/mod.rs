@@ -5,6 +5,7 @@ pub mod commit_plan;
 pub mod connect_headers;
 pub mod decode;
 pub mod doubt;
+pub mod drill;
 pub mod gaps;
 pub mod ledger;
 pub mod letter_share;

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test states what must hold")]
 
 mod bookkeeping;
+mod drill;
 mod errors;
 mod faults;
 mod items;
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
         errors::tests(),
         offsets::tests(),
         schema::tests(),
+        drill::tests(),
         poison::tests(),
         letters::tests(),
         warehouse_mysql::tests(),

@@ -5,4 +5,5 @@ pub mod client;
 pub mod letters;
 pub mod producer;
 mod queue;
+pub mod remove;
 pub mod source;

@@ -12,6 +12,7 @@ mod letters;
 mod params;
 mod poison;
 mod staged;
+pub mod staging;
 mod transaction;
 mod tsv;
 mod ways;
