@@ -6,10 +6,16 @@
 #![allow(clippy::unwrap_used, reason = "a test states what must hold")]
 
 mod bookkeeping;
+mod drill;
+mod errors;
 mod faults;
 mod items;
+mod letters;
+mod memory;
+mod offsets;
 mod pipeline;
 mod poison;
+mod schema;
 mod security;
 mod support;
 mod topics;
@@ -65,7 +71,13 @@ fn main() -> ExitCode {
         pipeline::tests(),
         topics::tests(),
         faults::tests(),
+        memory::tests(),
+        errors::tests(),
+        offsets::tests(),
+        schema::tests(),
+        drill::tests(),
         poison::tests(),
+        letters::tests(),
         warehouse_mysql::tests(),
         security::tests(),
     ];
