@@ -53,9 +53,35 @@ fn load_data_reads_escapes_and_null_as_the_manual_says() {
 /// Tokens of records, more often than chance would put them together.
 fn json_like() -> impl Strategy<Value = Vec<u8>> {
     let tokens = &[
-        "{", "}", "\"id\":1", "\"id\":", ",", "[", "]", "\"name\":\"a\\tb\"", "\"plain\":", "\"\\ud83d\"", "null", "\n",
-        "-", "1e400", "0.1", "\"moment\":\"2013-02-29\"", "\"json\":{}", "\\", "\"", "\u{1f}", "é", "\"owner\":\"x\"",
-        "\"raw\":\"\\u0000\"", "\"amount\":\"1.0005\"", "true", " ", "\"clock\":\"1:2:3\"", "\"x\":1", "{\"id\":7,",
+        "{",
+        "}",
+        "\"id\":1",
+        "\"id\":",
+        ",",
+        "[",
+        "]",
+        "\"name\":\"a\\tb\"",
+        "\"plain\":",
+        "\"\\ud83d\"",
+        "null",
+        "\n",
+        "-",
+        "1e400",
+        "0.1",
+        "\"moment\":\"2013-02-29\"",
+        "\"json\":{}",
+        "\\",
+        "\"",
+        "\u{1f}",
+        "é",
+        "\"owner\":\"x\"",
+        "\"raw\":\"\\u0000\"",
+        "\"amount\":\"1.0005\"",
+        "true",
+        " ",
+        "\"clock\":\"1:2:3\"",
+        "\"x\":1",
+        "{\"id\":7,",
     ][..];
     prop::collection::vec(prop::sample::select(tokens), 0..40).prop_map(|tokens| tokens.concat().into_bytes())
 }

@@ -15,8 +15,8 @@ use super::{config as configuration, tsv};
 /// A configuration file: read, or told what is wrong with it, each finding at a place that the file has.
 pub fn config(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    // No file of the machine that runs this is to be read.
-    if text.contains("file:") {
+    // No file of the machine that runs this is to be read; and a secret in plain sight would prove nothing.
+    if text.contains("file:") || text.contains("s3cr3t") {
         return;
     }
     let env = |name: &str| (name.len() % 2 == 0).then(|| "s3cr3t-\u{e9}\n".to_owned());
@@ -285,12 +285,7 @@ impl Decoded {
     }
 }
 
-fn decode(
-    plan: &Plan,
-    order: &mut FieldOrder,
-    bytes: &[u8],
-    records: &[(Option<&[u8]>, Option<&[u8]>)],
-) -> Decoded {
+fn decode(plan: &Plan, order: &mut FieldOrder, bytes: &[u8], records: &[(Option<&[u8]>, Option<&[u8]>)]) -> Decoded {
     let mut tables = vec![TableRows::default(); plan.targets.len()];
     let mut rejected = Vec::new();
     let mut decoder = RecordDecoder::new(plan, order, bytes);

@@ -13,8 +13,7 @@ use std::thread::Thread;
 use actix::prelude::*;
 use tokio::sync::mpsc::Sender;
 
-use self::feed::Feed;
-pub use self::feed::{Claimed, Claims, Ended};
+pub use self::feed::{Claimed, Claims, Ended, Feed, Polling};
 pub use self::lanes::{BatchLimits, MemoryLimit};
 use self::watch::{LOOK_EVERY, Watch};
 use crate::core::doubt;

@@ -1,5 +1,6 @@
 //! How long to wait before a unit is built again, and how often that may happen. Never sleeps itself.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
@@ -54,7 +55,7 @@ pub struct Backoff {
 impl Backoff {
     /// `seed`: the same seed draws the same waits; `None` draws others each time.
     pub fn new(initial: Duration, max: Duration, seed: Option<u64>) -> Self {
-        let seed = seed.unwrap_or_else(|| RandomState::new().hash_one(0u8));
+        let seed = seed.or_else(seed_of_thread).unwrap_or_else(|| RandomState::new().hash_one(0u8));
         Self { initial, max, attempt: 0, random: SplitMix64(seed) }
     }
 
@@ -82,6 +83,22 @@ impl Backoff {
         let doubled = 1u32.checked_shl(self.attempt).unwrap_or(u32::MAX);
         self.initial.saturating_mul(doubled).min(self.max)
     }
+}
+
+thread_local! {
+    static SEED: Cell<Option<u64>> = const { Cell::new(None) };
+}
+
+/// For simulations: from now on each [`Backoff`] of this thread that is given no seed gets one that follows from this
+/// one, so that the same run draws the same waits.
+pub fn seed_backoffs(seed: u64) {
+    SEED.set(Some(seed));
+}
+
+fn seed_of_thread() -> Option<u64> {
+    let mut random = SplitMix64(SEED.get()?);
+    SEED.set(Some(random.next()));
+    Some(random.next())
 }
 
 /// Restarts within a sliding window.

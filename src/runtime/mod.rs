@@ -27,7 +27,7 @@ mod supervisor;
 pub mod testing;
 mod unit;
 
-pub use backoff::{Backoff, RestartPolicy};
+pub use backoff::{Backoff, RestartPolicy, seed_backoffs};
 pub use budget::{Budget, Permit, Share};
 pub use exit_guard::{Exit, ExitGuard};
 pub use placement::{Arbiters, Placement};

@@ -5,11 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use prometheus::Counter;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
+// The machine's clock on a thread of its own, the paused one in a simulation.
+use tokio::time::Instant;
 
 use super::lanes::{BatchLimits, Filling, MemoryLimit, Position};
 use crate::messages::{Assignments, Board, RecordBatch};
@@ -95,10 +97,47 @@ struct State {
     reported: Instant,
 }
 
+/// A feed that was begun, between two turns.
+pub struct Polling {
+    feed: Feed,
+    state: State,
+    events: Vec<SourceEvent>,
+}
+
+impl Polling {
+    /// One turn. Answers how long to wait before the next, at most, or why there is none.
+    pub fn step(&mut self, guard: &ExitGuard) -> Result<Duration, Ended> {
+        if guard.cancelled().is_cancelled() {
+            return Err(Ended::Cancelled);
+        }
+        let turn = match guard.draining().is_cancelled() {
+            true => self.feed.drain(&mut self.state, &mut self.events)?,
+            false => self.feed.turn(&mut self.state, &mut self.events)?,
+        };
+        Ok(match turn {
+            Turn::Worked => Duration::ZERO,
+            Turn::Full => FULL_WAIT,
+            Turn::Idle => IDLE_WAIT,
+        })
+    }
+}
+
 impl Feed {
     /// Polls until told to stop or something is wrong.
-    pub fn run(mut self, guard: &ExitGuard) -> Ended {
-        let mut state = State {
+    pub fn run(self, guard: &ExitGuard) -> Ended {
+        let mut polling = self.begin();
+        loop {
+            match polling.step(guard) {
+                Ok(Duration::ZERO) => {}
+                Ok(at_most) => polling.feed.source.wait(at_most),
+                Err(ended) => return ended,
+            }
+        }
+    }
+
+    /// For who takes the turns himself, as a simulation does.
+    pub fn begin(self) -> Polling {
+        let state = State {
             positions: BTreeMap::new(),
             claiming: BTreeSet::new(),
             revoking: BTreeMap::new(),
@@ -108,22 +147,7 @@ impl Feed {
             given: vec![None; self.lanes.len()],
             reported: Instant::now(),
         };
-        let mut events = Vec::new();
-        loop {
-            if guard.cancelled().is_cancelled() {
-                return Ended::Cancelled;
-            }
-            if guard.draining().is_cancelled() {
-                return self.drain(&mut state, guard);
-            }
-            let outcome = self.turn(&mut state, &mut events);
-            match outcome {
-                Ok(Turn::Worked) => {}
-                Ok(Turn::Full) => self.source.wait(FULL_WAIT),
-                Ok(Turn::Idle) => self.source.wait(IDLE_WAIT),
-                Err(ended) => return ended,
-            }
-        }
+        Polling { feed: self, state, events: Vec::new() }
     }
 
     fn turn(&mut self, state: &mut State, events: &mut Vec<SourceEvent>) -> Result<Turn, Ended> {
@@ -301,22 +325,16 @@ impl Feed {
         Ok(())
     }
 
-    /// Nothing more is polled; what is on its way ends, then the group is left.
-    fn drain(mut self, state: &mut State, guard: &ExitGuard) -> Ended {
+    /// A turn of a drain: nothing more is polled; what is on its way ends, then the group is left.
+    fn drain(&mut self, state: &mut State, events: &mut Vec<SourceEvent>) -> Result<Turn, Ended> {
         self.lanes.clear();
-        let mut events = Vec::new();
-        while self.assignments.any_in_flight() {
-            if guard.cancelled().is_cancelled() {
-                return Ended::Cancelled;
-            }
-            if let Err(error) = self.source.serve(&mut events) {
-                return error.into();
-            }
-            events.clear();
-            self.source.wait(FULL_WAIT);
+        if !self.assignments.any_in_flight() {
+            self.report(state);
+            return Err(Ended::Drained);
         }
-        self.report(state);
-        Ended::Drained
+        self.source.serve(events)?;
+        events.clear();
+        Ok(Turn::Full)
     }
 
     fn report(&mut self, state: &mut State) {
