@@ -13,11 +13,12 @@ use proptest::prelude::*;
 /// Runs a check over every file of its corpus; a failure names the file.
 fn over_corpus(target: &str, check: fn(&[u8])) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
-    let mut files: Vec<_> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<_> =
+        std::fs::read_dir(&folder).expect("a corpus").map(|entry| entry.expect("an entry").path()).collect();
     files.sort();
     assert!(files.len() >= 5, "{} has only {} files", folder.display(), files.len());
     for file in files {
-        let bytes = std::fs::read(&file).unwrap();
+        let bytes = std::fs::read(&file).expect("a file of the corpus");
         if let Err(payload) = std::panic::catch_unwind(|| check(&bytes)) {
             eprintln!("with {}", file.display());
             std::panic::resume_unwind(payload);

@@ -19,7 +19,7 @@ pub fn config(bytes: &[u8]) {
     if text.contains("file:") || text.contains("s3cr3t") {
         return;
     }
-    let env = |name: &str| (name.len() % 2 == 0).then(|| "s3cr3t-\u{e9}\n".to_owned());
+    let env = |name: &str| name.len().is_multiple_of(2).then(|| "s3cr3t-\u{e9}\n".to_owned());
     let outcome = configuration::parse(text, "actors.toml", Path::new("/nonexistent"), &env);
     let lines = text.split('\n').count();
     let report = configuration::report("actors.toml", &outcome);
@@ -41,7 +41,7 @@ pub fn config(bytes: &[u8]) {
 /// A record makes its rows or none; it makes the same beside any others; and LOAD DATA reads back what it made.
 pub fn decoder(bytes: &[u8]) {
     let plan = plan();
-    let records: Vec<(Option<&[u8]>, Option<&[u8]>)> = bytes
+    let records: Vec<Line<'_>> = bytes
         .split(|b| *b == b'\n')
         .map(|line| match line.iter().position(|b| *b == 0x1f) {
             Some(at) => (Some(&line[..at]), Some(&line[at + 1..])),
@@ -251,6 +251,9 @@ fn cell_for(kind: &ColumnKind, cursor: &mut Cursor<'_>, arena: &mut Vec<u8>) -> 
     }
 }
 
+/// Key and payload of a record.
+type Line<'b> = (Option<&'b [u8]>, Option<&'b [u8]>);
+
 struct Decoded {
     tables: Vec<TableRows>,
     arena: Vec<u8>,
@@ -285,7 +288,7 @@ impl Decoded {
     }
 }
 
-fn decode(plan: &Plan, order: &mut FieldOrder, bytes: &[u8], records: &[(Option<&[u8]>, Option<&[u8]>)]) -> Decoded {
+fn decode(plan: &Plan, order: &mut FieldOrder, bytes: &[u8], records: &[Line<'_>]) -> Decoded {
     let mut tables = vec![TableRows::default(); plan.targets.len()];
     let mut rejected = Vec::new();
     let mut decoder = RecordDecoder::new(plan, order, bytes);

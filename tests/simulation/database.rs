@@ -365,14 +365,14 @@ impl Warehouse for Connection {
         if self.world.bug != Bug::OffsetBeforeRows {
             return self.compare(self.id(), topic, moves, true).await;
         }
-        let id = lock(&self.world.tables).begin();
-        let compared = self.compare(id, topic, moves, true).await;
-        match compared {
-            Ok(()) => _ = lock(&self.world.tables).apply(id),
-            Err(_) => _ = lock(&self.world.tables).end(id),
-        }
-        self.world.released.notify_waiters();
-        compared
+        let mut other = Connection {
+            world: Arc::clone(&self.world),
+            gate: Arc::clone(&self.gate),
+            transaction: Some(lock(&self.world.tables).begin()),
+            frail: false,
+        };
+        other.compare(other.id(), topic, moves, true).await?;
+        other.apply(other.id(), "offset")
     }
 
     async fn hold(&mut self, topic: &str, moves: &[OffsetMove]) -> Result<(), WarehouseError> {

@@ -122,5 +122,5 @@ pub fn plan() -> Plan {
         mapping("firsts", OnConflict::Ignore, false, &[("id", "id"), ("quantity", "quantity")]),
         mapping("customers", OnConflict::Update, true, &[("code", "customer"), ("name", "name")]),
     ];
-    Plan::new(TOPIC, &mappings, &tables).unwrap()
+    Plan::new(TOPIC, &mappings, &tables).expect("a sound plan")
 }
