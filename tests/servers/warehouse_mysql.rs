@@ -38,6 +38,7 @@ pub fn tests() -> Vec<(&'static str, super::Test)> {
         every_row_whose_parent_is_missing_is_refused_and_named,
         each_kind_of_refused_value_has_its_reason_and_field,
         one_percent_of_poison_is_found_in_few_calls,
+        whatever_the_mixture_of_poison_exactly_the_rows_that_a_model_refuses_are_refused,
         a_column_that_is_left_out_takes_its_default_and_keeps_its_value,
         offsets_advance_by_compare_and_set_and_gaps_and_counts_are_kept,
         a_dead_letter_of_any_size_is_stored,
@@ -483,6 +484,75 @@ async fn one_percent_of_poison_is_found_in_few_calls(url: &str) {
             start.elapsed()
         );
         assert_eq!(db.read::<i64>("SELECT COUNT(*) FROM t").await, [4950]);
+        db.end().await;
+    }
+}
+
+/// The model takes rows one by one, as a database would that is given each in a statement of its own.
+async fn whatever_the_mixture_of_poison_exactly_the_rows_that_a_model_refuses_are_refused(url: &str) {
+    for (load, on_conflict) in
+        [(Load::Auto, OnConflict::Ignore), (Load::Auto, OnConflict::Update), (Load::Insert, OnConflict::Update)]
+    {
+        let mut db = Database::with(url, load).await;
+        db.sql("CREATE TABLE p (id INT PRIMARY KEY)").await;
+        db.sql("INSERT INTO p VALUES (1), (2), (3)").await;
+        db.sql(
+            "CREATE TABLE t (k INT PRIMARY KEY, p INT NULL, u INT NULL UNIQUE, n INT NOT NULL CHECK (n >= 0), \
+             v VARCHAR(5), FOREIGN KEY (p) REFERENCES p (id))",
+        )
+        .await;
+        db.sql("INSERT INTO t VALUES (-1, 1, 0, 0, ''), (-2, 1, 1, 0, '')").await;
+        let target = db.target("t", &["k", "p", "u", "n", "v"], on_conflict).await;
+        let mut warehouse = db.warehouse().await;
+        let mut random = Random(0x9e37_79b9);
+        let mut taken: std::collections::BTreeSet<i64> = [0, 1].into();
+        let (mut key, mut refused_in_all, mut written_in_all) = (0, 0, 2);
+        for round in 0..30 {
+            // From hardly any poison to hardly anything else.
+            let poison = 1 + random.next() % 60;
+            let rows: Vec<[V<'_>; 5]> = (0..1 + random.next() % 120)
+                .map(|_| {
+                    key += 1;
+                    let mut bad = || random.next() % 100 < poison;
+                    let p = if bad() { Int(9) } else { Int(1 + key % 3) };
+                    let n = if bad() { if key % 2 == 0 { Null } else { Int(-key) } } else { Int(key) };
+                    let v = if bad() { Text("too long") } else { Text("ok") };
+                    let u = if bad() { Int((random.next() % 40) as i64) } else { Int(1_000 + key) };
+                    [Int(key), p, if key % 7 == 0 { Null } else { u }, n, v]
+                })
+                .collect();
+            let mut expected = Vec::new();
+            for (at, row) in rows.iter().enumerate() {
+                let sound = matches!(row, [_, Int(1..=3), _, Int(0..), Text("ok")]);
+                match &row[2] {
+                    Int(u) if sound && !taken.insert(*u) => expected.push(at),
+                    _ if !sound => expected.push(at),
+                    _ => {}
+                }
+            }
+            warehouse.begin().await.unwrap();
+            warehouse.savepoint().await.unwrap();
+            let (mut left, mut found): (Vec<usize>, Vec<usize>) = ((0..rows.len()).collect(), Vec::new());
+            while !left.is_empty() {
+                let mut batch = Batch::new(&[0, 1, 2, 3, 4]);
+                left.iter().for_each(|&at| batch.push(&rows[at]));
+                let written = warehouse.write(batch.rows(&target)).await.unwrap();
+                if written.refused.is_empty() {
+                    break;
+                }
+                warehouse.rollback_rows().await.unwrap();
+                let refused: Vec<usize> = written.refused.iter().map(|r| left[r.row]).collect();
+                left.retain(|at| !refused.contains(at));
+                found.extend(refused);
+            }
+            warehouse.commit().await.unwrap();
+            found.sort_unstable();
+            assert_eq!(found, expected, "round {round}, {load:?} {on_conflict:?}");
+            refused_in_all += found.len();
+            written_in_all += rows.len() - found.len();
+        }
+        assert!(refused_in_all > 100, "{refused_in_all} are too few");
+        assert_eq!(db.read::<i64>("SELECT COUNT(*) FROM t").await, [written_in_all as i64]);
         db.end().await;
     }
 }

@@ -159,12 +159,20 @@ impl Filling {
         });
         let movement = &mut self.batch.moves[at];
         if seen > position.next {
-            movement.gaps.push(position.next..seen);
+            match movement.gaps.last_mut() {
+                // An end was reached within it.
+                Some(last) if last.end == position.next => last.end = seen,
+                _ => movement.gaps.push(position.next..seen),
+            }
         }
         movement.to = to;
         position.next = to;
     }
 }
+
+#[cfg(test)]
+#[path = "lanes_model_tests.rs"]
+mod model_tests;
 
 #[cfg(test)]
 mod tests {
