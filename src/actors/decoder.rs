@@ -116,6 +116,7 @@ impl StreamHandler<RecordBatch> for Decoder {
         let began = Instant::now();
         let sent = async move {
             tokio::select! {
+                biased;
                 sent = output.send(rows) => sent.is_ok(),
                 () = cancelled.cancelled() => false,
             }

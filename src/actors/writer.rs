@@ -142,6 +142,7 @@ impl StreamHandler<RowBatch> for Writer {
         let work = async move {
             let reporter = Reporter { board, metrics, stream, actor };
             let outcome = tokio::select! {
+                biased;
                 outcome = write(&mut lane, &open, &batch, &held, &clock, &reporter) => outcome,
                 () = cancelled.cancelled() => Outcome::Cancelled,
             };

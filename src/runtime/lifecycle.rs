@@ -120,6 +120,7 @@ impl Lifecycle {
             let next_try_at = Utc::now() + TimeDelta::from_std(delay).unwrap_or(TimeDelta::MAX);
             self.board.enter(self.name(), UnitState::BackingOff { attempt: backoff.attempt(), next_try_at });
             tokio::select! {
+                biased;
                 () = sleep(delay) => {}
                 () = self.drain.cancelled() => {}
                 () = self.stop.cancelled() => {}
