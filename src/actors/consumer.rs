@@ -192,6 +192,7 @@ impl Claimer {
                 },
             })
             .collect();
+        crate::failpoint!("claim", |error| return Err((error, false)));
         let offsets = bookkeeping.claim(&self.topic, &claims, self.clock.now()).await.map_err(told)?;
         let mut claimed = Vec::with_capacity(offsets.len());
         for (offset, bounds) in offsets.into_iter().zip(bounds) {

@@ -6,8 +6,13 @@
 #![allow(clippy::unwrap_used, reason = "a test states what must hold")]
 
 mod bookkeeping;
+mod commit_proxy;
+mod failpoints;
 mod faults;
+mod fencing;
 mod items;
+mod lost_commits;
+mod parts;
 mod pipeline;
 mod poison;
 mod security;
@@ -65,6 +70,9 @@ fn main() -> ExitCode {
         pipeline::tests(),
         topics::tests(),
         faults::tests(),
+        failpoints::tests(),
+        lost_commits::tests(),
+        fencing::tests(),
         poison::tests(),
         warehouse_mysql::tests(),
         security::tests(),

@@ -137,6 +137,7 @@ impl Warehouse for MySqlWarehouse {
             .unwrap_or_else(|| Way::starting(target.dimension, target.on_conflict));
         let mut written = None;
         if way.is_direct() {
+            crate::failpoint!("rows-direct", |what| return Err(WarehouseError::Transient { what }));
             let went_in = direct::write(&mut session, &rows, &forms, &mut self.buffer).await?;
             way.direct(went_in);
             written = went_in.then(Written::default);
@@ -144,6 +145,7 @@ impl Warehouse for MySqlWarehouse {
         let written = match written {
             Some(written) => written,
             None => {
+                crate::failpoint!("rows-staged", |what| return Err(WarehouseError::Transient { what }));
                 let outcome = staged::write(&mut session, &rows, &forms, &mut self.buffer, way.expected()).await?;
                 way.staged(outcome.clean, outcome.expected);
                 outcome.written
