@@ -9,27 +9,39 @@ use std::sync::Arc;
 use chrono::Utc;
 use tokio::sync::{Mutex, mpsc};
 
-use crate::actors::consumer::{BatchLimits, Consumer, ConsumerSettings, StartAt};
+use crate::actors::consumer::{BatchLimits, Consumer, ConsumerSettings, MemoryLimit, StartAt};
 use crate::actors::decoder::{Decoder, DecoderSettings};
+use crate::actors::outbox::{Outbox, OutboxSettings};
 use crate::actors::writer::{Writer, WriterSettings};
 use crate::adapters::kafka::broker::KafkaBroker;
 use crate::adapters::kafka::client::client_config;
+use crate::adapters::kafka::letters::LetterProducer;
 use crate::adapters::kafka::source::{KafkaSource, SourceSettings};
 use crate::adapters::warehouse;
-use crate::config::{Config, Start, Stream, TableMapping};
+use crate::config::{Config, OnFatal, Start, Stream, TableMapping};
 use crate::core::commit_plan::Known;
+use crate::core::doubt;
+use crate::core::letter_share::LetterShare;
 use crate::core::mapping::{Mapping, Misfit, Plan};
+use crate::core::memory::{self, RecordCost};
 use crate::http::{self, Check, DaemonInfo, HttpState};
 use crate::messages::{Assignments, Board};
 use crate::metrics::Metrics;
-use crate::ports::{Broker, Clock, OpenSource, RecordSource, SourceError, SystemClock, WarehouseError};
+use crate::ports::{
+    Broker, Clock, LetterPublisher, OpenLetterPublisher, OpenSource, RecordSource, SourceError, SystemClock,
+    WarehouseError,
+};
 use crate::runtime::{
-    Incarnation, Options, RestartPolicy, StartError, Supervisor, SupervisorHandle, UnitSpec, UnitState, UnitStatus,
+    Budget, Incarnation, Options, RestartPolicy, Share, StartError, Supervisor, SupervisorHandle, UnitSpec, UnitState,
+    UnitStatus,
 };
 
 /// Batches that wait between two stages of a lane. One: while it waits the next fills, so that batches grow
 /// with the load and no larger number would make them come sooner.
 const QUEUE: usize = 1;
+
+/// What an outbox holds in memory of dead letters, at most, unless one is larger.
+const OUTBOX_BYTES: usize = 16 << 20;
 
 /// The revision that the binary was built from, where the build tells it.
 pub const REVISION: &str = match option_env!("BIEF_REVISION") {
@@ -51,10 +63,15 @@ pub fn launch(config: Arc<Config>, bootstrap: &str, listener: TcpListener) -> io
     let board = Board::default();
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), REVISION);
     let prepared = Arc::new(Mutex::new(false));
+    let lanes: usize = config.streams.iter().map(|s| s.lanes).sum();
+    let budget = Budget::new(memory::batches(config.daemon.memory), lanes);
+    let meter = budget.clone();
+    metrics.meter_memory(budget.limit(), Box::new(move || meter.used()));
+    let mut shares = (0..lanes).map(|lane| budget.share(lane));
     let units = config
         .streams
         .iter()
-        .map(|stream| {
+        .flat_map(|stream| {
             board.declare(&stream.name, &stream.topic);
             let pipeline = Pipeline {
                 config: Arc::clone(&config),
@@ -64,8 +81,11 @@ pub fn launch(config: Arc<Config>, bootstrap: &str, listener: TcpListener) -> io
                 metrics: metrics.clone(),
                 clock: Arc::new(SystemClock),
                 prepared: Arc::clone(&prepared),
+                memory: config.daemon.memory / config.streams.len().max(1) as u64,
+                shares: shares.by_ref().take(stream.lanes).collect(),
             };
-            pipeline.into_unit()
+            let outbox = stream.dead_letter_topic.clone().map(|topic| pipeline.clone().into_outbox(topic));
+            [Some(pipeline.into_unit()), outbox].into_iter().flatten()
         })
         .collect();
     let restarts = metrics.clone();
@@ -99,10 +119,18 @@ fn checks(units: &[UnitStatus], board: &Board) -> Vec<Check> {
     let streams = board.snapshot();
     units
         .iter()
+        // An outbox that waits for Kafka delays nothing.
+        .filter(|unit| streams.iter().any(|s| s.stream == unit.name))
         .map(|unit| {
-            let trouble = streams.iter().find(|s| s.stream == unit.name).and_then(|s| s.troubles.first().cloned());
+            let stream = streams.iter().find(|s| s.stream == unit.name);
+            let trouble = stream.and_then(|s| s.troubles.first().cloned());
+            let in_doubt = stream.filter(|s| !s.in_doubt.is_empty());
             let running = matches!(unit.state, UnitState::Running);
             let (cause, since) = match (running, trouble) {
+                _ if let Some(stream) = in_doubt => {
+                    let cause = doubt::describe(&stream.topic, &stream.in_doubt);
+                    (Some(cause), stream.in_doubt_since.unwrap_or(unit.since))
+                }
                 (true, None) => (None, unit.since),
                 (true, Some(trouble)) => (Some(trouble.cause), trouble.since),
                 (false, _) => {
@@ -137,6 +165,10 @@ struct Pipeline {
     clock: Arc<dyn Clock>,
     /// Whether the tables are known to be there.
     prepared: Arc<Mutex<bool>>,
+    /// Bytes: an equal part of the daemon's memory, for what is the stream's own.
+    memory: u64,
+    /// What each lane takes of the daemon's budget; the same for all incarnations.
+    shares: Vec<Share>,
 }
 
 impl Pipeline {
@@ -150,39 +182,87 @@ impl Pipeline {
         })
     }
 
+    /// The outbox is a unit of its own: it fails and restarts without the pipeline.
+    fn into_outbox(self, dead_letter_topic: String) -> UnitSpec {
+        let name = format!("outbox-{}", self.stream.name);
+        UnitSpec::new(name, RestartPolicy::default(), move |incarnation: Incarnation| {
+            let (pipeline, to) = (self.clone(), dead_letter_topic.clone());
+            Box::pin(async move {
+                pipeline.prepare().await?;
+                let guard = incarnation.guard("outbox");
+                let (config, stream, bootstrap) =
+                    (Arc::clone(&pipeline.config), Arc::clone(&pipeline.stream), pipeline.bootstrap.clone());
+                let open_publisher: OpenLetterPublisher = Arc::new(move || {
+                    let producer = LetterProducer::new(&config.kafka, &bootstrap, &stream.name, &to)?;
+                    Ok(Box::new(producer) as Box<dyn LetterPublisher>)
+                });
+                let settings = OutboxSettings {
+                    topic: pipeline.stream.topic.clone(),
+                    letters_a_round: (OUTBOX_BYTES / pipeline.stream.max_record_bytes.max(1)).clamp(1, 500) as u64,
+                    open_book: warehouse::open_letter_book(&pipeline.config.warehouse),
+                    open_publisher,
+                    clock: Arc::clone(&pipeline.clock),
+                };
+                incarnation.placement().start("outbox", move |_| Outbox::new(settings, guard));
+                Ok(())
+            })
+        })
+    }
+
+    /// Makes the tables, once for all units.
+    async fn prepare(&self) -> Result<(), StartError> {
+        let mut prepared = self.prepared.lock().await;
+        if !*prepared {
+            warehouse::prepare(&self.config.warehouse, Path::new("")).await.map_err(warehouse_start)?;
+            *prepared = true;
+        }
+        Ok(())
+    }
+
     async fn start(self, incarnation: Incarnation) -> Result<(), StartError> {
         self.board.restarted(&self.stream.name);
-        {
-            let mut prepared = self.prepared.lock().await;
-            if !*prepared {
-                warehouse::prepare(&self.config.warehouse, Path::new("")).await.map_err(warehouse_start)?;
-                *prepared = true;
-            }
-        }
+        self.prepare().await?;
         let plan = Arc::new(read_plan(&self.config, &self.stream).await?);
         let client = client_config(&self.config.kafka, &self.bootstrap, &format!("bief-{}", self.config.daemon.name));
         let broker: Arc<dyn Broker> =
             Arc::new(KafkaBroker::new(client.clone(), &self.config.kafka.group).map_err(source_start)?);
-        let (asked, topic) = (Arc::clone(&broker), self.stream.topic.clone());
-        let partitions = tokio::task::spawn_blocking(move || asked.partitions(&topic))
-            .await
-            .map_err(StartError::transient)?
-            .map_err(source_start)?;
-        if partitions.is_empty() {
-            let topic = &self.stream.topic;
-            return Err(StartError::transient(format!("topic {topic} is not there yet; create it, or send to it")));
-        }
+        self.look_for_doubts(&broker).await?;
         let settings = SourceSettings {
             client,
-            group: format!("{}-{}", self.config.kafka.group, self.stream.name),
+            group: group_of(&self.config, &self.stream),
             topic: self.stream.topic.clone(),
             lanes: self.stream.lanes,
-            memory: self.config.daemon.memory / self.config.streams.len().max(1) as u64,
-            max_record_bytes: self.stream.max_record_bytes,
+            memory: self.memory,
         };
         let open_source: OpenSource =
             Arc::new(move || KafkaSource::open(&settings).map(|source| Box::new(source) as Box<dyn RecordSource>));
         self.start_actors(&incarnation, plan, open_source, broker);
+        Ok(())
+    }
+
+    /// Nothing is started, and so no group joined, while an offset is in doubt; once an operator has decided, the next
+    /// try goes on by itself.
+    async fn look_for_doubts(&self, broker: &Arc<dyn Broker>) -> Result<(), StartError> {
+        let Stream { name, topic, .. } = &*self.stream;
+        let bookkeeping = (warehouse::open_bookkeeping(&self.config.warehouse))().await.map_err(warehouse_start)?;
+        let recorded = bookkeeping.offsets(Some(topic)).await.map_err(warehouse_start)?;
+        let (asked, of_topic) = (Arc::clone(broker), topic.clone());
+        let standing = tokio::task::spawn_blocking(move || asked.standing(&of_topic))
+            .await
+            .map_err(StartError::transient)?
+            .map_err(source_start)?;
+        let doubts = standing.doubts(&recorded);
+        self.board.in_doubt(name, &doubts, self.clock.now());
+        if !doubts.is_empty() {
+            let told = doubt::describe(topic, &doubts);
+            return Err(match self.config.daemon.on_fatal {
+                OnFatal::Exit => StartError::fatal(told),
+                OnFatal::StayUp => StartError::transient(told),
+            });
+        }
+        if standing.partitions.is_empty() {
+            return Err(StartError::transient(format!("topic {topic} is not there yet; create it, or send to it")));
+        }
         Ok(())
     }
 
@@ -200,7 +280,10 @@ impl Pipeline {
         let to_decoder = metrics.queue("decoder", QUEUE * stream.lanes);
         let to_writer = metrics.queue("writer", QUEUE * stream.lanes);
         let open = warehouse::open_warehouse(&self.config.warehouse);
-        let known = Arc::new(std::sync::Mutex::new(Known::new(plan.targets.len())));
+        let known = Known::within(plan.targets.len(), memory::known_rows(self.memory));
+        let known = Arc::new(std::sync::Mutex::new(known));
+        let cost = RecordCost::of(&plan);
+        let share = Arc::new(std::sync::Mutex::new(LetterShare::new(stream.max_dead_letter_share)));
         let mut lanes = Vec::with_capacity(stream.lanes);
         for lane in 0..stream.lanes {
             let (records, decoder_in) = mpsc::channel(QUEUE);
@@ -210,6 +293,7 @@ impl Pipeline {
                 stream: stream.name.clone(),
                 plan: Arc::clone(&plan),
                 known: Arc::clone(&known),
+                share: Arc::clone(&share),
                 lanes: stream.lanes,
                 input: writer_in,
                 open: Arc::clone(&open),
@@ -249,6 +333,7 @@ impl Pipeline {
                 bytes: stream.max_batch_bytes,
                 record_bytes: stream.max_record_bytes,
             },
+            memory: MemoryLimit { shares: self.shares.clone(), cost },
             open_source,
             open_bookkeeping: warehouse::open_bookkeeping(&self.config.warehouse),
             broker,
@@ -262,6 +347,11 @@ impl Pipeline {
         let (guard, poll_guard) = (incarnation.guard("consumer"), incarnation.guard("poll"));
         arbiters.start("consumer", move |_| Consumer::new(consumer, guard, poll_guard));
     }
+}
+
+/// The consumer group of a stream.
+pub fn group_of(config: &Config, stream: &Stream) -> String {
+    format!("{}-{}", config.kafka.group, stream.name)
 }
 
 /// Reads the real tables and joins them with the stream's mappings.
@@ -306,6 +396,6 @@ fn warehouse_start(error: WarehouseError) -> StartError {
 fn source_start(error: SourceError) -> StartError {
     match error {
         SourceError::Fatal(_) => StartError::fatal(error),
-        SourceError::Transient(_) => StartError::transient(error),
+        SourceError::Transient(_) | SourceError::InDoubt(_) => StartError::transient(error),
     }
 }

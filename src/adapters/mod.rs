@@ -1,11 +1,14 @@
 //! The outside world behind the ports: brokers and databases.
 
+pub mod allocator;
 pub mod bookkeeping;
 #[cfg(feature = "embedded")]
 pub mod embedded;
+pub mod error_classes;
 pub mod kafka;
 pub mod migrations;
 pub mod mysql;
+pub mod proxy;
 pub mod replay;
 pub mod sql_errors;
 pub mod sqlite;

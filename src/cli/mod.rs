@@ -9,9 +9,11 @@ mod completions;
 mod dead_letters;
 #[cfg(feature = "embedded")]
 mod demo;
+mod drill;
 mod healthcheck;
 mod http_client;
 mod man;
+mod offsets;
 mod rehearsal;
 mod replay;
 mod run;
@@ -54,6 +56,10 @@ enum Command {
     Replay(replay::Args),
     /// Prove that nothing was lost or counted twice
     Verify(verify::Args),
+    /// Show where each partition stands, and set offsets
+    Offsets(offsets::Args),
+    /// Inflict faults on daemons of its own at a staging, and prove that nothing was lost or doubled
+    Drill(drill::Args),
     /// Show the running daemon's actors, lag and ledger
     Status(status::Args),
     /// Answer whether the daemon lives, for container images without a shell
@@ -82,6 +88,7 @@ pub fn main() -> u8 {
             return code;
         }
     };
+    crate::adapters::allocator::set_up();
     let _failpoints = crate::failpoints::from_environment();
     crate::runtime::panics::install();
     let log = cli.log.as_deref();
@@ -92,6 +99,8 @@ pub fn main() -> u8 {
         Command::Check(args) => check::run(args),
         Command::Replay(args) => replay::run(args, log),
         Command::Verify(args) => verify::run(args),
+        Command::Offsets(args) => offsets::run(args),
+        Command::Drill(args) => drill::run(args, log),
         Command::Status(args) => status::run(args, &mut std::io::stdout()),
         Command::Healthcheck(args) => healthcheck::run(args),
         Command::DeadLetters(args) => dead_letters::run(args),

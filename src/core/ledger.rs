@@ -18,6 +18,8 @@ pub struct PartitionFacts {
     pub topic_id: String,
     /// Offsets within recorded gaps that yielded a record when they were read again.
     pub found_in_gaps: Vec<i64>,
+    /// Gaps that an operator accepted as a loss, also among the recorded ones.
+    pub accepted: Vec<Range<i64>>,
 }
 
 /// What the bookkeeping holds of a partition.
@@ -30,6 +32,8 @@ pub struct Recorded {
     pub gaps: Vec<Range<i64>>,
     /// Rows in `bief_dead_letter`.
     pub dead_letters: i64,
+    /// Rows in `bief_dropped_letter`: letters that an operator threw away.
+    pub dropped: i64,
 }
 
 /// Something that is not as it should be.
@@ -47,7 +51,7 @@ pub struct Finding {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Note {
     pub partition: i32,
-    /// Stable: `behind`, `unread`, `unprovable`.
+    /// Stable: `behind`, `unread`, `unprovable`, `loss_accepted`.
     pub kind: &'static str,
     pub offsets: i64,
     pub message: String,
@@ -91,9 +95,17 @@ pub fn judge(facts: &PartitionFacts) -> (Vec<Finding>, Vec<Note>) {
     );
     found(
         "dead_letters",
-        recorded.counts.dead_letters - recorded.dead_letters,
-        format!("{} dead letters counted, {} stored", recorded.counts.dead_letters, recorded.dead_letters),
+        recorded.counts.dead_letters - recorded.dead_letters - recorded.dropped,
+        format!(
+            "{} dead letters counted, {} stored, {} dropped",
+            recorded.counts.dead_letters, recorded.dead_letters, recorded.dropped
+        ),
     );
+    for gap in &facts.accepted {
+        let offsets = gap.end - gap.start;
+        let last = gap.end - 1;
+        note("loss_accepted", offsets, format!("{offsets} offsets, {} to {last}, were accepted as lost", gap.start));
+    }
     let lost = facts.found_in_gaps.len() as i64;
     if let Some(first) = facts.found_in_gaps.first() {
         found(
@@ -124,7 +136,8 @@ pub fn judge(facts: &PartitionFacts) -> (Vec<Finding>, Vec<Note>) {
         format!("offset {next} is next, but the broker has {low} and later only: {} are lost", low - next),
     );
     note("behind", (high - next).max(0), format!("{} offsets are still to be read", high - next));
-    let unprovable: i64 = recorded.gaps.iter().map(|g| (g.end.min(low) - g.start).max(0)).sum();
+    let unprovable = recorded.gaps.iter().filter(|g| !facts.accepted.contains(g));
+    let unprovable: i64 = unprovable.map(|g| (g.end.min(low) - g.start).max(0)).sum();
     note("unprovable", unprovable, format!("{unprovable} gap offsets can't be read again: retention took them"));
     (findings, notes)
 }
@@ -143,10 +156,12 @@ mod tests {
                 counts: Counts { applied: 6, duplicates: 1, dead_letters: 1, gaps: 2 },
                 gaps: vec![12..13, 19..20],
                 dead_letters: 1,
+                dropped: 0,
             }),
             bounds: Some((0, 20)),
             topic_id: "a".to_owned(),
             found_in_gaps: Vec::new(),
+            accepted: Vec::new(),
         }
     }
 
@@ -182,6 +197,12 @@ mod tests {
     }
 
     #[test]
+    fn a_dead_letter_that_was_dropped_by_command_is_no_finding() {
+        assert_eq!(kinds(&changed(|r| (r.dead_letters, r.dropped) = (0, 1))), []);
+        assert_eq!(kinds(&changed(|r| r.dropped = 1)), [("dead_letters", -1)]);
+    }
+
+    #[test]
     fn a_gap_that_is_counted_but_not_recorded_is_found() {
         assert_eq!(kinds(&changed(|r| r.gaps = vec![12..13])), [("gaps", 1)]);
     }
@@ -204,6 +225,14 @@ mod tests {
         let (findings, notes) = judge(&PartitionFacts { bounds: Some((0, 25)), ..clean() });
         assert!(findings.is_empty());
         assert_eq!(notes.iter().map(|n| (n.kind, n.offsets)).collect::<Vec<_>>(), [("behind", 5)]);
+    }
+
+    #[test]
+    fn a_loss_that_was_accepted_is_told_for_ever_and_is_no_finding() {
+        let facts = PartitionFacts { accepted: vec![12..13], bounds: Some((15, 20)), ..clean() };
+        let (findings, notes) = judge(&facts);
+        assert!(findings.is_empty());
+        assert_eq!(notes.iter().map(|n| (n.kind, n.offsets)).collect::<Vec<_>>(), [("loss_accepted", 1)]);
     }
 
     #[test]

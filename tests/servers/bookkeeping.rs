@@ -121,6 +121,7 @@ pub async fn daemons_that_start_at_once_make_the_tables_once(url: &str) {
             "field varchar(255) YES ",
             "message text NO ",
             "stored_at datetime(6) NO ",
+            "published_at datetime(6) YES ",
         ]
     );
     server.end().await;
@@ -195,7 +196,7 @@ pub async fn offsets_gaps_and_dead_letters_read_back(url: &str) {
     assert_eq!(offsets[1].counts, CountsView { applied: 1, duplicates: 2, dead_letters: 3, gaps: 4 });
     assert_eq!(books.offsets(Some("ORDERS")).await.unwrap(), []);
 
-    server.sql("INSERT INTO bief_gap VALUES ('orders', 0, 29, 29, 1, '29'), ('orders', 0, 3, 9, 6, '3-7,9')").await;
+    server.sql("INSERT INTO bief_gap (topic, partition_id, first_offset, last_offset, offsets, ranges) VALUES ('orders', 0, 29, 29, 1, '29'), ('orders', 0, 3, 9, 6, '3-7,9')").await;
     assert_eq!(books.gaps("orders", 0).await.unwrap(), [3..8, 9..10, 29..30]);
 
     server

@@ -7,14 +7,20 @@
 
 mod bookkeeping;
 mod commit_proxy;
+mod drill;
+mod errors;
 mod failpoints;
 mod faults;
 mod fencing;
 mod items;
+mod letters;
 mod lost_commits;
+mod memory;
+mod offsets;
 mod parts;
 mod pipeline;
 mod poison;
+mod schema;
 mod security;
 mod support;
 mod topics;
@@ -73,7 +79,13 @@ fn main() -> ExitCode {
         failpoints::tests(),
         lost_commits::tests(),
         fencing::tests(),
+        memory::tests(),
+        errors::tests(),
+        offsets::tests(),
+        schema::tests(),
+        drill::tests(),
         poison::tests(),
+        letters::tests(),
         warehouse_mysql::tests(),
         security::tests(),
     ];

@@ -120,6 +120,7 @@ migrations = "migrations"
 [[stream]]
 topic = "{topic}"
 lanes = 2
+max_dead_letter_share = 1.0
 max_batch_records = {batch}
 
 [[stream.table]]

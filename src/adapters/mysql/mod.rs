@@ -6,10 +6,13 @@ mod catalog;
 mod connection;
 mod direct;
 mod errors;
+mod grants;
 mod infile;
+mod letters;
 mod params;
 mod poison;
 mod staged;
+pub mod staging;
 mod transaction;
 mod tsv;
 mod ways;
@@ -22,11 +25,14 @@ use chrono::{DateTime, Utc};
 
 use self::connection::{Address, Session};
 use self::errors::Failure;
+use self::poison::UnknownTries;
 use self::ways::Way;
 use crate::config::WarehouseConfig;
 use crate::core::target::Rows;
 use crate::messages::{DeadLetter, OffsetMove};
-use crate::ports::{Catalog, OpenWarehouse, PartitionCounts, Warehouse, WarehouseError, Written};
+use crate::ports::{
+    Catalog, LetterWarehouse, OpenLetterWarehouse, OpenWarehouse, PartitionCounts, Warehouse, WarehouseError, Written,
+};
 
 /// The way to open a writer's warehouse on its own thread: connects, sets the session up, and fails as
 /// [`Warehouse::begin`] does.
@@ -34,18 +40,16 @@ pub fn open(settings: &WarehouseConfig) -> OpenWarehouse {
     let settings = settings.clone();
     Arc::new(move || {
         let settings = settings.clone();
-        Box::pin(async move {
-            let address = Address::of(&settings)?;
-            let session = address.connect().await?;
-            let warehouse = MySqlWarehouse {
-                address,
-                session: Some(session),
-                in_transaction: false,
-                ways: HashMap::new(),
-                buffer: Vec::new(),
-            };
-            Ok(Box::new(warehouse) as Box<dyn Warehouse>)
-        })
+        Box::pin(async move { Ok(Box::new(MySqlWarehouse::connect(&settings).await?) as Box<dyn Warehouse>) })
+    })
+}
+
+/// The same for what takes dead letters away.
+pub fn open_letters(settings: &WarehouseConfig) -> OpenLetterWarehouse {
+    let settings = settings.clone();
+    Arc::new(move || {
+        let settings = settings.clone();
+        Box::pin(async move { Ok(Box::new(MySqlWarehouse::connect(&settings).await?) as Box<dyn LetterWarehouse>) })
     })
 }
 
@@ -63,11 +67,25 @@ struct MySqlWarehouse {
     session: Option<Session>,
     in_transaction: bool,
     ways: HashMap<String, Way>,
+    tries: UnknownTries,
     /// The text of a batch; lent to the connection and back.
     buffer: Vec<u8>,
 }
 
 impl MySqlWarehouse {
+    async fn connect(settings: &WarehouseConfig) -> Result<Self, Failure> {
+        let address = Address::of(settings)?;
+        let session = address.connect().await?;
+        Ok(Self {
+            address,
+            session: Some(session),
+            in_transaction: false,
+            ways: HashMap::new(),
+            tries: UnknownTries::default(),
+            buffer: Vec::new(),
+        })
+    }
+
     fn take(&mut self) -> Result<Session, Failure> {
         self.session
             .take()
@@ -146,7 +164,9 @@ impl Warehouse for MySqlWarehouse {
             Some(written) => written,
             None => {
                 crate::failpoint!("rows-staged", |what| return Err(WarehouseError::Transient { what }));
-                let outcome = staged::write(&mut session, &rows, &forms, &mut self.buffer, way.expected()).await?;
+                let tries = &mut self.tries;
+                let outcome =
+                    staged::write(&mut session, &rows, &forms, &mut self.buffer, way.expected(), tries).await?;
                 way.staged(outcome.clean, outcome.expected);
                 outcome.written
             }

@@ -15,9 +15,11 @@ use crate::ports::PartitionCounts;
 /// Room in a packet beside a dead letter's payload and key.
 const PACKET_ROOM: usize = 64 * 1024;
 /// Bytes of a dead letter's message that are kept; the column is a TEXT.
-const MAX_MESSAGE: usize = 16_000;
+pub(super) const MAX_MESSAGE: usize = 16_000;
 /// Dead letters of one statement.
 const MAX_LETTERS: usize = 200;
+/// Bytes of one statement of several dead letters: they are copied twice on their way into a packet.
+const LETTERS_BYTES: usize = 4 << 20;
 /// A `DATETIME` holds the years 1000 to 9999; milliseconds since 1970.
 const DATETIME_MILLIS: std::ops::RangeInclusive<i64> = -30_610_224_000_000..=253_402_300_799_999;
 
@@ -140,7 +142,7 @@ pub(super) async fn set_aside(
         let mut bytes = 0;
         while end < stored.len() && end - start < MAX_LETTERS {
             bytes += stored[end].size() + MAX_MESSAGE;
-            if end > start && bytes > limit / 2 {
+            if end > start && bytes > LETTERS_BYTES.min(limit / 2) {
                 break;
             }
             end += 1;
@@ -210,7 +212,7 @@ fn not_stored(what: &str, bytes: &[u8]) -> String {
     )
 }
 
-fn truncate(text: &mut String, bytes: usize) {
+pub(super) fn truncate(text: &mut String, bytes: usize) {
     if text.len() > bytes {
         let mut end = bytes;
         while !text.is_char_boundary(end) {

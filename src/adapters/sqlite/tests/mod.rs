@@ -2,7 +2,9 @@
 
 mod bookkeeping;
 mod catalog;
+mod letters;
 mod refusals;
+mod resets;
 mod speed;
 mod support;
 mod writes;
