@@ -68,7 +68,9 @@ fn matrix(servers: &Servers, server: &str, shift: usize) {
     // Seldom a moment in which no lane meets a row that is there already, or none that is new.
     parts.send(50);
     let cells = cells(shift);
-    let (alone, together): (Vec<Cell>, Vec<Cell>) = cells.iter().partition(|cell| cell.ends_the_run());
+    let (alone, mut together): (Vec<Cell>, Vec<Cell>) = cells.iter().partition(|cell| cell.ends_the_run());
+    // Kind by kind, so that no run has a point twice: the later action would take the earlier one's place.
+    together.sort_by_key(|cell| KINDS.iter().position(|kind| *kind == cell.kind));
     let runs = alone.chunks(1).chain(together.chunks(IN_ONE_RUN));
     for run in runs {
         parts.send(RECORDS * run.len() as i64);
