@@ -52,8 +52,7 @@ pub trait LetterBook {
     /// Which letters there are, ascending by id.
     async fn letter_keys(&self, filter: &DeadLetterFilter) -> Result<Vec<LetterKey>, WarehouseError>;
 
-    /// How many of a topic's dead letters were dropped, by partition, ascending; only those that the present ledger
-    /// counts.
+    /// How many of a topic's dead letters were dropped, by partition, ascending.
     async fn dropped_counts(&self, topic: &str) -> Result<Vec<(i32, i64)>, WarehouseError>;
 
     /// Whether this connection is the one that publishes the topic's letters: one at a time among all daemons of the

@@ -31,11 +31,8 @@ impl LetterBook for SqlBookkeeping {
 
     async fn dropped_counts(&self, topic: &str) -> Result<Vec<(i32, i64)>, WarehouseError> {
         const WHAT: &str = "counting bief_dropped_letter";
-        // One that lies outside what the ledger spans was dropped before the offset was set anew.
-        let sql = "SELECT d.partition_id AS part, COUNT(*) AS letters FROM bief_dropped_letter d \
-                   JOIN bief_offset o ON o.topic = d.topic AND o.partition_id = d.partition_id \
-                   WHERE d.topic = ? AND d.record_offset >= o.start_offset AND d.record_offset < o.next_offset \
-                   GROUP BY d.partition_id ORDER BY d.partition_id";
+        let sql = "SELECT partition_id AS part, COUNT(*) AS letters FROM bief_dropped_letter WHERE topic = ? \
+                   GROUP BY partition_id ORDER BY partition_id";
         let statement = Statement::from_sql_and_values(self.db.get_database_backend(), sql, [Value::from(topic)]);
         let rows = self.db.query_all_raw(statement).await.map_err(|e| from_db_err(WHAT, &e))?;
         rows.iter()

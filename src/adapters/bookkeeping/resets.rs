@@ -8,7 +8,7 @@ use sea_orm::{
     QuerySelect,
 };
 
-use super::entities::{dead_letter, gap, offset};
+use super::entities::{dead_letter, dropped_letter, gap, offset};
 use crate::core::gaps::{format_ranges, parse_ranges, split_ranges};
 use crate::core::outcome::Counts;
 use crate::core::reset::{Change, Step, start_after_rewind};
@@ -199,7 +199,7 @@ async fn put_gaps_away(
     Ok(offsets)
 }
 
-/// Answers how many.
+/// Stored letters and those that were dropped: the ledger counts both. Answers how many.
 async fn put_letters_away(
     transaction: &DatabaseTransaction,
     topic: &str,
@@ -215,7 +215,14 @@ async fn put_letters_away(
         .filter(C::RecordOffset.gte(from))
         .exec(transaction)
         .await?;
-    Ok(i64::try_from(moved.rows_affected).unwrap_or(i64::MAX))
+    let dropped = dropped_letter::Entity::update_many()
+        .col_expr(dropped_letter::Column::Topic, Expr::val(archive))
+        .filter(dropped_letter::Column::Topic.eq(topic))
+        .filter(dropped_letter::Column::PartitionId.eq(partition))
+        .filter(dropped_letter::Column::RecordOffset.gte(from))
+        .exec(transaction)
+        .await?;
+    Ok(i64::try_from(moved.rows_affected + dropped.rows_affected).unwrap_or(i64::MAX))
 }
 
 /// Gaps that were accepted as a loss, and logs that were put away.

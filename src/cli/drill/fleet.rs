@@ -2,7 +2,6 @@
 //! them too.
 
 use std::fs::{self, File};
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -80,8 +79,8 @@ impl<'a> Fleet<'a> {
         if let Some(failpoints) = failpoints {
             command.env("FAILPOINTS", failpoints);
         }
-        // Ctrl-C is the drill's to take.
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output).process_group(0);
+        // In the drill's own process group, so that whoever ends that group ends the daemons too.
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output);
         let child = command.spawn().map_err(|error| format!("{name} cannot be started: {error}"))?;
         self.daemons.push(Daemon { child, log, name });
         Ok(())

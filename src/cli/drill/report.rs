@@ -184,7 +184,8 @@ mod tests {
 
     #[test]
     fn each_thing_that_went_wrong_is_enough_and_is_told() {
-        let worse: [(&str, fn(&mut Findings)); 7] = [
+        type Change = fn(&mut Findings);
+        let worse: [(&str, Change); 7] = [
             ("1 lost", |found| found.difference.lost.push(2500)),
             ("1 doubled", |found| found.difference.doubled.push(9)),
             ("2 doubled", |found| found.duplicates = 2),

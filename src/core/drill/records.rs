@@ -62,9 +62,8 @@ impl RowSet {
     }
 
     pub fn row(&mut self, row: &Content) {
-        if row.number >= self.produced {
-            self.difference.doubled.push(row.number);
-        } else if *row == Content::of(self.seed, row.number) && !self.right.insert(row.number) {
+        let right = *row == Content::of(self.seed, row.number);
+        if row.number >= self.produced || (right && !self.right.insert(row.number)) {
             self.difference.doubled.push(row.number);
         }
     }

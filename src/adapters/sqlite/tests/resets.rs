@@ -2,6 +2,7 @@
 //! partition is fenced.
 
 use super::support::{Fixture, claim, now, step};
+use crate::adapters::warehouse;
 use crate::core::outcome::Counts;
 use crate::core::reset::{Change, Step};
 use crate::messages::OffsetMove;
@@ -83,6 +84,27 @@ async fn what_is_read_again_is_decided_anew_and_the_ledger_closes() {
     warehouse.count("orders", &[PartitionCounts { partition: 0, counts }], now()).await.unwrap();
     warehouse.commit().await.unwrap();
     assert_eq!(ledger(&*books).await.next_offset, 55);
+}
+
+#[tokio::test]
+async fn a_letter_that_was_dropped_goes_with_the_ledger_that_counts_it() {
+    for (change, to, left) in
+        [(Change::Rewind, 52, vec![]), (Change::Rewind, 61, vec![(0, 1)]), (Change::Anew, 5, vec![])]
+    {
+        let fixture = Fixture::new().await;
+        let books = read_to_100(&fixture).await;
+        let keys = fixture.query("SELECT id FROM bief_dead_letter WHERE record_offset = 60").await;
+        let mut desk = warehouse::open_letter_warehouse(&fixture.settings)().await.unwrap();
+        desk.begin().await.unwrap();
+        desk.drop_letters(&[keys[0].parse().unwrap()], now()).await.unwrap();
+        desk.commit().await.unwrap();
+        books.reset("orders", &[reset_to(change, to)], now()).await.unwrap();
+        let book = warehouse::open_letter_book(&fixture.settings)().await.unwrap();
+        assert_eq!(book.dropped_counts("orders").await.unwrap(), left, "{change:?} to {to}");
+        let stored = books.dead_letter_counts("orders").await.unwrap().first().map_or(0, |(_, n)| *n);
+        let counted = books.offsets(Some("orders")).await.unwrap()[0].counts.dead_letters;
+        assert_eq!(counted, stored + left.iter().map(|(_, n)| n).sum::<i64>(), "{change:?} to {to}");
+    }
 }
 
 #[tokio::test]
