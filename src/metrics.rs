@@ -50,6 +50,7 @@ struct Series {
     commit_retries: IntCounterVec,
     commit_failures: IntCounterVec,
     fenced_commits: IntCounterVec,
+    commits_found: IntCounterVec,
     last_commit: GaugeVec,
     end_to_end_latency: HistogramVec,
     stage_blocked: CounterVec,
@@ -151,6 +152,11 @@ impl Metrics {
             fenced_commits: r.int_counter_vec(
                 "bief_fenced_commits_total",
                 "Transactions refused by the compare-and-set of an offset: another daemon holds the partition.",
+                stream,
+            ),
+            commits_found: r.int_counter_vec(
+                "bief_commits_found_total",
+                "Transactions whose COMMIT was not answered and that were found committed.",
                 stream,
             ),
             last_commit: r.gauge_vec(
@@ -256,6 +262,7 @@ impl Metrics {
             commit_retries: of(&s.commit_retries),
             commit_failures: of(&s.commit_failures),
             fenced_commits: of(&s.fenced_commits),
+            commits_found: of(&s.commits_found),
             last_commit_timestamp: s.last_commit.with_label_values(&[stream]),
             end_to_end_latency: s.end_to_end_latency.with_label_values(&[stream]),
             memory_waited: s.memory_waited.with_label_values(&[stream]),
@@ -344,6 +351,8 @@ pub struct StreamMetrics {
     /// Transactions that did not commit.
     pub commit_failures: IntCounter,
     pub fenced_commits: IntCounter,
+    /// Transactions whose COMMIT was not answered and that were found committed.
+    pub commits_found: IntCounter,
     /// Seconds since 1970.
     pub last_commit_timestamp: Gauge,
     /// Seconds from a record's append to its commit.

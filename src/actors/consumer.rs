@@ -258,6 +258,7 @@ impl Claimer {
                 },
             })
             .collect();
+        crate::failpoint!("claim", |error| return Err((error, false)));
         let offsets = bookkeeping.claim(&self.topic, &claims, self.clock.now()).await.map_err(told)?;
         let claimed = offsets.into_iter().map(|offset| {
             // The one who held it before may have gone on since the broker was asked.

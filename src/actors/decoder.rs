@@ -107,11 +107,18 @@ impl Actor for Decoder {
 
 impl StreamHandler<RecordBatch> for Decoder {
     fn handle(&mut self, batch: RecordBatch, ctx: &mut Self::Context) {
-        crate::failpoint!("before-decode");
+        crate::failpoint!("before-decode", |error| {
+            self.guard.fail(error, false);
+            return ctx.stop();
+        });
         let records = batch.records.len();
         self.queue_in.left(records);
         let rows = decode_batch(&self.plan, &mut self.order, batch);
         self.count_unknown_fields();
+        crate::failpoint!("after-decode", |error| {
+            self.guard.fail(error, false);
+            return ctx.stop();
+        });
         let (output, cancelled) = (self.output.clone(), self.guard.cancelled().clone());
         let began = Instant::now();
         let sent = async move {

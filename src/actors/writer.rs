@@ -103,6 +103,14 @@ impl Writer {
             self.assignments.committed(*partition, *next_offset);
             self.board.committed(&self.stream, *partition, *next_offset, counts);
         }
+        if committed.found {
+            metrics.commits_found.inc();
+            tracing::info!(
+                stream = self.stream,
+                actor = self.guard.name(),
+                "the answer to COMMIT was lost, but the batch is in: its offsets stand where it alone puts them"
+            );
+        }
         let records = batch.source.records.len() as u64;
         metrics.committed(records, total, began.elapsed().as_secs_f64(), now as f64 / 1000.0);
         for (counter, rows) in self.rows_written.iter().zip(&committed.rows) {
@@ -129,7 +137,10 @@ impl Actor for Writer {
 
 impl StreamHandler<RowBatch> for Writer {
     fn handle(&mut self, batch: RowBatch, ctx: &mut Self::Context) {
-        crate::failpoint!("before-write");
+        crate::failpoint!("before-write", |error| {
+            self.guard.fail(error, false);
+            return ctx.stop();
+        });
         self.queue.left(batch.source.records.len());
         let Some(mut lane) = self.lane.take() else { return };
         let open = Arc::clone(&self.open);

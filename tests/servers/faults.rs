@@ -127,7 +127,8 @@ fn lost_commit_answer(servers: &Servers) {
     daemon.wait_caught_up(2_000);
     let stream = daemon.status()["streams"][0]["stream"].as_str().unwrap().to_owned();
     let fenced = daemon.metric(&format!("bief_fenced_commits_total{{stream=\"{stream}\"}}"));
-    assert_eq!(fenced, Some(1.0));
+    assert_eq!(fenced, Some(0.0), "its own commit is no other daemon's");
+    assert_eq!(daemon.metric(&format!("bief_commits_found_total{{stream=\"{stream}\"}}")), Some(1.0));
     let status = daemon.status();
     let total: i64 = partitions(&status).iter().map(|p| p["applied"].as_i64().unwrap()).sum();
     assert_eq!(total, 2_000, "a batch that was committed is applied once");

@@ -6,13 +6,18 @@
 #![allow(clippy::unwrap_used, reason = "a test states what must hold")]
 
 mod bookkeeping;
+mod commit_proxy;
 mod drill;
 mod errors;
+mod failpoints;
 mod faults;
+mod fencing;
 mod items;
 mod letters;
+mod lost_commits;
 mod memory;
 mod offsets;
+mod parts;
 mod pipeline;
 mod poison;
 mod schema;
@@ -71,6 +76,9 @@ fn main() -> ExitCode {
         pipeline::tests(),
         topics::tests(),
         faults::tests(),
+        failpoints::tests(),
+        lost_commits::tests(),
+        fencing::tests(),
         memory::tests(),
         errors::tests(),
         offsets::tests(),

@@ -303,6 +303,13 @@ impl Daemon {
         assert!(sent.success());
     }
 
+    /// Whether a signal has stopped the process for the time being.
+    pub fn is_stopped(&self) -> bool {
+        // The state stands behind the name, which is in parentheses.
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T'))
+    }
+
     /// Most memory that the process ever had resident, in bytes.
     pub fn most_resident(&self) -> u64 {
         let told = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();

@@ -204,6 +204,9 @@ impl Feed {
             self.metrics.records_consumed.inc_by(records as u64);
             self.metrics.bytes_consumed.inc_by(bytes as u64);
             polled += count;
+            if count > 0 {
+                crate::failpoint!("polled", |error| return Err(Ended::Failed { error, fatal: false }));
+            }
             if count < part {
                 break;
             }
@@ -219,6 +222,7 @@ impl Feed {
             let mut batch = filling.finish();
             batch.in_flight = Some(self.assignments.depart(batch.moves.iter().map(|m| m.partition)));
             let records = batch.records.len();
+            crate::failpoint!("hand-on", |error| return Err(Ended::Failed { error, fatal: false }));
             match self.lanes[lane].try_send(batch) {
                 Ok(()) => {
                     self.queue.entered(records);
@@ -280,6 +284,7 @@ impl Feed {
                             "partition taken over"
                         );
                     }
+                    crate::failpoint!("assign", |error| return Err(Ended::Failed { error, fatal: false }));
                     self.source.assign(&started)?;
                 }
                 Ok(Err((error, fatal))) => return Err(Ended::Failed { error, fatal }),
@@ -315,6 +320,7 @@ impl Feed {
             }
             return Ok(());
         }
+        crate::failpoint!("release", |error| return Err(Ended::Failed { error, fatal: false }));
         self.report(state);
         let partitions: Vec<i32> = std::mem::take(&mut state.revoking).into_keys().collect();
         for partition in &partitions {
@@ -345,6 +351,7 @@ impl Feed {
         }
         let committed = self.assignments.take_committed();
         if !committed.is_empty() {
+            crate::failpoint!("report", |_error| return);
             self.source.report_committed(&committed);
         }
         for (partition, position) in &state.positions {

@@ -25,6 +25,17 @@ pub struct Committed {
     pub dead_letters: Vec<Reason>,
     /// Partition and next offset.
     pub offsets: Vec<(i32, i64)>,
+    /// The answer to COMMIT was lost; that the batch is in was found by looking.
+    pub found: bool,
+}
+
+/// A batch whose COMMIT was sent and not answered.
+struct InDoubt {
+    /// What the COMMIT would have made of the offsets.
+    moves: Vec<OffsetMove>,
+    committed: Committed,
+    /// As [`WrittenBatch::outcomes`] tells.
+    outcomes: (u64, u64),
 }
 
 /// Commits the batches of one lane.
@@ -35,6 +46,8 @@ pub struct Committer {
     generation: u64,
     /// Other lanes write the same dimension tables at the same time.
     shared: bool,
+    /// Left by the last attempt at the present batch.
+    in_doubt: Option<InDoubt>,
     /// How many of the stream's recent records were set aside; one for all lanes. `None`: any number may be.
     share: Option<Arc<Mutex<LetterShare>>>,
 }
@@ -45,7 +58,7 @@ const BLAMED_JOINED: u32 = 24;
 impl Committer {
     /// `known` is shared by the lanes of a stream: what one has committed no other writes again.
     pub fn new(plan: Arc<Plan>, known: Arc<Mutex<Known>>, lanes: usize) -> Self {
-        Self { plan, known, generation: 0, shared: lanes > 1, share: None }
+        Self { plan, known, generation: 0, shared: lanes > 1, share: None, in_doubt: None }
     }
 
     /// Refuses, for good, a batch with which too many of the stream's recent records would have been set aside.
@@ -72,6 +85,9 @@ impl Committer {
         if moves.is_empty() {
             return Ok(Committed { rows: vec![0; self.plan.targets.len()], ..Committed::default() });
         }
+        if let Some(committed) = self.resolve(warehouse, &moves).await? {
+            return Ok(committed);
+        }
         // Another daemon may have written the parents of a partition that was away.
         if self.generation != held.generation() {
             self.generation = held.generation();
@@ -79,26 +95,64 @@ impl Committer {
         }
         let early = if self.shared { self.write_parents(warehouse, batch, &moves).await? } else { Early::default() };
         warehouse.begin().await?;
-        crate::failpoint!("after-begin", WarehouseError::Transient { what: "failpoint after-begin".to_owned() });
+        crate::failpoint!("after-begin", |what| return Err(WarehouseError::Transient { what }));
         let written = self.write_batch(warehouse, batch, &moves, early, Purpose::Commit, now).await?;
         self.judge_share(&written)?;
-        crate::failpoint!("before-commit", WarehouseError::Transient { what: "failpoint before-commit".to_owned() });
+        crate::failpoint!("before-commit", |what| return Err(WarehouseError::Transient { what }));
         // While the rows' locks still order the lanes; what is not committed after all is forgotten.
         for (target, table) in written.tables.iter().enumerate().filter(|(t, _)| self.plan.targets[*t].dimension) {
             for prepared in &table.groups {
                 self.known().remember(target, prepared, &self.plan.targets[target], &batch.source.bytes);
             }
         }
-        if let Err(error) = warehouse.commit().await {
+        let outcomes = written.outcomes();
+        if let Err(error) = finish(warehouse).await {
             self.known().forget();
+            self.in_doubt = Some(InDoubt { moves, committed: written.committed, outcomes });
             return Err(error);
         }
-        if let Some(share) = &self.share {
-            let (records, letters) = written.outcomes();
-            share.lock().unwrap_or_else(PoisonError::into_inner).committed(records, letters);
-        }
-        crate::failpoint!("after-commit", WarehouseError::Transient { what: "failpoint after-commit".to_owned() });
+        self.outcomes_are_in(outcomes);
         Ok(written.committed)
+    }
+
+    /// Whether the batch, whose COMMIT was sent and not answered, is in. The offset rows tell: only this batch moves
+    /// these partitions to where it ends under this epoch, and who waits for their locks waits until the transaction
+    /// in doubt has ended, so that it can't commit later either.
+    async fn resolve(
+        &mut self,
+        warehouse: &mut dyn Warehouse,
+        held: &[OffsetMove],
+    ) -> Result<Option<Committed>, WarehouseError> {
+        let Some(InDoubt { moves, .. }) = &self.in_doubt else { return Ok(None) };
+        // Of a partition that was revoked meanwhile another daemon may have taken the epoch on.
+        let moved: Vec<OffsetMove> = moves
+            .iter()
+            .filter(|m| m.from < m.to && held.contains(m))
+            .map(|m| OffsetMove { from: m.to, gaps: Vec::new(), ..m.clone() })
+            .collect();
+        if moved.is_empty() {
+            self.in_doubt = None;
+            return Ok(None);
+        }
+        warehouse.begin().await?;
+        match warehouse.hold(&self.plan.topic, &moved).await {
+            Ok(()) => {
+                if warehouse.rollback().await.is_err() {
+                    warehouse.abandon();
+                }
+                Ok(self.in_doubt.take().map(|doubt| {
+                    self.outcomes_are_in(doubt.outcomes);
+                    Committed { found: true, ..doubt.committed }
+                }))
+            }
+            // It is not in; or the partition is another's, which the batch's own attempt finds out.
+            Err(WarehouseError::Fenced { .. }) => {
+                self.in_doubt = None;
+                warehouse.abandon();
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The same in a transaction that is rolled back: what would have been.
@@ -112,6 +166,12 @@ impl Committer {
         let written = self.write_batch(warehouse, batch, &[], Early::default(), Purpose::Rehearse, now).await?;
         warehouse.rollback().await?;
         Ok(Rehearsed { committed: written.committed, letters: written.letters })
+    }
+
+    fn outcomes_are_in(&self, (records, letters): (u64, u64)) {
+        if let Some(share) = &self.share {
+            share.lock().unwrap_or_else(PoisonError::into_inner).committed(records, letters);
+        }
     }
 
     fn judge_share(&self, written: &WrittenBatch) -> Result<(), WarehouseError> {
@@ -161,6 +221,7 @@ impl Committer {
         early.rows = vec![0; plan.targets.len()];
         warehouse.begin().await?;
         warehouse.hold(&plan.topic, moves).await?;
+        crate::failpoint!("after-hold", |what| return Err(WarehouseError::Transient { what }));
         for (index, table) in &tables {
             let target = &plan.targets[*index];
             for prepared in &table.groups {
@@ -174,7 +235,7 @@ impl Committer {
             }
         }
         warehouse.commit().await?;
-        crate::failpoint!("after-parents", WarehouseError::Transient { what: "failpoint after-parents".to_owned() });
+        crate::failpoint!("after-parents", |what| return Err(WarehouseError::Transient { what }));
         for (index, table) in &tables {
             for prepared in &table.groups {
                 self.known().remember(*index, prepared, &plan.targets[*index], arena);
@@ -194,10 +255,7 @@ impl Committer {
     ) -> Result<WrittenBatch, WarehouseError> {
         if purpose == Purpose::Commit {
             warehouse.advance(&self.plan.topic, moves).await?;
-            crate::failpoint!(
-                "after-advance",
-                WarehouseError::Transient { what: "failpoint after-advance".to_owned() }
-            );
+            crate::failpoint!("after-advance", |what| return Err(WarehouseError::Transient { what }));
         }
         let mut excluded = not_held(batch, moves);
         let mut rejections: Vec<(u32, Rejection)> = Vec::new();
@@ -229,10 +287,11 @@ impl Committer {
                 }
             }
         };
-        crate::failpoint!("after-rows", WarehouseError::Transient { what: "failpoint after-rows".to_owned() });
+        crate::failpoint!("after-rows", |what| return Err(WarehouseError::Transient { what }));
         rejections.sort_by_key(|(record, _)| *record);
         let letters: Vec<DeadLetter> = rejections.iter().map(|(index, why)| self.letter(batch, *index, why)).collect();
         if !letters.is_empty() && purpose != Purpose::Retry {
+            crate::failpoint!("set-aside", |what| return Err(WarehouseError::Transient { what }));
             warehouse.set_aside(&letters, now).await?;
         }
         let counts = self.tally(batch, moves, &excluded, &rejections, &changed);
@@ -246,6 +305,7 @@ impl Committer {
                 rows,
                 dead_letters: rejections.iter().map(|(_, r)| r.reason).collect(),
                 offsets: moves.iter().map(|m| (m.partition, m.to)).collect(),
+                found: false,
             },
             letters,
         })
@@ -370,6 +430,13 @@ impl Committer {
         }
         counts
     }
+}
+
+/// COMMIT; after an error it is not known whether the transaction is in.
+async fn finish(warehouse: &mut dyn Warehouse) -> Result<(), WarehouseError> {
+    warehouse.commit().await?;
+    crate::failpoint!("after-commit", |what| return Err(WarehouseError::Transient { what }));
+    Ok(())
 }
 
 /// By record: its partition is not ours any more. Nothing is left out where no offset is moved.

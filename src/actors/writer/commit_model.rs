@@ -83,6 +83,8 @@ pub struct Ledger {
     /// What is committed.
     pub database: Database,
     pub fail_commit: bool,
+    /// The next commit goes in, and its answer is lost.
+    pub lose_answer: bool,
     /// Rows handed to `write`, by table.
     pub handed: BTreeMap<String, usize>,
     pub rolled_back: usize,
@@ -115,7 +117,7 @@ impl Warehouse for Model {
     async fn advance(&mut self, topic: &str, moves: &[OffsetMove]) -> Result<(), WarehouseError> {
         assert!(moves.is_sorted_by_key(|m| m.partition));
         for m in moves {
-            let at = self.open().offsets.entry(m.partition).or_insert((m.from, m.epoch));
+            let at = self.open().offsets.entry(m.partition).or_insert((0, m.epoch));
             if *at != (m.from, m.epoch) {
                 let (topic, detail) = (topic.to_owned(), format!("{at:?}"));
                 return Err(WarehouseError::Fenced { topic, partition: m.partition, detail });
@@ -127,7 +129,7 @@ impl Warehouse for Model {
 
     async fn hold(&mut self, topic: &str, moves: &[OffsetMove]) -> Result<(), WarehouseError> {
         for m in moves {
-            let at = *self.open().offsets.entry(m.partition).or_insert((m.from, m.epoch));
+            let at = *self.open().offsets.entry(m.partition).or_insert((0, m.epoch));
             if at != (m.from, m.epoch) {
                 let (topic, detail) = (topic.to_owned(), format!("{at:?}"));
                 return Err(WarehouseError::Fenced { topic, partition: m.partition, detail });
@@ -188,6 +190,9 @@ impl Warehouse for Model {
             return Err(WarehouseError::Transient { what: "the connection is lost".to_owned() });
         }
         ledger.database = open;
+        if std::mem::take(&mut ledger.lose_answer) {
+            return Err(WarehouseError::Transient { what: "the connection is lost after COMMIT".to_owned() });
+        }
         Ok(())
     }
 

@@ -266,6 +266,59 @@ fn a_failed_commit_leaves_no_trace_and_forgets() {
 }
 
 #[test]
+fn a_commit_whose_answer_is_lost_is_found_and_counted_once() {
+    for lanes in [1, 2] {
+        let mut bench = Bench::with_lanes(shop(Update), lanes);
+        bench.write(&[ANN]);
+        let batch = bench.batch(&[(0, 1, ANN.replace("Ann", "Eve")), (1, 0, "[]".to_owned())]);
+        // The short transaction of the parents commits first.
+        if lanes > 1 {
+            let parents = batch.source.moves.clone();
+            let early = bench.lanes[0].write_parents(&mut bench.model, &batch, &parents);
+            tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(early).unwrap();
+        }
+        bench.ledger.borrow_mut().lose_answer = true;
+        assert!(matches!(bench.commit(0, &batch), Err(WarehouseError::Transient { .. })));
+        let after = bench.ledger.borrow().database.clone();
+        let committed = bench.commit(0, &batch).unwrap();
+        assert!(committed.found);
+        assert_eq!(committed.offsets, [(0, 2), (1, 1)]);
+        assert_eq!(committed.dead_letters.len(), 1);
+        assert_eq!(bench.ledger.borrow().database, after, "nothing is written again");
+        // The next batch is one like any other.
+        assert!(!bench.write(&[ANN]).found);
+    }
+}
+
+#[test]
+fn a_commit_that_got_lost_before_the_database_is_repeated_even_after_another_was_found() {
+    let mut bench = Bench::new(shop(Update));
+    bench.write(&[ANN]);
+    for name in ["Eve", "Sue"] {
+        let next = bench.from[&0];
+        let batch = bench.batch(&[(0, next, ANN.replace("Ann", name))]);
+        bench.ledger.borrow_mut().fail_commit = true;
+        bench.commit(0, &batch).unwrap_err();
+        bench.ledger.borrow_mut().lose_answer = true;
+        bench.commit(0, &batch).unwrap_err();
+        assert!(bench.commit(0, &batch).unwrap().found);
+    }
+    assert_eq!(bench.counts(0), counts(3, 0, 0, 0));
+}
+
+#[test]
+fn a_commit_in_doubt_is_not_taken_for_done_once_another_daemon_holds_the_partition() {
+    let mut bench = Bench::new(shop(Update));
+    bench.write(&[ANN]);
+    let batch = bench.batch(&[(0, 1, ANN.replace("Ann", "Eve"))]);
+    // It never got there, and another daemon has read the same record under its own epoch.
+    bench.ledger.borrow_mut().fail_commit = true;
+    bench.commit(0, &batch).unwrap_err();
+    bench.ledger.borrow_mut().database.offsets.insert(0, (2, 2));
+    assert!(matches!(bench.commit(0, &batch), Err(WarehouseError::Fenced { .. })));
+}
+
+#[test]
 fn an_assignment_makes_the_lanes_forget() {
     let mut bench = Bench::new(shop(Update));
     bench.write(&[ANN]);

@@ -155,6 +155,7 @@ impl Warehouse for MySqlWarehouse {
             .unwrap_or_else(|| Way::starting(target.dimension, target.on_conflict));
         let mut written = None;
         if way.is_direct() {
+            crate::failpoint!("rows-direct", |what| return Err(WarehouseError::Transient { what }));
             let went_in = direct::write(&mut session, &rows, &forms, &mut self.buffer).await?;
             way.direct(went_in);
             written = went_in.then(Written::default);
@@ -162,6 +163,7 @@ impl Warehouse for MySqlWarehouse {
         let written = match written {
             Some(written) => written,
             None => {
+                crate::failpoint!("rows-staged", |what| return Err(WarehouseError::Transient { what }));
                 let tries = &mut self.tries;
                 let outcome =
                     staged::write(&mut session, &rows, &forms, &mut self.buffer, way.expected(), tries).await?;
