@@ -72,6 +72,9 @@ pub fn run(args: &Args, log: Option<&str>) -> u8 {
         Err(code) => return code,
     };
     if let Some(http) = args.http {
+        if let Err(error) = config.daemon.allow(http) {
+            return fail(args.json, &format!("--http: {error}"));
+        }
         config.daemon.http = http;
     }
     match prepare(args, config) {

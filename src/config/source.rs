@@ -11,8 +11,7 @@ use super::schema::ROOT;
 pub(super) const MASK: &str = "***";
 
 /// Sections whose lines hold no secret, for files whose syntax is broken and whose values are thus not known.
-const HARMLESS_SECTIONS: [&str; 7] = [
-    "[daemon]",
+const HARMLESS_SECTIONS: [&str; 6] = [
     "[[stream]]",
     "[[stream.table]]",
     "[stream.table.columns]",
@@ -21,7 +20,25 @@ const HARMLESS_SECTIONS: [&str; 7] = [
     "[replay.lookup.take]",
 ];
 /// Keys of the other sections that hold no secret.
-const HARMLESS_KEYS: [&str; 6] = ["brokers", "group", "tls", "ca", "migrations", "load"];
+const HARMLESS_KEYS: [&str; 17] = [
+    "brokers",
+    "group",
+    "tls",
+    "ca",
+    "migrations",
+    "load",
+    "name",
+    "http",
+    "allowed_hosts",
+    "auth",
+    "metrics_auth",
+    "memory",
+    "drain_timeout",
+    "on_fatal",
+    "restart_budget",
+    "restart_window",
+    "log",
+];
 /// A key with one of these in its name is hidden wherever it stands.
 const TELLING_WORDS: [&str; 7] = ["pass", "secret", "token", "credential", "private", "webhook", "pwd"];
 
