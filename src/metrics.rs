@@ -6,7 +6,7 @@
 mod process;
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use prometheus::{
     Counter, CounterVec, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
@@ -62,9 +62,18 @@ struct Series {
     partitions: IntGaugeVec,
     partitions_caught_up: IntGaugeVec,
     unaccounted: IntGaugeVec,
+    in_doubt: IntGaugeVec,
     ready: IntGauge,
+    memory_budget: IntGauge,
+    memory_used: IntGauge,
+    memory_waited: CounterVec,
+    /// Answers the bytes in use.
+    memory_meter: OnceLock<MemoryMeter>,
     process: Option<process::ProcessSeries>,
 }
+
+/// Answers how many bytes are taken.
+pub type MemoryMeter = Box<dyn Fn() -> u64 + Send + Sync>;
 
 impl Metrics {
     /// A registry of its own with every series in it. `revision` is the source revision of the build.
@@ -192,12 +201,31 @@ impl Metrics {
                 "Partitions held by this daemon whose end is committed.",
                 stream,
             ),
+            in_doubt: r.int_gauge_vec(
+                "bief_partitions_in_doubt",
+                "Partitions whose offsets the broker does not have; nothing is consumed until an operator decides.",
+                stream,
+            ),
             unaccounted: r.int_gauge_vec(
                 "bief_unaccounted_records",
                 "Offsets advanced that no outcome accounts for, as absolute values summed; must be 0.",
                 stream,
             ),
             ready: r.int_gauge("bief_ready", "1 when every check of /readyz passes, else 0."),
+            memory_budget: r.int_gauge(
+                "bief_memory_budget_bytes",
+                "What batches may take from the poll to the commit: `memory` without the Kafka client's share.",
+            ),
+            memory_used: r.int_gauge(
+                "bief_memory_used_bytes",
+                "What the batches on their way are estimated to take at the widest point of their way.",
+            ),
+            memory_waited: r.counter_vec(
+                "bief_memory_waited_seconds_total",
+                "Time in which a lane was not polled because the memory budget was used up.",
+                stream,
+            ),
+            memory_meter: OnceLock::new(),
             process: process::ProcessSeries::register(&r),
             registry: registry.clone(),
         };
@@ -207,7 +235,9 @@ impl Metrics {
     /// The series of one stream, all at 0 when first asked for. The same name gives the same series.
     pub fn stream(&self, stream: &str) -> StreamMetrics {
         let s = &self.0;
-        for gauge in [&s.lag, &s.max_partition_lag, &s.partitions, &s.partitions_caught_up, &s.unaccounted] {
+        let gauges =
+            [&s.lag, &s.max_partition_lag, &s.partitions, &s.partitions_caught_up, &s.in_doubt, &s.unaccounted];
+        for gauge in gauges {
             gauge.with_label_values(&[stream]);
         }
         let of = |vec: &IntCounterVec| vec.with_label_values(&[stream]);
@@ -228,8 +258,15 @@ impl Metrics {
             fenced_commits: of(&s.fenced_commits),
             last_commit_timestamp: s.last_commit.with_label_values(&[stream]),
             end_to_end_latency: s.end_to_end_latency.with_label_values(&[stream]),
+            memory_waited: s.memory_waited.with_label_values(&[stream]),
             all: self.clone(),
         }
+    }
+
+    /// Tells the memory budget in bytes, and whom to ask what is used of it. The first answer counts.
+    pub fn meter_memory(&self, budget: u64, used: MemoryMeter) {
+        self.0.memory_budget.set(i64::try_from(budget).unwrap_or(i64::MAX));
+        let _ = self.0.memory_meter.set(used);
     }
 
     /// Rows written into one table, at 0 when first asked for.
@@ -261,6 +298,7 @@ impl Metrics {
             // Absolute, so that one too many in a partition never hides one too few in another.
             let unaccounted = status.partitions.iter().map(|p| p.unaccounted().abs()).sum();
             s.unaccounted.with_label_values(label).set(unaccounted);
+            s.in_doubt.with_label_values(label).set(status.in_doubt.len() as i64);
         }
     }
 
@@ -268,6 +306,9 @@ impl Metrics {
     pub fn render(&self) -> String {
         for queue in self.0.queues.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             queue.fill.set(queue.fill_ratio());
+        }
+        if let Some(used) = self.0.memory_meter.get() {
+            self.0.memory_used.set(i64::try_from(used()).unwrap_or(i64::MAX));
         }
         if let Some(process) = &self.0.process {
             process.update();
@@ -307,6 +348,8 @@ pub struct StreamMetrics {
     pub last_commit_timestamp: Gauge,
     /// Seconds from a record's append to its commit.
     pub end_to_end_latency: Histogram,
+    /// Seconds in which a lane was not polled because the memory budget was used up.
+    pub memory_waited: Counter,
     all: Metrics,
 }
 

@@ -1,13 +1,16 @@
 //! The traits that actors hold. An adapter is opened by the actor that uses it, on that actor's own
 //! thread, and is never shared between threads: what travels is the way to open one.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use futures_util::future::LocalBoxFuture;
 
+use crate::core::doubt::{self, Doubt};
 use crate::core::outcome::{Counts, Rejection};
+use crate::core::reset;
 use crate::core::schema::Table;
 use crate::core::target::Rows;
 use crate::messages::{DeadLetter, OffsetMove};
@@ -21,7 +24,10 @@ pub enum WarehouseError {
     /// Deadlock, lock wait, connection lost, server gone, read-only: the batch is tried again.
     #[error("{what}")]
     Transient { what: String },
-    /// Missing table, access denied, schema mismatch: trying again does not help.
+    /// The table is not as it was when the pipeline read it: the pipeline is built anew, which reads it again.
+    #[error("{what}")]
+    SchemaChanged { what: String },
+    /// Access denied, wrong set-up: trying again does not help.
     #[error("{what}")]
     Fatal { what: String },
 }
@@ -144,6 +150,19 @@ pub struct Claim {
     pub start_offset: i64,
 }
 
+/// Offsets that an operator passed over, or a log that was given up.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Loss {
+    pub partition: i32,
+    /// The first offset that was given up.
+    pub first_offset: i64,
+    /// How many; `None` where the log that they were in is gone, so that nobody can tell.
+    pub offsets: Option<i64>,
+    /// The offsets are those of a log that was put away, not of the present one.
+    pub of_former_log: bool,
+    pub accepted_at: DateTime<Utc>,
+}
+
 /// A stored dead letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredDeadLetter {
@@ -168,7 +187,8 @@ pub struct DeadLetterFilter {
 /// The bookkeeping tables, read and claimed outside a batch's transaction.
 #[async_trait(?Send)]
 pub trait Bookkeeping {
-    /// Takes partitions over in one transaction: a known one gets a higher epoch, an unknown one a row. Answers in the order asked.
+    /// Takes partitions over in one transaction: a known one gets a higher epoch, and the topic's id where it had none;
+    /// an unknown one gets a row. Answers in the order asked.
     async fn claim(
         &self,
         topic: &str,
@@ -181,6 +201,13 @@ pub trait Bookkeeping {
 
     /// Recorded gaps of a partition, ascending.
     async fn gaps(&self, topic: &str, partition: i32) -> Result<Vec<std::ops::Range<i64>>, WarehouseError>;
+
+    /// What operators gave up of a topic, whatever became of it since: ascending by partition, then by offset.
+    async fn losses(&self, topic: &str) -> Result<Vec<Loss>, WarehouseError>;
+
+    /// Sets offsets in one transaction and raises the epochs, so that nobody commits behind it. `Fenced` where a
+    /// partition is no longer where `steps` says it is, or its epoch is not the one beside it: then nothing is changed.
+    async fn reset(&self, topic: &str, steps: &[(reset::Step, i64)], now: DateTime<Utc>) -> Result<(), WarehouseError>;
 
     /// Ascending by id.
     async fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<Vec<StoredDeadLetter>, WarehouseError>;
@@ -203,6 +230,22 @@ pub type OpenBookkeeping =
 pub trait Catalog {
     /// The tables of these names; a name that is not there is left out of the answer.
     async fn tables(&mut self, names: &[&str]) -> Result<Vec<Table>, WarehouseError>;
+
+    /// What the account lacks; `None` where nothing is missing, nothing can be told, or there are no grants at all.
+    async fn missing_grants(&mut self) -> Result<Option<MissingGrants>, WarehouseError> {
+        Ok(None)
+    }
+}
+
+/// What an account must be allowed before the daemon can write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MissingGrants {
+    pub account: String,
+    pub database: String,
+    /// Separated by commas.
+    pub privileges: String,
+    /// The statement that grants them.
+    pub statement: String,
 }
 
 /// Now; tests hand in their own.
@@ -261,14 +304,38 @@ pub struct Bounds {
     pub high: i64,
 }
 
+/// A topic as the broker tells it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TopicStanding {
+    /// Empty where the broker gives none.
+    pub topic_id: String,
+    /// Empty where there is no such topic.
+    pub partitions: BTreeMap<i32, Bounds>,
+}
+
+impl TopicStanding {
+    /// Which of these offsets of the topic can't be gone on from.
+    pub fn doubts(&self, offsets: &[PartitionOffset]) -> Vec<Doubt> {
+        let judged = offsets.iter().map(|o| {
+            let bounds = self.partitions.get(&o.partition).map(|b| (b.low, b.high));
+            doubt::judge(o.partition, (&o.topic_id, o.next_offset), (&self.topic_id, bounds))
+        });
+        judged.flatten().collect()
+    }
+}
+
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// The broker is away or says that it can't just now; the pipeline is built again.
     #[error("{0}")]
     Transient(String),
-    /// Access denied, offset out of range, no such topic: trying again does not help.
+    /// Access denied, no such topic: trying again does not help.
     #[error("{0}")]
     Fatal(String),
+    /// The broker does not have the offset that was asked for: the pipeline is taken down, and is not built again
+    /// before the offsets are looked at.
+    #[error("{0}")]
+    InDoubt(String),
 }
 
 /// One stream's consumer, on a thread of its own. Records come lane by lane, so that a lane that is full
@@ -312,6 +379,21 @@ pub trait Broker: Send + Sync {
 
     /// The broker's id of the topic; empty where it gives none.
     fn topic_id(&self, topic: &str) -> Result<String, SourceError>;
+
+    /// Who takes part in a consumer group, in words: client and host.
+    fn group_members(&self, group: &str) -> Result<Vec<String>, SourceError>;
+
+    /// Where the whole topic stands.
+    fn standing(&self, topic: &str) -> Result<TopicStanding, SourceError> {
+        let mut standing = TopicStanding::default();
+        for partition in self.partitions(topic)? {
+            standing.partitions.insert(partition, self.bounds(topic, partition)?);
+        }
+        if !standing.partitions.is_empty() {
+            standing.topic_id = self.topic_id(topic)?;
+        }
+        Ok(standing)
+    }
 
     /// At most `limit` records from these offsets on, as many of each partition as are there within a few
     /// seconds; for looking, not for consuming.

@@ -9,22 +9,25 @@ use std::sync::Arc;
 use chrono::Utc;
 use tokio::sync::{Mutex, mpsc};
 
-use crate::actors::consumer::{BatchLimits, Consumer, ConsumerSettings, StartAt};
+use crate::actors::consumer::{BatchLimits, Consumer, ConsumerSettings, MemoryLimit, StartAt};
 use crate::actors::decoder::{Decoder, DecoderSettings};
 use crate::actors::writer::{Writer, WriterSettings};
 use crate::adapters::kafka::broker::KafkaBroker;
 use crate::adapters::kafka::client::client_config;
 use crate::adapters::kafka::source::{KafkaSource, SourceSettings};
 use crate::adapters::warehouse;
-use crate::config::{Config, Start, Stream, TableMapping};
+use crate::config::{Config, OnFatal, Start, Stream, TableMapping};
 use crate::core::commit_plan::Known;
+use crate::core::doubt;
 use crate::core::mapping::{Mapping, Misfit, Plan};
+use crate::core::memory::{self, RecordCost};
 use crate::http::{self, Check, DaemonInfo, HttpState};
 use crate::messages::{Assignments, Board};
 use crate::metrics::Metrics;
 use crate::ports::{Broker, Clock, OpenSource, RecordSource, SourceError, SystemClock, WarehouseError};
 use crate::runtime::{
-    Incarnation, Options, RestartPolicy, StartError, Supervisor, SupervisorHandle, UnitSpec, UnitState, UnitStatus,
+    Budget, Incarnation, Options, RestartPolicy, Share, StartError, Supervisor, SupervisorHandle, UnitSpec, UnitState,
+    UnitStatus,
 };
 
 /// Batches that wait between two stages of a lane. One: while it waits the next fills, so that batches grow
@@ -51,6 +54,11 @@ pub fn launch(config: Arc<Config>, bootstrap: &str, listener: TcpListener) -> io
     let board = Board::default();
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), REVISION);
     let prepared = Arc::new(Mutex::new(false));
+    let lanes: usize = config.streams.iter().map(|s| s.lanes).sum();
+    let budget = Budget::new(memory::batches(config.daemon.memory), lanes);
+    let meter = budget.clone();
+    metrics.meter_memory(budget.limit(), Box::new(move || meter.used()));
+    let mut shares = (0..lanes).map(|lane| budget.share(lane));
     let units = config
         .streams
         .iter()
@@ -64,6 +72,8 @@ pub fn launch(config: Arc<Config>, bootstrap: &str, listener: TcpListener) -> io
                 metrics: metrics.clone(),
                 clock: Arc::new(SystemClock),
                 prepared: Arc::clone(&prepared),
+                memory: config.daemon.memory / config.streams.len().max(1) as u64,
+                shares: shares.by_ref().take(stream.lanes).collect(),
             };
             pipeline.into_unit()
         })
@@ -101,9 +111,15 @@ fn checks(units: &[UnitStatus], board: &Board) -> Vec<Check> {
     units
         .iter()
         .map(|unit| {
-            let trouble = streams.iter().find(|s| s.stream == unit.name).and_then(|s| s.troubles.first().cloned());
+            let stream = streams.iter().find(|s| s.stream == unit.name);
+            let trouble = stream.and_then(|s| s.troubles.first().cloned());
+            let in_doubt = stream.filter(|s| !s.in_doubt.is_empty());
             let running = matches!(unit.state, UnitState::Running);
             let (cause, since) = match (running, trouble) {
+                _ if let Some(stream) = in_doubt => {
+                    let cause = doubt::describe(&stream.topic, &stream.in_doubt);
+                    (Some(cause), stream.in_doubt_since.unwrap_or(unit.since))
+                }
                 (true, None) => (None, unit.since),
                 (true, Some(trouble)) => (Some(trouble.cause), trouble.since),
                 (false, _) => {
@@ -138,6 +154,10 @@ struct Pipeline {
     clock: Arc<dyn Clock>,
     /// Whether the tables are known to be there.
     prepared: Arc<Mutex<bool>>,
+    /// Bytes: an equal part of the daemon's memory, for what is the stream's own.
+    memory: u64,
+    /// What each lane takes of the daemon's budget; the same for all incarnations.
+    shares: Vec<Share>,
 }
 
 impl Pipeline {
@@ -164,26 +184,43 @@ impl Pipeline {
         let client = client_config(&self.config.kafka, &self.bootstrap, &format!("bief-{}", self.config.daemon.name));
         let broker: Arc<dyn Broker> =
             Arc::new(KafkaBroker::new(client.clone(), &self.config.kafka.group).map_err(source_start)?);
-        let (asked, topic) = (Arc::clone(&broker), self.stream.topic.clone());
-        let partitions = tokio::task::spawn_blocking(move || asked.partitions(&topic))
-            .await
-            .map_err(StartError::transient)?
-            .map_err(source_start)?;
-        if partitions.is_empty() {
-            let topic = &self.stream.topic;
-            return Err(StartError::transient(format!("topic {topic} is not there yet; create it, or send to it")));
-        }
+        self.look_for_doubts(&broker).await?;
         let settings = SourceSettings {
             client,
-            group: format!("{}-{}", self.config.kafka.group, self.stream.name),
+            group: group_of(&self.config, &self.stream),
             topic: self.stream.topic.clone(),
             lanes: self.stream.lanes,
-            memory: self.config.daemon.memory / self.config.streams.len().max(1) as u64,
-            max_record_bytes: self.stream.max_record_bytes,
+            memory: self.memory,
         };
         let open_source: OpenSource =
             Arc::new(move || KafkaSource::open(&settings).map(|source| Box::new(source) as Box<dyn RecordSource>));
         self.start_actors(&incarnation, plan, open_source, broker);
+        Ok(())
+    }
+
+    /// Nothing is started, and so no group joined, while an offset is in doubt; once an operator has decided, the next
+    /// try goes on by itself.
+    async fn look_for_doubts(&self, broker: &Arc<dyn Broker>) -> Result<(), StartError> {
+        let Stream { name, topic, .. } = &*self.stream;
+        let bookkeeping = (warehouse::open_bookkeeping(&self.config.warehouse))().await.map_err(warehouse_start)?;
+        let recorded = bookkeeping.offsets(Some(topic)).await.map_err(warehouse_start)?;
+        let (asked, of_topic) = (Arc::clone(broker), topic.clone());
+        let standing = tokio::task::spawn_blocking(move || asked.standing(&of_topic))
+            .await
+            .map_err(StartError::transient)?
+            .map_err(source_start)?;
+        let doubts = standing.doubts(&recorded);
+        self.board.in_doubt(name, &doubts, self.clock.now());
+        if !doubts.is_empty() {
+            let told = doubt::describe(topic, &doubts);
+            return Err(match self.config.daemon.on_fatal {
+                OnFatal::Exit => StartError::fatal(told),
+                OnFatal::StayUp => StartError::transient(told),
+            });
+        }
+        if standing.partitions.is_empty() {
+            return Err(StartError::transient(format!("topic {topic} is not there yet; create it, or send to it")));
+        }
         Ok(())
     }
 
@@ -201,7 +238,9 @@ impl Pipeline {
         let to_decoder = metrics.queue("decoder", QUEUE * stream.lanes);
         let to_writer = metrics.queue("writer", QUEUE * stream.lanes);
         let open = warehouse::open_warehouse(&self.config.warehouse);
-        let known = Arc::new(std::sync::Mutex::new(Known::new(plan.targets.len())));
+        let known = Known::within(plan.targets.len(), memory::known_rows(self.memory));
+        let known = Arc::new(std::sync::Mutex::new(known));
+        let cost = RecordCost::of(&plan);
         let mut lanes = Vec::with_capacity(stream.lanes);
         for lane in 0..stream.lanes {
             let (records, decoder_in) = mpsc::channel(QUEUE);
@@ -250,6 +289,7 @@ impl Pipeline {
                 bytes: stream.max_batch_bytes,
                 record_bytes: stream.max_record_bytes,
             },
+            memory: MemoryLimit { shares: self.shares.clone(), cost },
             open_source,
             open_bookkeeping: warehouse::open_bookkeeping(&self.config.warehouse),
             broker,
@@ -263,6 +303,11 @@ impl Pipeline {
         let (guard, poll_guard) = (incarnation.guard("consumer"), incarnation.guard("poll"));
         arbiters.start("consumer", move |_| Consumer::new(consumer, guard, poll_guard));
     }
+}
+
+/// The consumer group of a stream.
+pub fn group_of(config: &Config, stream: &Stream) -> String {
+    format!("{}-{}", config.kafka.group, stream.name)
 }
 
 /// Reads the real tables and joins them with the stream's mappings.
@@ -307,6 +352,6 @@ fn warehouse_start(error: WarehouseError) -> StartError {
 fn source_start(error: SourceError) -> StartError {
     match error {
         SourceError::Fatal(_) => StartError::fatal(error),
-        SourceError::Transient(_) => StartError::transient(error),
+        SourceError::Transient(_) | SourceError::InDoubt(_) => StartError::transient(error),
     }
 }

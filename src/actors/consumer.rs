@@ -4,9 +4,10 @@
 
 mod feed;
 mod lanes;
+mod watch;
 
-use std::sync::Arc;
 use std::sync::mpsc;
+use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 
 use actix::prelude::*;
@@ -14,10 +15,14 @@ use tokio::sync::mpsc::Sender;
 
 use self::feed::Feed;
 pub use self::feed::{Claimed, Claims, Ended};
-pub use self::lanes::BatchLimits;
+pub use self::lanes::{BatchLimits, MemoryLimit};
+use self::watch::{LOOK_EVERY, Watch};
+use crate::core::doubt;
 use crate::messages::{Assignments, Board, RecordBatch};
 use crate::metrics::{QueueMetrics, StreamMetrics};
-use crate::ports::{Broker, Claim, Clock, OpenBookkeeping, OpenSource, SourceError, WarehouseError};
+use crate::ports::{
+    Bounds, Broker, Claim, Clock, OpenBookkeeping, OpenSource, SourceError, TopicStanding, WarehouseError,
+};
 use crate::runtime::ExitGuard;
 
 /// Where a partition begins that the database does not know yet.
@@ -33,6 +38,7 @@ pub struct ConsumerSettings {
     pub topic: String,
     pub start: StartAt,
     pub limits: BatchLimits,
+    pub memory: MemoryLimit,
     pub open_source: OpenSource,
     pub open_bookkeeping: OpenBookkeeping,
     pub broker: Arc<dyn Broker>,
@@ -60,6 +66,9 @@ pub struct Consumer {
     claimer: Arc<Claimer>,
     claims: Option<mpsc::Sender<Claims>>,
     thread: Option<Thread>,
+    watch: Arc<Watch>,
+    /// A look at the broker is under way.
+    looking: bool,
     /// Of the polling thread; handed to it at the start.
     poll_guard: Option<ExitGuard>,
     guard: ExitGuard,
@@ -74,8 +83,25 @@ impl Consumer {
             open_bookkeeping: Arc::clone(&settings.open_bookkeeping),
             broker: Arc::clone(&settings.broker),
             clock: Arc::clone(&settings.clock),
+            topic_id: OnceLock::new(),
         });
-        Self { settings: Some(settings), claimer, claims: None, thread: None, poll_guard: Some(poll_guard), guard }
+        let watch = Arc::new(Watch {
+            stream: settings.stream.clone(),
+            topic: settings.topic.clone(),
+            broker: Arc::clone(&settings.broker),
+            board: settings.board.clone(),
+            clock: Arc::clone(&settings.clock),
+        });
+        Self {
+            settings: Some(settings),
+            claimer,
+            claims: None,
+            thread: None,
+            watch,
+            looking: false,
+            poll_guard: Some(poll_guard),
+            guard,
+        }
     }
 }
 
@@ -96,6 +122,7 @@ impl Actor for Consumer {
                     source,
                     lanes: settings.lanes,
                     limits: settings.limits,
+                    memory: settings.memory,
                     assignments: settings.assignments,
                     board: settings.board,
                     blocked: settings.metrics.blocked_seconds("consumer"),
@@ -122,8 +149,35 @@ impl Actor for Consumer {
                 ctx.stop();
             }
         }
+        ctx.run_interval(LOOK_EVERY, Self::look);
         let cancelled = self.guard.cancelled().clone();
         ctx.spawn(async move { cancelled.cancelled().await }.into_actor(self).map(|(), _, ctx| ctx.stop()));
+    }
+}
+
+impl Consumer {
+    /// Looks whether the topic is still the one that is read; what is found takes the pipeline down.
+    fn look(&mut self, ctx: &mut Context<Self>) {
+        if std::mem::replace(&mut self.looking, true) {
+            return;
+        }
+        let watch = Arc::clone(&self.watch);
+        let expected = self.claimer.topic_id.get().cloned().unwrap_or_default();
+        let look = async move { tokio::task::spawn_blocking(move || watch.look(&expected)).await };
+        let told = look.into_actor(self).map(|found, actor, ctx| {
+            actor.looking = false;
+            match found {
+                Ok(Ok(None)) => {}
+                Ok(Ok(Some(doubt))) => {
+                    actor.guard.fail(doubt, false);
+                    ctx.stop();
+                }
+                // The source tells that no broker answers.
+                Ok(Err(error)) => tracing::debug!(%error, "the broker could not be asked where the topic stands"),
+                Err(error) => tracing::debug!(%error, "the broker was not asked where the topic stands"),
+            }
+        });
+        ctx.spawn(told);
     }
 }
 
@@ -159,62 +213,58 @@ struct Claimer {
     open_bookkeeping: OpenBookkeeping,
     broker: Arc<dyn Broker>,
     clock: Arc<dyn Clock>,
+    /// The topic's id as the first claim had it; this life of the pipeline reads no other.
+    topic_id: OnceLock<String>,
 }
 
 impl Claimer {
     async fn claim(&self, partitions: Vec<i32>) -> Claims {
+        let told = |e: WarehouseError| {
+            (format!("partitions could not be taken over: {e}"), matches!(e, WarehouseError::Fatal { .. }))
+        };
+        let bookkeeping = (self.open_bookkeeping)().await.map_err(told)?;
+        // Before the broker is asked: whoever commits meanwhile moves within what the broker has.
+        let recorded = bookkeeping.offsets(Some(&self.topic)).await.map_err(told)?;
         let (topic, broker) = (self.topic.clone(), Arc::clone(&self.broker));
         let asked = partitions.clone();
-        let bounds = tokio::task::spawn_blocking(move || {
-            let id = broker.topic_id(&topic)?;
-            asked.iter().map(|p| broker.bounds(&topic, *p)).collect::<Result<Vec<_>, _>>().map(|bounds| (id, bounds))
+        let standing = tokio::task::spawn_blocking(move || -> Result<TopicStanding, SourceError> {
+            let topic_id = broker.topic_id(&topic)?;
+            let bounds = asked.iter().map(|p| broker.bounds(&topic, *p).map(|bounds| (*p, bounds)));
+            Ok(TopicStanding { topic_id, partitions: bounds.collect::<Result<_, _>>()? })
         });
-        let (topic_id, bounds) = match bounds.await {
-            Ok(Ok(told)) => told,
+        let standing = match standing.await {
+            Ok(Ok(standing)) => standing,
             Ok(Err(error)) => return Err((error.to_string(), matches!(error, SourceError::Fatal(_)))),
             Err(error) => return Err((format!("asking the broker failed: {error}"), false)),
         };
-        let fatal = |e: &WarehouseError| matches!(e, WarehouseError::Fatal { .. });
-        let told = |e: WarehouseError| (format!("partitions could not be taken over: {e}"), fatal(&e));
-        let bookkeeping = (self.open_bookkeeping)().await.map_err(told)?;
-        let read_before = !bookkeeping.offsets(Some(&self.topic)).await.map_err(told)?.is_empty();
+        let ours: Vec<_> = recorded.iter().filter(|o| partitions.contains(&o.partition)).cloned().collect();
+        let doubts = standing.doubts(&ours);
+        if !doubts.is_empty() {
+            return Err((doubt::describe(&self.topic, &doubts), false));
+        }
+        if self.topic_id.get_or_init(|| standing.topic_id.clone()) != &standing.topic_id {
+            return Err((format!("topic {} was made anew while it was read", self.topic), false));
+        }
+        let at = |partition: &i32| standing.partitions.get(partition).copied().unwrap_or(Bounds { low: 0, high: 0 });
         let claims: Vec<Claim> = partitions
             .iter()
-            .zip(&bounds)
-            .map(|(partition, bounds)| Claim {
+            .map(|partition| Claim {
                 partition: *partition,
-                topic_id: topic_id.clone(),
+                topic_id: standing.topic_id.clone(),
                 start_offset: match self.start {
-                    StartAt::Earliest => bounds.low,
+                    StartAt::Earliest => at(partition).low,
                     // A partition added later begins at its first record: nobody was there to leave it out.
-                    StartAt::Latest if read_before => bounds.low,
-                    StartAt::Latest => bounds.high,
+                    StartAt::Latest if !recorded.is_empty() => at(partition).low,
+                    StartAt::Latest => at(partition).high,
                 },
             })
             .collect();
         let offsets = bookkeeping.claim(&self.topic, &claims, self.clock.now()).await.map_err(told)?;
-        let mut claimed = Vec::with_capacity(offsets.len());
-        for (offset, bounds) in offsets.into_iter().zip(bounds) {
-            let at = format!("partition {} of topic {}", offset.partition, self.topic);
-            let stands = offset.next_offset;
-            let doubt = if !offset.topic_id.is_empty() && !topic_id.is_empty() && offset.topic_id != topic_id {
-                Some(format!("{at}: the topic was made anew (id {topic_id}, was {})", offset.topic_id))
-            } else if stands < bounds.low {
-                let lost = bounds.low - stands;
-                Some(format!(
-                    "{at}: offset {stands} is next, but retention left {} and later: {lost} offsets are lost",
-                    bounds.low
-                ))
-            } else if stands > bounds.high {
-                Some(format!("{at}: offset {stands} is next, but the partition ends at {}", bounds.high))
-            } else {
-                None
-            };
-            if let Some(doubt) = doubt {
-                return Err((format!("{doubt}; nothing is consumed until an operator sets bief_offset right"), true));
-            }
-            claimed.push(Claimed { offset, high: bounds.high });
-        }
-        Ok(claimed)
+        let claimed = offsets.into_iter().map(|offset| {
+            // The one who held it before may have gone on since the broker was asked.
+            let high = at(&offset.partition).high.max(offset.next_offset);
+            Claimed { offset, high }
+        });
+        Ok(claimed.collect())
     }
 }

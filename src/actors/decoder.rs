@@ -11,6 +11,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::core::decode::{Envelope, FieldOrder, RecordDecoder, TableRows};
 use crate::core::mapping::Plan;
+use crate::core::memory::REJECTION;
 use crate::messages::{Board, RecordBatch, RowBatch};
 use crate::metrics::{QueueMetrics, StreamMetrics};
 use crate::runtime::ExitGuard;
@@ -88,6 +89,9 @@ pub fn decode_batch(plan: &Plan, order: &mut FieldOrder, mut source: RecordBatch
     }
     let extra = decoder.into_extra();
     source.bytes.extend_from_slice(&extra);
+    if let Some(permit) = &mut source.permit {
+        permit.grow(REJECTION * rejected.len() as u64);
+    }
     RowBatch { source, tables, rejected }
 }
 

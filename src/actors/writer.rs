@@ -206,6 +206,9 @@ async fn write(
                 reporter.metrics.fenced_commits.inc();
                 return Outcome::Failed { error: error.to_string(), fatal: false };
             }
+            Err(error @ WarehouseError::SchemaChanged { .. }) => {
+                return Outcome::Failed { error: error.to_string(), fatal: false };
+            }
             Err(error @ WarehouseError::Fatal { .. }) => {
                 return Outcome::Failed { error: error.to_string(), fatal: true };
             }

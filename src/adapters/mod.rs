@@ -1,8 +1,10 @@
 //! The outside world behind the ports: brokers and databases.
 
+pub mod allocator;
 pub mod bookkeeping;
 #[cfg(feature = "embedded")]
 pub mod embedded;
+pub mod error_classes;
 pub mod kafka;
 pub mod migrations;
 pub mod mysql;

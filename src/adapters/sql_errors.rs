@@ -1,4 +1,4 @@
-//! The one place that decides what an error of sqlx or sea-orm means: tried again, a row's fault, or fatal.
+//! What an error of sqlx or sea-orm means, by the table in `adapters/error_classes.rs`: tried again, a row's fault, or fatal.
 //! Messages carry the database's own words and what the reader can do; never a URL or a password.
 
 use std::error::Error as StdError;
@@ -8,6 +8,7 @@ use sea_orm::sqlx;
 use sea_orm::{DbErr, RuntimeErr};
 use sqlx::mysql::MySqlDatabaseError;
 
+use super::error_classes;
 use crate::ports::WarehouseError;
 
 /// What an error of the database means for the work that met it.
@@ -74,34 +75,12 @@ pub fn sqlite_code(error: &sqlx::Error) -> Option<(i32, String)> {
 
 /// Class of a SQLite error, by its extended result code and words.
 pub fn sqlite_class(code: i32, words: &str) -> Class {
-    match code & 0xff {
-        // NOMEM, INTERRUPT, PROTOCOL and SCHEMA pass as well as the locks do.
-        5 | 6 | 7 | 9 | 10 | 13 | 15 | 17 => Class::Transient,
-        18..=20 => Class::Row,
-        // The plain error is what a statement that can't be compiled gives, and what a function gives that
-        // dislikes its value: only the words tell them apart.
-        1 if !SQLITE_STATEMENT_ERRORS.iter().any(|s| words.contains(s)) => Class::Row,
+    match error_classes::sqlite(code, words) {
+        error_classes::Class::Transient => Class::Transient,
+        error_classes::Class::Row(_) => Class::Row,
         _ => Class::Fatal,
     }
 }
-
-/// Words of SQLite's plain error where the statement is at fault, not a value.
-const SQLITE_STATEMENT_ERRORS: [&str; 14] = [
-    "no such ",
-    "has no column named",
-    "syntax error",
-    "incomplete input",
-    "unrecognized token",
-    "foreign key mismatch",
-    "because it is a view",
-    "may not be modified",
-    "generated column",
-    "ON CONFLICT clause does not match",
-    "already exists",
-    "too many SQL variables",
-    "values for",
-    "transaction",
-];
 
 fn judge(error: &sqlx::Error) -> (Class, String, Option<&'static str>) {
     if let Some((code, words)) = sqlite_code(error) {
@@ -109,7 +88,8 @@ fn judge(error: &sqlx::Error) -> (Class, String, Option<&'static str>) {
     }
     if let Some(number) = mysql_number(error) {
         let words = error.as_database_error().map(|e| e.message().to_owned()).unwrap_or_default();
-        let (class, advice) = mysql_class(number);
+        let state = error.as_database_error().and_then(|e| e.code()).unwrap_or_default();
+        let (class, advice) = mysql_class(number, &state, &words);
         return (class, format!("{words} ({number})"), advice);
     }
     match error {
@@ -164,49 +144,15 @@ fn sqlite_advice(code: i32, words: &str) -> Option<&'static str> {
     })
 }
 
-fn mysql_class(number: u16) -> (Class, Option<&'static str>) {
-    match number {
-        1044 | 1045 | 1698 | 1130 => (Class::Fatal, Some("check user, password and grants of warehouse.url")),
-        1142 | 1143 | 1227 | 1370 => (Class::Fatal, Some("grant the user what is missing")),
-        1049 => {
-            (Class::Fatal, Some("create it with CREATE DATABASE … CHARACTER SET utf8mb4, or correct warehouse.url"))
-        }
-        1046 => (Class::Fatal, Some("name the database in warehouse.url: mysql://user@host/database")),
-        1146 => (Class::Fatal, Some("apply the migrations; `bief run` does at start")),
-        1820 | 1862 | 3118 => (Class::Fatal, Some("the database's administrator has to renew the account")),
-        // Read-only after a failover, out of connections, shutting down, disk full, lock waits, killed.
-        1020
-        | 1021
-        | 1028
-        | 1040
-        | 1053
-        | 1077..=1080
-        | 1105
-        | 1114
-        | 1129
-        | 1152
-        | 1158..=1161
-        | 1184
-        | 1194
-        | 1195
-        | 1203
-        | 1205
-        | 1213
-        | 1226
-        | 1290
-        | 1317
-        | 1613
-        | 1614
-        | 1792
-        | 1836
-        | 1927
-        | 3024
-        | 3058
-        | 3100
-        | 3101
-        | 3572
-        | 4031 => (Class::Transient, None),
-        _ => (Class::Fatal, None),
+fn mysql_class(number: u16, state: &str, words: &str) -> (Class, Option<&'static str>) {
+    use error_classes::Class as C;
+    match error_classes::mysql(number, state, words) {
+        // Outside rows an error that is not known may well pass.
+        C::Transient | C::Unknown | C::LocalInfileOff => (Class::Transient, None),
+        C::Row(_) => (Class::Row, None),
+        // They speak of bief's own statements, and this one may be the domain's.
+        C::Fatal(error_classes::SERVER) | C::Schema(error_classes::SCHEMA) => (Class::Fatal, None),
+        C::Fatal(advice) | C::Schema(advice) => (Class::Fatal, Some(advice)),
     }
 }
 
@@ -243,10 +189,10 @@ mod tests {
     #[test]
     fn mysql_outages_pass_and_what_people_must_mend_is_fatal() {
         for number in [1040, 1053, 1205, 1213, 1290, 1317, 1836, 1927] {
-            assert_eq!(mysql_class(number).0, Class::Transient, "{number}");
+            assert_eq!(mysql_class(number, "42000", "").0, Class::Transient, "{number}");
         }
         for number in [1044, 1045, 1049, 1054, 1064, 1142, 1146] {
-            assert_eq!(mysql_class(number).0, Class::Fatal, "{number}");
+            assert_eq!(mysql_class(number, "42000", "").0, Class::Fatal, "{number}");
         }
     }
 

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use super::exit;
 use super::support::{block_on, broker_of, colour};
-use crate::config::{self, Brokers, Diagnostic, Loaded, Location, Severity};
+use crate::adapters::warehouse;
+use crate::config::{self, Brokers, Config, Diagnostic, Loaded, Location, Severity};
+use crate::ports::{MissingGrants, WarehouseError};
 use crate::topology;
 
 #[derive(Debug, clap::Args)]
@@ -54,12 +56,28 @@ pub fn run(args: &Args) -> u8 {
     }
 }
 
+async fn missing_grants(config: &Config) -> Result<Option<MissingGrants>, WarehouseError> {
+    warehouse::catalog(&config.warehouse).await?.missing_grants().await
+}
+
 async fn connect(loaded: &Loaded) -> Vec<Diagnostic> {
     let config = &loaded.config;
     let mut found = Vec::new();
     let mut tell = |location: Location, problem: String, help: String| {
         found.push(loaded.at(Severity::Error, location, problem, help));
     };
+    // What an account may not read is not in the answers below, so that this comes first.
+    let first = config.streams.first().and_then(|s| s.tables.first()).map(|t| t.location).unwrap_or_default();
+    match missing_grants(config).await {
+        Ok(None) => {}
+        Ok(Some(missing)) => tell(
+            first,
+            format!("the account {} lacks {} on database {}", missing.account, missing.privileges, missing.database),
+            format!("run as an administrator: {}", missing.statement),
+        ),
+        // The streams below tell why it can't be asked.
+        Err(error) => tracing::debug!(%error, "the grants could not be asked for"),
+    }
     for stream in &config.streams {
         let first = stream.tables.first().map(|t| t.location).unwrap_or_default();
         match topology::plan_or_misfits(config, stream).await {

@@ -12,6 +12,7 @@ mod demo;
 mod healthcheck;
 mod http_client;
 mod man;
+mod offsets;
 mod rehearsal;
 mod replay;
 mod run;
@@ -54,6 +55,8 @@ enum Command {
     Replay(replay::Args),
     /// Prove that nothing was lost or counted twice
     Verify(verify::Args),
+    /// Show where each partition stands, and set offsets
+    Offsets(offsets::Args),
     /// Show the running daemon's actors, lag and ledger
     Status(status::Args),
     /// Answer whether the daemon lives, for container images without a shell
@@ -82,6 +85,7 @@ pub fn main() -> u8 {
             return code;
         }
     };
+    crate::adapters::allocator::set_up();
     let _failpoints = crate::failpoints::from_environment();
     crate::runtime::panics::install();
     let log = cli.log.as_deref();
@@ -92,6 +96,7 @@ pub fn main() -> u8 {
         Command::Check(args) => check::run(args),
         Command::Replay(args) => replay::run(args, log),
         Command::Verify(args) => verify::run(args),
+        Command::Offsets(args) => offsets::run(args),
         Command::Status(args) => status::run(args, &mut std::io::stdout()),
         Command::Healthcheck(args) => healthcheck::run(args),
         Command::DeadLetters(args) => dead_letters::run(args),

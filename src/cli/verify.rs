@@ -13,7 +13,7 @@ use crate::adapters::warehouse;
 use crate::config::Config;
 use crate::core::ledger::{self, Finding, Note, PartitionFacts, Recorded};
 use crate::core::outcome::Counts;
-use crate::ports::{Broker, PartitionOffset};
+use crate::ports::{Broker, Loss, PartitionOffset};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -88,6 +88,11 @@ impl Proof {
         self.verify == "clean"
     }
 
+    fn has_accepted_losses(&self) -> bool {
+        let mut notes = self.streams.iter().flat_map(|s| &s.partitions).flat_map(|p| &p.notes);
+        notes.any(|n| n.kind == "loss_accepted")
+    }
+
     /// Counters over all streams.
     pub fn totals(&self) -> Counts {
         let recorded = self.streams.iter().flat_map(|s| &s.partitions).filter_map(|p| p.recorded.as_ref());
@@ -131,6 +136,10 @@ impl Proof {
         let Counts { applied, duplicates, dead_letters, gaps } = self.totals();
         out += &format!("all: {applied} applied, {duplicates} duplicates, {dead_letters} dead letters, {gaps} gaps\n");
         out += &match self.is_clean() {
+            true if self.has_accepted_losses() => format!(
+                "{good}clean{plain}, but for the losses that were accepted: every other offset has exactly one \
+                 outcome, every other gap was read again and is empty\n"
+            ),
             true => format!(
                 "{good}clean{plain}: every offset has exactly one outcome, every gap was read again and is empty\n"
             ),
@@ -182,12 +191,23 @@ pub async fn prove(config: &Config, broker: &Arc<dyn Broker>, only: Option<&str>
         let mut all: Vec<i32> = at_broker.iter().copied().chain(recorded.iter().map(|r| r.partition)).collect();
         all.sort_unstable();
         all.dedup();
+        let losses = bookkeeping.losses(topic).await.map_err(told)?;
+        all.extend(losses.iter().map(|l| l.partition));
+        all.sort_unstable();
+        all.dedup();
         let mut partitions = Vec::with_capacity(all.len());
         for partition in all {
             let known = recorded.iter().find(|r| r.partition == partition);
             let gaps = recorded_gaps.remove(&partition).unwrap_or_default();
             let there = at_broker.contains(&partition);
-            let (asked, name, again) = (Arc::clone(broker), topic.clone(), gaps.clone());
+            let accepted: Vec<_> = losses
+                .iter()
+                .filter(|l| l.partition == partition && !l.of_former_log)
+                .filter_map(|l| Some(l.first_offset..l.first_offset + l.offsets?))
+                .collect();
+            // What was given up is not read again: it may well be there.
+            let again: Vec<_> = gaps.iter().filter(|g| !accepted.contains(g)).cloned().collect();
+            let (asked, name) = (Arc::clone(broker), topic.clone());
             let (bounds, found_in_gaps) = blocking(move || {
                 if !there {
                     return Ok((None, Vec::new()));
@@ -211,8 +231,10 @@ pub async fn prove(config: &Config, broker: &Arc<dyn Broker>, only: Option<&str>
                 bounds,
                 topic_id: topic_id.clone(),
                 found_in_gaps,
+                accepted,
             };
-            let (findings, notes) = ledger::judge(&facts);
+            let (findings, mut notes) = ledger::judge(&facts);
+            notes.extend(losses.iter().filter(|l| l.partition == partition && l.of_former_log).map(former_loss));
             partitions.push(PartitionProof {
                 partition,
                 recorded: known.cloned(),
@@ -234,6 +256,21 @@ pub async fn prove(config: &Config, broker: &Arc<dyn Broker>, only: Option<&str>
         n => format!("{n} findings"),
     };
     Ok(Proof { verify, streams })
+}
+
+/// A log that was given up, or what was given up within it.
+fn former_loss(loss: &Loss) -> Note {
+    let (at, first) = (loss.accepted_at.format("%Y-%m-%d %H:%M:%S"), loss.first_offset);
+    let message = match loss.offsets {
+        Some(offsets) => {
+            format!("{offsets} offsets from {first} on, in a log that was put away, were accepted as lost at {at}")
+        }
+        None => format!(
+            "a log before this one was given up at {at}, read up to offset {first}: how much of it was unread, nobody \
+             can tell"
+        ),
+    };
+    Note { partition: loss.partition, kind: "loss_accepted", offsets: loss.offsets.unwrap_or(0), message }
 }
 
 async fn blocking<T: Send + 'static>(

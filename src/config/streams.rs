@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::core::memory::LARGEST_RECORD;
 use crate::core::target::OnConflict;
 
 use super::database_url::Backend;
@@ -78,6 +79,18 @@ fn read_stream(r: &mut Reader<'_>, s: &Section<'_>, around: &Surroundings<'_>) -
                 "a record of `max_record_bytes` ({record}) would not fit into a batch of `max_batch_bytes` ({batch})"
             ),
             "raise `max_batch_bytes` or lower `max_record_bytes`",
+        );
+    }
+    let largest = around.memory / LARGEST_RECORD;
+    if max_record_bytes > largest {
+        let (record, part) = (units::size_text(max_record_bytes), units::size_text(largest));
+        r.error(
+            &s.place("max_record_bytes"),
+            format!(
+                "`max_record_bytes` ({record}) is more than an eighth of `memory` in [daemon] ({part}): a record's text \
+                 is in memory several times while it is written"
+            ),
+            "lower it, or raise `memory`; a larger record is set aside with its size and hash",
         );
     }
     if max_batch_bytes > around.memory / 2 {

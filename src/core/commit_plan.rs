@@ -20,6 +20,10 @@ pub const MAX_COLUMNS: usize = 128;
 pub struct Known {
     /// For each target, the rows as they were last written.
     rows: Vec<KnownRows>,
+    /// Bytes that the rows of each target take.
+    bytes: Vec<u64>,
+    /// Most that one target's rows may take, in bytes.
+    most: u64,
     scratch: Vec<u8>,
 }
 
@@ -28,14 +32,27 @@ type KnownRows = HashMap<Box<[u8]>, Box<[u8]>, ahash::RandomState>;
 
 /// Rows remembered a table; dimension tables beyond it are written again now and then, which is harmless.
 const KNOWN_ROWS: usize = 100_000;
+/// What a remembered row takes beside its bytes: its place in a table that may be half empty, and two allocations.
+const KNOWN_ROW: u64 = 128;
 
 impl Known {
     pub fn new(targets: usize) -> Self {
-        Self { rows: (0..targets).map(|_| HashMap::default()).collect(), scratch: Vec::new() }
+        Self::within(targets, u64::MAX)
+    }
+
+    /// The same with a limit of bytes for all targets together.
+    pub fn within(targets: usize, bytes: u64) -> Self {
+        Self {
+            rows: (0..targets).map(|_| HashMap::default()).collect(),
+            bytes: vec![0; targets],
+            most: bytes / targets.max(1) as u64,
+            scratch: Vec::new(),
+        }
     }
 
     pub fn forget(&mut self) {
-        self.rows.iter_mut().for_each(HashMap::clear);
+        self.rows.iter_mut().for_each(|rows| *rows = HashMap::default());
+        self.bytes.fill(0);
     }
 
     fn has(&mut self, target: usize, on_conflict: OnConflict, key: &[Cell], row: &[Cell], arena: &[u8]) -> bool {
@@ -67,10 +84,16 @@ impl Known {
             let mut whole = Vec::new();
             encode(row.iter().copied(), arena, &mut whole);
             let rows = &mut self.rows[target];
-            if rows.len() >= KNOWN_ROWS {
-                rows.clear();
+            let written = whole.len() as u64;
+            let cost = KNOWN_ROW + key.len() as u64 + written;
+            if rows.len() >= KNOWN_ROWS || self.bytes[target] + cost > self.most {
+                *rows = HashMap::default();
+                self.bytes[target] = 0;
             }
-            rows.insert(key.into_boxed_slice(), whole.into_boxed_slice());
+            self.bytes[target] += cost;
+            if let Some(before) = rows.insert(key.into_boxed_slice(), whole.into_boxed_slice()) {
+                self.bytes[target] = self.bytes[target].saturating_sub(cost - written + before.len() as u64);
+            }
         }
     }
 }
@@ -135,14 +158,15 @@ pub fn prepare(
     let width = target.columns.len();
     let mut merged: Vec<Cell> = Vec::with_capacity(rows.cells.len());
     let mut contributors: Vec<(u32, u32)> = Vec::with_capacity(rows.records.len());
-    let mut by_key: HashTable<u32> = HashTable::with_capacity(rows.records.len());
+    let mut by_key: HashTable<Keyed> = HashTable::with_capacity(rows.records.len());
     let mut blended: Vec<bool> = Vec::with_capacity(rows.records.len());
     let mut left_out = false;
     let lone = keys_of(target, rows, arena, apart);
     let mut alone: Vec<Alone> = Vec::new();
     let state = ahash::RandomState::new();
     let mut key = Vec::with_capacity(target.key.len());
-    for (row, record) in rows.cells.chunks_exact(width).zip(&rows.records) {
+    let made = |at: u32| &rows.cells[at as usize * width..(at as usize + 1) * width];
+    for (number, (row, record)) in (0..).zip(rows.cells.chunks_exact(width).zip(&rows.records)) {
         if excluded[*record as usize] {
             continue;
         }
@@ -160,30 +184,38 @@ pub fn prepare(
             }
         }
         let hash = hash_row(&state, &key, arena);
-        let same = |&at: &u32| {
-            let other = &merged[at as usize * width..(at as usize + 1) * width];
-            target.key.iter().zip(&key).all(|(&k, cell)| equal(&other[k], cell, arena))
-        };
-        match by_key.find(hash, same).copied() {
-            Some(at) => {
-                let into = &mut merged[at as usize * width..(at as usize + 1) * width];
-                blended[at as usize] = target.on_conflict == OnConflict::Update
+        let same = |of: &Keyed| target.key.iter().zip(&key).all(|(&k, cell)| equal(&made(of.row)[k], cell, arena));
+        let found = by_key.find_mut(hash, same);
+        let at = match &found {
+            Some(Keyed { at: Some(at), .. }) => {
+                let into = &mut merged[*at as usize * width..(*at as usize + 1) * width];
+                blended[*at as usize] = target.on_conflict == OnConflict::Update
                     && into.iter().zip(row).any(|(old, new)| *new == Cell::Missing && *old != Cell::Missing);
                 join(target.on_conflict, into, row);
-                contributors.push((*record, at));
+                contributors.push((*record, *at));
+                continue;
             }
+            // Most rows of a dimension table: the same as the one before that was left out.
+            Some(known) if target.on_conflict == OnConflict::Ignore || alike(made(known.row), row, arena) => continue,
             // Only while the batch has nothing else for the key: a later record of the batch wins over an earlier.
-            None if known.as_mut().is_some_and(|k| k.has(index, target.on_conflict, &key, row, arena)) => {
-                left_out = true
+            _ if known.as_mut().is_some_and(|k| k.has(index, target.on_conflict, &key, row, arena)) => {
+                left_out = true;
+                None
             }
-            None => {
+            _ => {
                 let at = (merged.len() / width) as u32;
                 merged.extend_from_slice(row);
                 blended.push(false);
                 contributors.push((*record, at));
-                by_key.insert_unique(hash, at, |&other| {
-                    let other = &merged[other as usize * width..(other as usize + 1) * width];
-                    let key: Vec<Cell> = target.key.iter().map(|&k| other[k]).collect();
+                Some(at)
+            }
+        };
+        let keyed = Keyed { row: number, at };
+        match found {
+            Some(found) => *found = keyed,
+            None => {
+                by_key.insert_unique(hash, keyed, |other| {
+                    let key: Vec<Cell> = target.key.iter().map(|&k| made(other.row)[k]).collect();
                     hash_row(&state, &key, arena)
                 });
             }
@@ -192,6 +224,14 @@ pub fn prepare(
     let mut groups = group(target, &merged, &contributors, &blended, arena);
     groups.extend(alone.into_iter().map(Alone::prepared));
     PreparedTable { groups, left_out }
+}
+
+/// A key of the batch.
+struct Keyed {
+    /// A row, as it was made, that has it.
+    row: u32,
+    /// Its place among the merged rows; none where that row was left out as known.
+    at: Option<u32>,
 }
 
 /// A record's row that is joined with no other record's.
@@ -319,6 +359,10 @@ fn equal(a: &Cell, b: &Cell, arena: &[u8]) -> bool {
         }
         _ => a == b,
     }
+}
+
+fn alike(a: &[Cell], b: &[Cell], arena: &[u8]) -> bool {
+    a.iter().zip(b).all(|(a, b)| equal(a, b, arena))
 }
 
 fn hash_row(state: &ahash::RandomState, cells: &[Cell], arena: &[u8]) -> u64 {

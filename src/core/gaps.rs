@@ -39,6 +39,13 @@ pub fn parse_ranges(text: &str) -> Result<Vec<Range<i64>>, InvalidRanges> {
     Ok(ranges)
 }
 
+/// What lies below `at`, and what lies from it on; a range that reaches over it is cut.
+pub fn split_ranges(ranges: &[Range<i64>], at: i64) -> (Vec<Range<i64>>, Vec<Range<i64>>) {
+    let below = ranges.iter().map(|r| r.start..r.end.min(at)).filter(|r| r.start < r.end).collect();
+    let from = ranges.iter().map(|r| r.start.max(at)..r.end).filter(|r| r.start < r.end).collect();
+    (below, from)
+}
+
 fn parse_range(part: &str) -> Option<Range<i64>> {
     let (first, last) = match part.split_once('-') {
         Some((first, last)) => (parse_offset(first)?, parse_offset(last)?),
@@ -65,6 +72,13 @@ mod tests {
         assert_eq!(format_ranges(&[]), "");
         assert_eq!(format_ranges(&[5..5, 7..8]), "7");
         assert_eq!(parse_ranges("").unwrap(), []);
+    }
+
+    #[test]
+    fn ranges_are_split_at_an_offset() {
+        assert_eq!(split_ranges(&[3..8, 9..10], 5), (vec![3..5], vec![5..8, 9..10]));
+        assert_eq!(split_ranges(&[3..8], 8), (vec![3..8], vec![]));
+        assert_eq!(split_ranges(&[3..8], 3), (vec![], vec![3..8]));
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub struct PartitionFacts {
     pub topic_id: String,
     /// Offsets within recorded gaps that yielded a record when they were read again.
     pub found_in_gaps: Vec<i64>,
+    /// Gaps that an operator accepted as a loss, also among the recorded ones.
+    pub accepted: Vec<Range<i64>>,
 }
 
 /// What the bookkeeping holds of a partition.
@@ -47,7 +49,7 @@ pub struct Finding {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Note {
     pub partition: i32,
-    /// Stable: `behind`, `unread`, `unprovable`.
+    /// Stable: `behind`, `unread`, `unprovable`, `loss_accepted`.
     pub kind: &'static str,
     pub offsets: i64,
     pub message: String,
@@ -94,6 +96,11 @@ pub fn judge(facts: &PartitionFacts) -> (Vec<Finding>, Vec<Note>) {
         recorded.counts.dead_letters - recorded.dead_letters,
         format!("{} dead letters counted, {} stored", recorded.counts.dead_letters, recorded.dead_letters),
     );
+    for gap in &facts.accepted {
+        let offsets = gap.end - gap.start;
+        let last = gap.end - 1;
+        note("loss_accepted", offsets, format!("{offsets} offsets, {} to {last}, were accepted as lost", gap.start));
+    }
     let lost = facts.found_in_gaps.len() as i64;
     if let Some(first) = facts.found_in_gaps.first() {
         found(
@@ -124,7 +131,8 @@ pub fn judge(facts: &PartitionFacts) -> (Vec<Finding>, Vec<Note>) {
         format!("offset {next} is next, but the broker has {low} and later only: {} are lost", low - next),
     );
     note("behind", (high - next).max(0), format!("{} offsets are still to be read", high - next));
-    let unprovable: i64 = recorded.gaps.iter().map(|g| (g.end.min(low) - g.start).max(0)).sum();
+    let unprovable = recorded.gaps.iter().filter(|g| !facts.accepted.contains(g));
+    let unprovable: i64 = unprovable.map(|g| (g.end.min(low) - g.start).max(0)).sum();
     note("unprovable", unprovable, format!("{unprovable} gap offsets can't be read again: retention took them"));
     (findings, notes)
 }
@@ -147,6 +155,7 @@ mod tests {
             bounds: Some((0, 20)),
             topic_id: "a".to_owned(),
             found_in_gaps: Vec::new(),
+            accepted: Vec::new(),
         }
     }
 
@@ -204,6 +213,14 @@ mod tests {
         let (findings, notes) = judge(&PartitionFacts { bounds: Some((0, 25)), ..clean() });
         assert!(findings.is_empty());
         assert_eq!(notes.iter().map(|n| (n.kind, n.offsets)).collect::<Vec<_>>(), [("behind", 5)]);
+    }
+
+    #[test]
+    fn a_loss_that_was_accepted_is_told_for_ever_and_is_no_finding() {
+        let facts = PartitionFacts { accepted: vec![12..13], bounds: Some((15, 20)), ..clean() };
+        let (findings, notes) = judge(&facts);
+        assert!(findings.is_empty());
+        assert_eq!(notes.iter().map(|n| (n.kind, n.offsets)).collect::<Vec<_>>(), [("loss_accepted", 1)]);
     }
 
     #[test]

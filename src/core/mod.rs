@@ -3,11 +3,14 @@
 pub mod cell;
 pub mod commit_plan;
 pub mod decode;
+pub mod doubt;
 pub mod gaps;
 pub mod ledger;
 pub mod mapping;
+pub mod memory;
 pub mod outcome;
 pub mod replay;
+pub mod reset;
 pub mod schema;
 pub mod sql_split;
 pub mod target;

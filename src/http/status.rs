@@ -8,6 +8,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::{Check, Shared};
+use crate::core::doubt::Doubt;
 use crate::messages::PartitionStatus;
 
 /// The whole document.
@@ -34,6 +35,8 @@ struct StreamDocument {
     totals: Totals,
     /// Fields that no mapping reads, with how many records had them.
     unknown_fields: BTreeMap<String, u64>,
+    /// Partitions of which nothing is consumed until an operator decides.
+    in_doubt: Vec<Doubt>,
 }
 
 #[derive(Debug, Serialize)]
@@ -128,6 +131,7 @@ pub(super) fn document(shared: &Shared) -> String {
                 partitions,
                 totals: of_stream,
                 unknown_fields: status.unknown_fields,
+                in_doubt: status.in_doubt,
             }
         })
         .collect();

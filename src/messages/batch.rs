@@ -7,6 +7,7 @@ use crate::core::cell::Span;
 use crate::core::decode::{Oversize, TableRows};
 use crate::core::outcome::Rejection;
 use crate::messages::InFlight;
+use crate::runtime::Permit;
 
 /// One record as it was polled. Spans point into its batch's `bytes`.
 #[derive(Debug, Clone, Copy)]
@@ -50,6 +51,8 @@ pub struct RecordBatch {
     pub moves: Vec<OffsetMove>,
     /// Counts the batch as on its way; `None` while it is being filled.
     pub in_flight: Option<InFlight>,
+    /// What the batch takes of the memory budget, given back when it is committed or dropped. `None` where none is kept.
+    pub permit: Option<Permit>,
 }
 
 impl RecordBatch {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 
+use crate::core::doubt::Doubt;
 use crate::core::outcome::Counts;
 use crate::ports::{CountsView, PartitionOffset};
 
@@ -51,6 +52,10 @@ pub struct StreamStatus {
     pub unknown_fields: BTreeMap<String, u64>,
     /// Actors that wait for something to come back, ascending by name.
     pub troubles: Vec<Trouble>,
+    /// Partitions whose offsets an operator must decide on, ascending; nothing is consumed while there is one.
+    pub in_doubt: Vec<Doubt>,
+    /// Since when they are.
+    pub in_doubt_since: Option<DateTime<Utc>>,
 }
 
 /// Why an actor waits, and since when.
@@ -71,6 +76,8 @@ struct StreamEntry {
     partitions: BTreeMap<i32, PartitionStatus>,
     unknown_fields: BTreeMap<String, u64>,
     troubles: BTreeMap<String, Trouble>,
+    in_doubt: Vec<Doubt>,
+    in_doubt_since: Option<DateTime<Utc>>,
 }
 
 /// Names of unknown fields kept a stream; beyond it only the metric counts them.
@@ -160,6 +167,14 @@ impl Board {
         }
     }
 
+    /// The offsets were looked at: these can't be gone on from. The first moment stays until none is left.
+    pub fn in_doubt(&self, stream: &str, doubts: &[Doubt], now: DateTime<Utc>) {
+        let mut board = self.lock();
+        let entry = board.entry(stream.to_owned()).or_default();
+        entry.in_doubt = doubts.to_vec();
+        entry.in_doubt_since = (!doubts.is_empty()).then(|| entry.in_doubt_since.unwrap_or(now));
+    }
+
     /// A new incarnation of the stream's pipeline begins: what the last one waited for is over.
     pub fn restarted(&self, stream: &str) {
         if let Some(entry) = self.lock().get_mut(stream) {
@@ -178,6 +193,8 @@ impl Board {
                 partitions: entry.partitions.values().cloned().collect(),
                 unknown_fields: entry.unknown_fields.clone(),
                 troubles: entry.troubles.values().cloned().collect(),
+                in_doubt: entry.in_doubt.clone(),
+                in_doubt_since: entry.in_doubt_since,
             })
             .collect()
     }

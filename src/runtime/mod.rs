@@ -7,11 +7,13 @@
 //!   are started through [`Incarnation::placement`].
 //! - A guard that is dropped tells how its actor ended. The first that did not finish takes the whole unit down;
 //!   when all are gone the unit waits ([`RestartPolicy`]) and is built anew.
+//! - Units take memory for what is on its way from one [`Budget`] of bytes.
 //! - What goes on is on the [`StatusBoard`], readable without asking anyone.
 //!
 //! `docs/decisions/0003-supervision.md` says why it is like this.
 
 mod backoff;
+mod budget;
 mod exit_guard;
 mod lifecycle;
 pub mod panics;
@@ -26,6 +28,7 @@ pub mod testing;
 mod unit;
 
 pub use backoff::{Backoff, RestartPolicy};
+pub use budget::{Budget, Permit, Share};
 pub use exit_guard::{Exit, ExitGuard};
 pub use placement::{Arbiters, Placement};
 pub use status::{ActorState, ActorStatus, StatusBoard, UnitState, UnitStatus};

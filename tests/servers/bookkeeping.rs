@@ -195,7 +195,7 @@ pub async fn offsets_gaps_and_dead_letters_read_back(url: &str) {
     assert_eq!(offsets[1].counts, CountsView { applied: 1, duplicates: 2, dead_letters: 3, gaps: 4 });
     assert_eq!(books.offsets(Some("ORDERS")).await.unwrap(), []);
 
-    server.sql("INSERT INTO bief_gap VALUES ('orders', 0, 29, 29, 1, '29'), ('orders', 0, 3, 9, 6, '3-7,9')").await;
+    server.sql("INSERT INTO bief_gap (topic, partition_id, first_offset, last_offset, offsets, ranges) VALUES ('orders', 0, 29, 29, 1, '29'), ('orders', 0, 3, 9, 6, '3-7,9')").await;
     assert_eq!(books.gaps("orders", 0).await.unwrap(), [3..8, 9..10, 29..30]);
 
     server

@@ -6,10 +6,14 @@
 #![allow(clippy::unwrap_used, reason = "a test states what must hold")]
 
 mod bookkeeping;
+mod errors;
 mod faults;
 mod items;
+mod memory;
+mod offsets;
 mod pipeline;
 mod poison;
+mod schema;
 mod security;
 mod support;
 mod topics;
@@ -65,6 +69,10 @@ fn main() -> ExitCode {
         pipeline::tests(),
         topics::tests(),
         faults::tests(),
+        memory::tests(),
+        errors::tests(),
+        offsets::tests(),
+        schema::tests(),
         poison::tests(),
         warehouse_mysql::tests(),
         security::tests(),

@@ -303,6 +303,13 @@ impl Daemon {
         assert!(sent.success());
     }
 
+    /// Most memory that the process ever had resident, in bytes.
+    pub fn most_resident(&self) -> u64 {
+        let told = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = told.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    }
+
     /// SIGKILL, now.
     pub fn kill(mut self) {
         self.child.kill().unwrap();

@@ -866,7 +866,7 @@ async fn what_an_operator_must_mend_is_fatal_and_says_how(url: &str) {
     let batch = Batch::of(&[0, 1], &[&[Int(1), Int(1)]]);
     warehouse.begin().await.unwrap();
     let error = warehouse.write(batch.rows(&target)).await.unwrap_err();
-    assert!(matches!(&error, WarehouseError::Fatal { what } if what.contains("create the table")), "{error}");
+    assert!(matches!(&error, WarehouseError::SchemaChanged { what } if what.contains("create the table")), "{error}");
     let opts = db.admin.opts().clone();
     let (user, host, port) = (opts.user().unwrap(), opts.ip_or_hostname(), opts.tcp_port());
     for (url, hint) in [

@@ -6,13 +6,13 @@ use crate::text::{code_only, crate_paths, identifiers, words};
 /// beside each other, none naming another; then what they stand on.
 ///
 /// `messages` and `ports` are one layer: ports take batches and offsets, the status board shows what a port
-/// answers. `metrics` counts what messages carry. Actors get ports, never an adapter.
+/// answers, a batch carries its permit of the budget. `metrics` counts what messages carry. Actors get ports, never an adapter.
 const MAY_NAME: [(&str, &[&str]); 13] = [
     ("core", &[]),
     ("runtime", &[]),
     ("failpoints", &[]),
     ("config", &["core"]),
-    ("messages", &["core", "ports"]),
+    ("messages", &["core", "ports", "runtime"]),
     ("ports", &["core", "messages"]),
     ("metrics", &["core", "messages", "ports"]),
     ("http", &["core", "config", "messages", "ports", "metrics", "runtime"]),

@@ -11,7 +11,7 @@ use prometheus::Counter;
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
 
-use super::lanes::{BatchLimits, Filling, Position};
+use super::lanes::{BatchLimits, Filling, MemoryLimit, Position};
 use crate::messages::{Assignments, Board, RecordBatch};
 use crate::metrics::{QueueMetrics, StreamMetrics};
 use crate::ports::{Clock, PartitionOffset, Polled, RecordSource, SourceError, SourceEvent};
@@ -20,7 +20,7 @@ use crate::runtime::ExitGuard;
 /// How long a revocation waits for batches on their way before the pipeline is rebuilt and the database's
 /// compare-and-set decides.
 const REVOCATION_WAIT: Duration = Duration::from_secs(5);
-/// How long the thread sleeps when a lane is full: its room is not signalled.
+/// How long the thread sleeps when a lane is full or the memory used up: their room is not signalled.
 const FULL_WAIT: Duration = Duration::from_millis(1);
 /// How long it sleeps when there is nothing to do: the group wants to be served now and then.
 const IDLE_WAIT: Duration = Duration::from_millis(20);
@@ -51,6 +51,7 @@ pub struct Feed {
     pub source: Box<dyn RecordSource>,
     pub lanes: Vec<Sender<RecordBatch>>,
     pub limits: BatchLimits,
+    pub memory: MemoryLimit,
     pub assignments: Assignments,
     pub board: Board,
     pub metrics: StreamMetrics,
@@ -87,6 +88,8 @@ struct State {
     filling: Vec<Filling>,
     /// Since when each lane has had no room.
     blocked: Vec<Option<Instant>>,
+    /// The memory is used up: since when that has not been counted.
+    starved: Option<Instant>,
     /// When each lane was last given a batch.
     given: Vec<Option<Instant>>,
     reported: Instant,
@@ -101,6 +104,7 @@ impl Feed {
             revoking: BTreeMap::new(),
             filling: (0..self.lanes.len()).map(|_| Filling::default()).collect(),
             blocked: vec![None; self.lanes.len()],
+            starved: None,
             given: vec![None; self.lanes.len()],
             reported: Instant::now(),
         };
@@ -136,6 +140,7 @@ impl Feed {
         self.take_claims(state)?;
         self.give_back(state)?;
         let mut turn = Turn::Idle;
+        self.count_starved(state);
         for lane in 0..self.lanes.len() {
             match self.fill(state, lane)? {
                 Turn::Worked => turn = Turn::Worked,
@@ -153,30 +158,35 @@ impl Feed {
     fn fill(&mut self, state: &mut State, lane: usize) -> Result<Turn, Ended> {
         let State { positions, filling, blocked, given, .. } = state;
         let filling = &mut filling[lane];
-        let room = filling.room(&self.limits);
         let mut polled = 0;
-        if room > 0 {
-            let limits = self.limits;
-            let (before, mut bytes) = (filling.records(), 0);
-            // In parts, so that large records stop at the limit of bytes.
-            while filling.room(&limits) > 0 {
-                let part = filling.room(&limits).min(POLLED_AT_ONCE);
-                let (board, stream) = (&self.board, &self.stream);
-                let count = self.source.poll(lane, part, &mut |p| {
-                    if let (Polled::End { partition, offset }, true) = (p, positions.contains_key(&p.partition())) {
-                        board.read_to_end(stream, partition, offset);
-                    }
-                    bytes += filling.take(p, positions, &limits);
-                })?;
-                polled += count;
-                if count < part {
-                    break;
-                }
+        let (limits, memory, cost) = (self.limits, &self.memory.shares[lane], &self.memory.cost);
+        // In parts, so that large records stop at the limits of bytes. While the memory is used up nothing is polled:
+        // records wait in librdkafka, which stops fetching when its own share is full.
+        loop {
+            let part = filling.part(&limits, memory, cost, POLLED_AT_ONCE);
+            if part == 0 {
+                break;
             }
-            self.metrics.records_consumed.inc_by((filling.records() - before) as u64);
+            let (before, mut bytes) = (filling.records(), 0);
+            let (board, stream) = (&self.board, &self.stream);
+            let count = self.source.poll(lane, part, &mut |p| {
+                if let (Polled::End { partition, offset }, true) = (p, positions.contains_key(&p.partition())) {
+                    board.read_to_end(stream, partition, offset);
+                }
+                bytes += filling.take(p, positions, &limits);
+            })?;
+            let records = filling.records() - before;
+            filling.charge(records, bytes, memory, cost);
+            self.metrics.records_consumed.inc_by(records as u64);
             self.metrics.bytes_consumed.inc_by(bytes as u64);
+            polled += count;
+            if count < part {
+                break;
+            }
         }
-        let growing = given[lane].is_some_and(|at| at.elapsed() < PACE) && filling.room(&self.limits) > 0;
+        let growing = given[lane].is_some_and(|at| at.elapsed() < PACE)
+            && filling.part(&limits, memory, cost, POLLED_AT_ONCE) > 0;
+        let starved = memory.room() == 0;
         if growing {
             // Its time comes within the pace.
         } else if !filling.is_empty() && self.lanes[lane].capacity() == 0 && !self.lanes[lane].is_closed() {
@@ -206,9 +216,18 @@ impl Feed {
         }
         Ok(match (polled > 0, filling.is_empty()) {
             (true, _) => Turn::Worked,
-            (false, true) => Turn::Idle,
-            (false, false) => Turn::Full,
+            (false, true) if !starved => Turn::Idle,
+            (false, _) => Turn::Full,
         })
+    }
+
+    /// Counts the time in which a lane is not polled since the memory is used up.
+    fn count_starved(&self, state: &mut State) {
+        let now = Instant::now();
+        let starved = self.memory.shares.iter().any(|share| share.room() == 0);
+        if let Some(since) = std::mem::replace(&mut state.starved, starved.then_some(now)) {
+            self.metrics.memory_waited.inc_by((now - since).as_secs_f64());
+        }
     }
 
     fn take_claims(&mut self, state: &mut State) -> Result<(), Ended> {
@@ -324,7 +343,7 @@ impl Feed {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Turn {
     Worked,
-    /// A lane has no room.
+    /// A lane has no room, or the memory is used up.
     Full,
     Idle,
 }

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 
 use crate::core::cell::Span;
 use crate::core::decode::Oversize;
+use crate::core::memory::RecordCost;
 use crate::messages::{OffsetMove, Record, RecordBatch};
 use crate::ports::Polled;
+use crate::runtime::{Permit, Share};
 
 /// A partition that is being read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,10 +31,26 @@ pub struct BatchLimits {
     pub record_bytes: usize,
 }
 
+/// The memory that a stream's batches may take.
+#[derive(Debug, Clone)]
+pub struct MemoryLimit {
+    /// One for each lane.
+    pub shares: Vec<Share>,
+    pub cost: RecordCost,
+}
+
+/// The part of what a lane may take, as one over so many, that one batch may have: one is written, one waits for it and
+/// one fills. What a record is said to cost rests on it (core/memory.rs).
+const BATCHES: u64 = 3;
+
 /// The batch that a lane fills while the one before is written.
 #[derive(Debug, Default)]
 pub struct Filling {
     batch: RecordBatch,
+    /// Bytes of the largest of the records that came last: what the next are expected to have.
+    largest: usize,
+    /// The largest of those that are coming in now.
+    largest_now: usize,
 }
 
 impl Filling {
@@ -47,6 +65,29 @@ impl Filling {
     /// How many more records fit; 0 when the batch is full.
     pub fn room(&self, limits: &BatchLimits) -> usize {
         if self.batch.bytes.len() >= limits.bytes { 0 } else { limits.records.saturating_sub(self.batch.records.len()) }
+    }
+
+    /// How many records to ask for so that neither the batch nor what the lane's memory has room for is passed, if they
+    /// are no larger than those before; 0 where the batch is full or the memory used up, else at least 1.
+    pub fn part(&self, limits: &BatchLimits, memory: &Share, cost: &RecordCost, most: usize) -> usize {
+        let held = self.batch.permit.as_ref().map_or(0, Permit::bytes);
+        let of_batch = (memory.most() / BATCHES).saturating_sub(held);
+        let (records, room) = (self.room(limits), memory.room().min(of_batch.max((held == 0).into())));
+        if records == 0 || room == 0 {
+            return 0;
+        }
+        let bytes = limits.bytes.saturating_sub(self.batch.bytes.len());
+        let by_batch = bytes.div_ceil(self.largest.max(1));
+        let by_memory = usize::try_from(room / cost.total(1, self.largest).max(1)).unwrap_or(usize::MAX);
+        records.min(most).min(by_batch).min(by_memory).max(1)
+    }
+
+    /// So many records with so many bytes were taken since the last call: they count as memory from now on.
+    pub fn charge(&mut self, records: usize, bytes: usize, memory: &Share, cost: &RecordCost) {
+        if records > 0 {
+            self.batch.permit.get_or_insert_with(|| memory.permit()).grow(cost.total(records, bytes));
+            self.largest = std::mem::take(&mut self.largest_now);
+        }
     }
 
     /// Takes what was polled. What is of no partition that is read, or lies before its position, is left out:
@@ -74,7 +115,9 @@ impl Filling {
                 let key = key.map(|bytes| self.keep(bytes));
                 let payload = payload.filter(|_| oversize.is_none()).map(|bytes| self.keep(bytes));
                 self.batch.records.push(Record { partition, offset, timestamp, key, payload, oversize });
-                self.batch.bytes.len() - before
+                let taken = self.batch.bytes.len() - before;
+                self.largest_now = self.largest_now.max(taken);
+                taken
             }
         }
     }

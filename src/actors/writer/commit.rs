@@ -119,7 +119,7 @@ impl Committer {
                 tables.push((index, table));
             }
         }
-        let mut early = Early::default();
+        let mut early = Early { parents: true, ..Early::default() };
         if tables.is_empty() {
             return Ok(early);
         }
@@ -234,7 +234,9 @@ impl Committer {
         rows.resize(plan.targets.len(), 0);
         for (index, target) in plan.targets.iter().enumerate() {
             let made = &batch.tables[index];
-            let table = if target.dimension && trusting {
+            let table = if target.dimension && trusting && early.parents && attempts == 1 {
+                PreparedTable { groups: Vec::new(), left_out: true }
+            } else if target.dimension && trusting {
                 commit_plan::prepare(index, target, made, arena, excluded, apart, Some(&mut self.known()))
             } else {
                 commit_plan::prepare(index, target, made, arena, excluded, apart, None)
@@ -364,6 +366,8 @@ struct Pass<'p> {
 /// What was written of a batch before its own transaction.
 #[derive(Debug, Default)]
 struct Early {
+    /// The database has all rows of the dimension tables.
+    parents: bool,
     /// By record: it changed a row.
     changed: Vec<bool>,
     /// By target.

@@ -13,7 +13,7 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(CreateTables)]
+        vec![Box::new(CreateTables), Box::new(AcceptedLosses)]
     }
 
     /// Not sea-orm's own name: another application in this schema may use that.
@@ -50,6 +50,30 @@ impl MigrationTrait for CreateTables {
             db.execute_unprepared(&format!("DROP TABLE IF EXISTS {table}")).await?;
         }
         Ok(())
+    }
+}
+
+/// Since then a gap tells whether an operator accepted it as a loss.
+struct AcceptedLosses;
+
+impl MigrationName for AcceptedLosses {
+    fn name(&self) -> &str {
+        "m0002_accepted_losses"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for AcceptedLosses {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        if manager.has_column("bief_gap", "accepted_at").await? {
+            return Ok(());
+        }
+        let column = ColumnDef::new(gap::Column::AcceptedAt).custom("DATETIME(6)").null().take();
+        manager.alter_table(Table::alter().table(gap::Entity).add_column(column).take()).await
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager.alter_table(Table::alter().table(gap::Entity).drop_column(gap::Column::AcceptedAt).take()).await
     }
 }
 

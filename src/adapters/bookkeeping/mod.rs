@@ -4,6 +4,7 @@
 pub mod connect;
 pub mod entities;
 pub mod migrator;
+mod resets;
 mod sql_bookkeeping;
 
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! The bookkeeping over sea-orm, the same on MySQL, MariaDB and SQLite. Reads, and claims partitions; must never
-//! move an offset: that is the writers' compare-and-set.
+//! The bookkeeping over sea-orm, the same on MySQL, MariaDB and SQLite. Reads, claims partitions, and sets offsets by
+//! an operator's word; must never move an offset else: that is the writers' compare-and-set.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,14 +14,15 @@ use sea_orm::{
 };
 
 use super::entities::{dead_letter, gap, offset};
-use super::immediate;
+use super::{immediate, resets};
 use crate::adapters::sql_errors::{from_db_err, is_contention};
 use crate::core::gaps::parse_ranges;
 use crate::core::outcome::{Reason, Rejection};
+use crate::core::reset::Step;
 use crate::core::time;
 use crate::messages::DeadLetter;
 use crate::ports::{
-    Bookkeeping, Claim, CountsView, DeadLetterFilter, PartitionOffset, StoredDeadLetter, WarehouseError,
+    Bookkeeping, Claim, CountsView, DeadLetterFilter, Loss, PartitionOffset, StoredDeadLetter, WarehouseError,
 };
 
 /// Claims that met another claim are repeated so often; each round, one of the rivals gets through.
@@ -77,7 +78,18 @@ async fn claim_within(
     let of_topic = || offset::Entity::find().filter(C::Topic.eq(topic)).filter(C::PartitionId.is_in(partitions()));
 
     let known = of_topic().order_by_asc(C::PartitionId).lock_exclusive().all(transaction).await?;
+    let nameless = known.iter().any(|row| row.topic_id.is_empty());
     let known: Vec<i32> = known.iter().map(|row| row.partition_id).collect();
+    if let Some(claim) = claims.first().filter(|c| nameless && !c.topic_id.is_empty()) {
+        // Written before the broker, or this bief, knew ids; the caller has compared the offsets.
+        offset::Entity::update_many()
+            .col_expr(C::TopicId, Expr::val(claim.topic_id.as_str()))
+            .filter(C::Topic.eq(topic))
+            .filter(C::PartitionId.is_in(known.iter().copied()))
+            .filter(C::TopicId.eq(""))
+            .exec(transaction)
+            .await?;
+    }
     if !known.is_empty() {
         offset::Entity::update_many()
             .col_expr(C::Epoch, Expr::col(C::Epoch).add(1))
@@ -190,6 +202,29 @@ impl Bookkeeping for SqlBookkeeping {
             })?);
         }
         Ok(gaps)
+    }
+
+    async fn losses(&self, topic: &str) -> Result<Vec<Loss>, WarehouseError> {
+        resets::losses(&self.db, topic).await.map_err(|e| from_db_err("reading accepted losses", &e))
+    }
+
+    async fn reset(&self, topic: &str, steps: &[(Step, i64)], now: DateTime<Utc>) -> Result<(), WarehouseError> {
+        let told = |e: DbErr| from_db_err("setting offsets", &e);
+        let options = claiming(self.db.get_database_backend());
+        let transaction = self.db.begin_with_options(options).await.map_err(told)?;
+        match resets::reset(&transaction, topic, steps, now).await {
+            Ok(resets::Outcome::Done) => transaction.commit().await.map_err(told),
+            Ok(resets::Outcome::Moved { partition, detail }) => {
+                // Nothing was committed, whatever becomes of the session.
+                let _ = transaction.rollback().await;
+                Err(WarehouseError::Fenced { topic: topic.to_owned(), partition, detail })
+            }
+            Err(e) => {
+                // The first error is the one to tell.
+                let _ = transaction.rollback().await;
+                Err(told(e))
+            }
+        }
     }
 
     async fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<Vec<StoredDeadLetter>, WarehouseError> {

@@ -132,6 +132,13 @@ impl Broker for KafkaBroker {
         super::queue::topic_id(&self.client, topic, ANSWER.as_millis() as i32)
     }
 
+    fn group_members(&self, group: &str) -> Result<Vec<String>, SourceError> {
+        let told =
+            self.ask(&format!("consumer group {group}"), |client| client.fetch_group_list(Some(group), ANSWER))?;
+        let members = told.groups().iter().filter(|g| g.name() == group).flat_map(|g| g.members());
+        Ok(members.map(|m| format!("{} at {}", m.client_id(), m.client_host().trim_start_matches('/'))).collect())
+    }
+
     fn look(&self, topic: &str, from: &[(i32, i64)], limit: usize) -> Result<RecordBatch, SourceError> {
         let what = format!("topic {topic}");
         let mut config = self.config.clone();
@@ -195,8 +202,8 @@ impl Broker for KafkaBroker {
                 // The end of what can be read: transaction markers and compacted offsets lie behind the last record.
                 Some(Err(KafkaError::PartitionEOF(_))) => return Ok(found),
                 Some(Err(e)) => match Self::told(&what, &e) {
-                    SourceError::Fatal(what) => return Err(SourceError::Fatal(what)),
                     SourceError::Transient(what) => tracing::debug!(what, "broker trouble"),
+                    other => return Err(other),
                 },
                 Some(Ok(message)) => {
                     heard = Instant::now();

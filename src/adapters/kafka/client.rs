@@ -92,22 +92,43 @@ fn advise(code: Option<RDKafkaErrorCode>, reason: &str) -> String {
     format!("{reason}; check {advice} in [kafka]")
 }
 
-/// Errors that another try can't mend, with what to do; all others are waited for. Refused credentials are: brokers
-/// that go down in the midst of a login are told alike, and an account can be made or mended while bief waits.
-pub fn classify(code: RDKafkaErrorCode, what: String) -> SourceError {
+/// What a code means for a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    /// The offset is not there: offsets are looked at before anything is read.
+    InDoubt,
+    /// Only an operator can help; the text says how.
+    Fatal(&'static str),
+}
+
+/// Errors that another try can't mend; all others are waited for. Refused credentials are: brokers that go down in the
+/// midst of a login are told alike, and an account can be made or mended while bief waits. Shown by docs/errors.md.
+const CODES: &[(RDKafkaErrorCode, Meaning)] = {
+    use Meaning::{Fatal, InDoubt};
     use RDKafkaErrorCode as E;
-    match code {
-        E::AutoOffsetReset | E::OffsetOutOfRange => SourceError::Fatal(format!(
+    const GRANT: &str = "grant READ and DESCRIBE on the topic and READ on the group";
+    &[
+        (E::AutoOffsetReset, InDoubt),
+        (E::OffsetOutOfRange, InDoubt),
+        (E::TopicAuthorizationFailed, Fatal(GRANT)),
+        (E::GroupAuthorizationFailed, Fatal(GRANT)),
+        (E::ClusterAuthorizationFailed, Fatal(GRANT)),
+        (E::InvalidTopic, Fatal("correct the topic's name")),
+        (E::FencedInstanceId, Fatal("give each daemon a group.instance.id of its own")),
+        (E::UnsupportedFeature, Fatal("Kafka 0.11 or newer is needed")),
+        (E::Fatal, Fatal("restart the daemon")),
+    ]
+};
+
+/// The class of an error, with what was tried and what to do.
+pub fn classify(code: RDKafkaErrorCode, what: String) -> SourceError {
+    match CODES.iter().find(|(known, _)| *known == code) {
+        Some((_, Meaning::InDoubt)) => SourceError::InDoubt(format!(
             "{what}: the offset in the database is not there at the broker: the topic was made anew, or retention took \
-             records before they were read; nothing was consumed"
+             records before they were read"
         )),
-        E::TopicAuthorizationFailed | E::GroupAuthorizationFailed | E::ClusterAuthorizationFailed => {
-            SourceError::Fatal(format!(
-                "{what}: the broker denies access: grant READ and DESCRIBE on the topic and READ on the group"
-            ))
-        }
-        E::InvalidTopic | E::Fatal | E::FencedInstanceId | E::UnsupportedFeature => SourceError::Fatal(what),
-        _ => SourceError::Transient(what),
+        Some((_, Meaning::Fatal(advice))) => SourceError::Fatal(format!("{what}; {advice}")),
+        None => SourceError::Transient(what),
     }
 }
 
@@ -151,6 +172,21 @@ mod tests {
         assert!(complaint.take().unwrap().contains("\"ssl.ca.location\""));
         heard(RDKafkaErrorCode::BrokerTransportFailure);
         assert_eq!(complaint.take().unwrap(), "broker 1: refused");
+    }
+
+    #[test]
+    fn the_page_shows_the_codes() {
+        let page = include_str!("../../../docs/errors.md");
+        for (code, meaning) in CODES {
+            let class = match meaning {
+                Meaning::InDoubt => "offsets in doubt".to_owned(),
+                Meaning::Fatal(advice) => format!("fatal: {advice}"),
+            };
+            let row = format!("| {code:?} | {class} |\n");
+            assert!(page.contains(&row), "write into docs/errors.md: {row}");
+        }
+        let rows = page.lines().skip_while(|line| *line != "## Kafka").filter(|l| l.starts_with("| "));
+        assert_eq!(rows.take_while(|line| !line.starts_with("## ")).count(), CODES.len() + 1);
     }
 
     #[test]

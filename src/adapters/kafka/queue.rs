@@ -1,5 +1,5 @@
 //! A lane's queue of fetched messages, straight from librdkafka: many messages a call, and the offset of a
-//! partition's end, neither of which the safe wrapper gives. The only file with `unsafe`: every pointer that
+//! partition's end, neither of which the safe wrapper gives. One of the two files with `unsafe`: every pointer that
 //! librdkafka hands out here is destroyed here, and a queue never outlives its client.
 
 #![allow(unsafe_code)]

@@ -16,10 +16,12 @@ use rdkafka::{ClientConfig, Offset, Statistics, TopicPartitionList};
 
 use super::client;
 use super::queue::LaneQueue;
+use crate::core::memory::ClientLimits;
 use crate::ports::{Polled, RecordSource, SourceError, SourceEvent};
 
-/// How much of the memory budget may wait in librdkafka's queues.
-const PREFETCH_SHARE: u64 = 4;
+/// The largest answer that is taken from a broker, in bytes: all that the protocol can carry. A broker sends a batch
+/// that is larger than what was asked for whole, and one that is refused would stall its partition for ever.
+const LARGEST_ANSWER: &str = "2147483647";
 
 /// A daemon that was killed gives its partitions up after so many milliseconds: the least that brokers allow
 /// unless told otherwise. A daemon that was only slow is fenced by the database, so nothing speaks for more.
@@ -36,10 +38,8 @@ pub struct SourceSettings {
     pub group: String,
     pub topic: String,
     pub lanes: usize,
-    /// Bytes of the stream's share of the memory budget.
+    /// Bytes of the stream's part of the daemon's memory; the client's limits follow from it.
     pub memory: u64,
-    /// Largest record that is decoded; the fetch limits follow from it.
-    pub max_record_bytes: usize,
 }
 
 /// What happened in the group, put down by librdkafka's callback and taken up by `serve`.
@@ -123,10 +123,7 @@ impl KafkaSource {
     pub fn open(settings: &SourceSettings) -> Result<Self, SourceError> {
         let membership = Arc::new(Membership::default());
         let mut config = settings.client.clone();
-        let queued = (settings.memory / PREFETCH_SHARE / settings.lanes as u64 / 1024).max(1024);
-        // A fetch answer is held whole, compressed, beside the queue; one record must always fit.
-        let fetch = (settings.memory / PREFETCH_SHARE).clamp(1 << 20, 64 << 20);
-        let partition_fetch = (fetch / 4).clamp(1 << 20, 4 << 20);
+        let limits = ClientLimits::of(settings.memory, settings.lanes);
         client::set_default(&mut config, "session.timeout.ms", SESSION_TIMEOUT);
         client::set_default(&mut config, "heartbeat.interval.ms", HEARTBEAT);
         client::set_default(&mut config, "fetch.wait.max.ms", "100");
@@ -141,11 +138,13 @@ impl KafkaSource {
             .set("isolation.level", "read_committed")
             .set("enable.partition.eof", "true")
             .set("partition.assignment.strategy", "cooperative-sticky")
-            .set("queued.max.messages.kbytes", queued.to_string())
-            .set("queued.min.messages", "100000")
-            .set("fetch.max.bytes", fetch.to_string())
-            .set("max.partition.fetch.bytes", partition_fetch.to_string())
-            .set("receive.message.max.bytes", (fetch + (64 << 20)).to_string())
+            .set("queued.max.messages.kbytes", limits.queue_kbytes.to_string())
+            .set("queued.min.messages", limits.queue_messages.to_string())
+            // A limit of producers, which librdkafka compares with the next all the same.
+            .set("message.max.bytes", "1000")
+            .set("fetch.max.bytes", limits.fetch.to_string())
+            .set("max.partition.fetch.bytes", limits.partition_fetch.to_string())
+            .set("receive.message.max.bytes", LARGEST_ANSWER)
             .set("statistics.interval.ms", STATISTICS);
         let context = SourceContext { membership: Arc::clone(&membership) };
         let consumer: BaseConsumer<SourceContext> =
@@ -182,9 +181,9 @@ impl RecordSource for KafkaSource {
                 let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
                 let what = format!("topic {}: {error}", self.topic);
                 match client::classify(code, what) {
-                    SourceError::Fatal(what) => return Err(SourceError::Fatal(what)),
                     // The context has told it already.
                     SourceError::Transient(what) => tracing::debug!(what, "broker trouble"),
+                    other => return Err(other),
                 }
             }
         }

@@ -7,8 +7,9 @@ use mysql_async::{Row, Value};
 
 use super::connection::{Address, Session};
 use super::errors::Failure;
+use super::grants;
 use crate::core::schema::{Charset, Column, ColumnKind, ForeignKey, Table};
-use crate::ports::{Catalog, WarehouseError};
+use crate::ports::{Catalog, MissingGrants, WarehouseError};
 
 /// Reads tables over a connection of its own.
 pub(super) struct MySqlCatalog {
@@ -20,18 +21,29 @@ impl MySqlCatalog {
     pub fn new(address: Address) -> Self {
         Self { address, session: None }
     }
+
+    async fn take(&mut self) -> Result<Session, Failure> {
+        match self.session.take() {
+            Some(session) => Ok(session),
+            None => self.address.connect().await,
+        }
+    }
 }
 
 #[async_trait(?Send)]
 impl Catalog for MySqlCatalog {
     async fn tables(&mut self, names: &[&str]) -> Result<Vec<Table>, WarehouseError> {
-        let mut session = match self.session.take() {
-            Some(session) => session,
-            None => self.address.connect().await?,
-        };
+        let mut session = self.take().await?;
         let tables = read(&mut session, names).await?;
         self.session = Some(session);
         Ok(tables)
+    }
+
+    async fn missing_grants(&mut self) -> Result<Option<MissingGrants>, WarehouseError> {
+        let mut session = self.take().await?;
+        let missing = grants::missing(&mut session).await?;
+        self.session = Some(session);
+        Ok(missing)
     }
 }
 

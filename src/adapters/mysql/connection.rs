@@ -25,7 +25,7 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 /// Prepared statements kept: one for each table and number of rows of small batches.
 const PREPARED: usize = 256;
 /// The buffer of a batch larger than this is given back to the system.
-const KEPT_BUFFER: usize = 8 << 20;
+const KEPT_BUFFER: usize = 1 << 20;
 
 /// A daemon that is paused, or whose host is gone, must not hold its rows' locks for the server's usual 8 hours:
 /// hence `wait_timeout`, in seconds. A connection that idled away is opened again.

@@ -1,35 +1,23 @@
-//! What a failure of the database means, decided in one table: the server or the way to it (try again), the row
+//! What a failure of the database means, by the table in `adapters/error_classes.rs`: the server or the way to it (try again), the row
 //! (set it aside), or the set-up (stop and say what to do). Must never call a failure the row's fault that an
 //! outage could cause: an outage would drain the topic into the dead letters.
 
 use mysql_async::{DriverError, Error, IoError, LocalInfileError, ServerError, UrlError};
 
+pub(super) use crate::adapters::error_classes::{Class, LOGIN, mysql as classify};
 use crate::core::outcome::{Reason, Rejection};
 use crate::ports::WarehouseError;
 
 /// Characters of a server's message that are kept.
 const MAX_WORDS: usize = 500;
 
-/// What a code means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Class {
-    /// Trying the batch again can help.
-    Transient,
-    /// This row can't be written; others can.
-    Row(Reason),
-    /// Only an operator can help; the text says how.
-    Fatal(&'static str),
-    /// The server does not let clients send files.
-    LocalInfileOff,
-    /// Not known: a row's fault only where other rows of the same batch went in.
-    Unknown,
-}
-
 /// What a statement failed with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Failure {
     Transient(String),
     Fatal(String),
+    /// The table is not as it was when it was read.
+    Schema(String),
     /// The partition is another daemon's now.
     Fenced {
         topic: String,
@@ -50,74 +38,6 @@ pub(super) struct RowFailure {
     pub words: String,
 }
 
-const SCHEMA: &str = "the table is not as it was at start-up: compare it with the mapping (`bief check --connect`)";
-const GRANT: &str =
-    "grant the user SELECT, INSERT, UPDATE, DELETE and CREATE TEMPORARY TABLES on the warehouse's database";
-const SERVER: &str = "this server does not understand bief: MySQL 8.0 or MariaDB 10.6 and newer are supported";
-const LOGIN: &str = "check user and password in warehouse.url and the hosts that the account may come from";
-
-/// The table of codes, of MySQL and MariaDB alike. `state` decides where the code is in neither list.
-pub(super) fn classify(code: u16, state: &str, words: &str) -> Class {
-    use Class::{Fatal, LocalInfileOff, Row, Transient, Unknown};
-    match code {
-        // Deadlock, lock wait, lock table full, NOWAIT, snapshot too old.
-        1213 | 1205 | 1206 | 3572 | 1020 | 1032 | 3058 | 1613 | 1614 | 1637 => Transient,
-        // Connections: too many, aborted, network, shutdown, killed, interrupted, timed out.
-        1040 | 1042 | 1043 | 1053 | 1077 | 1079 | 1080 | 1129 | 1152 | 1153 | 1154..=1161 | 1184 | 1203 | 1226 => {
-            Transient
-        }
-        1317 | 1927 | 1969 | 2002 | 2003 | 2006 | 2013 | 2055 | 3024 | 3168 | 3169 | 4031 => Transient,
-        // Read-only after a failover; a cluster node that is not ready or asks to roll back.
-        1290 | 1792 | 1836 | 1047 | 3100 | 3101 | 1180 => Transient,
-        // Disk, memory, storage engine.
-        1005 | 1021 | 1026 | 1030 | 1037 | 1038 | 1041 | 1114 | 1135 | 1197 | 1296 | 3675 => Transient,
-        // Definitions changed under a statement: a new attempt prepares it anew.
-        1243 | 1412 | 1461 | 1615 => Transient,
-
-        1148 | 3948 | 4166 => LocalInfileOff,
-
-        1048 | 1263 | 1566 => Row(Reason::NullNotAllowed),
-        1062 | 1022 | 1169 | 1557 | 1586 | 1761 | 1762 => Row(Reason::UniqueKey),
-        1216 | 1217 | 1451 | 1452 => Row(Reason::ForeignKey),
-        1369 | 3819 | 4025 => Row(Reason::Check),
-        1264 | 1416 | 1425 | 1426 | 1690 | 1526 | 1748 => Row(Reason::OutOfRange),
-        1406 | 1301 | 1118 | 139 => Row(Reason::TooLong),
-        1300 | 1977 | 3854 | 3988 => Row(Reason::NotEncodable),
-        1366 if words.starts_with("Incorrect string value") => Row(Reason::NotEncodable),
-        1292 | 1366 | 1411 if is_about_time(words) => Row(Reason::InvalidTime),
-        1265 | 1292 | 1366 | 1367 | 1411 | 3140..=3158 => Row(Reason::WrongType),
-        // A shape of the sent text, division by zero, a trigger's SIGNAL.
-        1261 | 1262 | 1365 | 1644 | 1645 => Row(Reason::Refused),
-
-        1044 | 1142 | 1143 | 1227 | 1370 => Fatal(GRANT),
-        1045 | 1130 | 1251 | 1524 | 1698 | 1820 | 1862 | 3118 => Fatal(LOGIN),
-        1049 => Fatal("create the database, or name another in warehouse.url"),
-        1146 | 1051 => Fatal("create the table (`bief run` applies the migrations) or correct its name in the mapping"),
-        1054 | 1109 | 1110 | 1136 | 1288 | 1347 | 1471 => Fatal(SCHEMA),
-        1364 => Fatal("a column without a default is not mapped: map it to a field, or give it a default"),
-        1906 | 3105 => Fatal("a column that the database computes is mapped: leave it out of the mapping"),
-        1598 | 1665 => Fatal("set binlog_format = ROW on the server: bief writes under READ COMMITTED"),
-        3159 => Fatal("the server demands TLS: set warehouse.tls = \"require\" or \"verify\""),
-        1064 | 1137 | 1149 | 1193 | 1231 | 1235 => Fatal(SERVER),
-
-        _ => match state.get(..2) {
-            Some("22") => Row(Reason::Refused),
-            Some("23") => Row(Reason::Refused),
-            Some("45") => Row(Reason::Refused),
-            Some("08" | "40" | "53" | "57") => Transient,
-            Some("28") => Fatal(LOGIN),
-            Some("42") => Fatal(SCHEMA),
-            _ => Unknown,
-        },
-    }
-}
-
-fn is_about_time(words: &str) -> bool {
-    ["Incorrect datetime", "Incorrect date ", "Incorrect time", "Incorrect TIMESTAMP", "Incorrect DATE"]
-        .iter()
-        .any(|start| words.starts_with(start))
-}
-
 impl Failure {
     /// A server's error, while a statement ran.
     pub fn of_server(error: &ServerError) -> Self {
@@ -126,6 +46,9 @@ impl Failure {
         match classify(*code, state, message) {
             Class::Transient => Failure::Transient(format!("the database says: {words} (error {code})")),
             Class::Fatal(advice) => Failure::Fatal(format!("the database says: {words} (error {code}); {advice}")),
+            Class::Schema(advice) => Failure::Schema(format!(
+                "the table is not as it was when it was read: {words} (error {code}); {advice}"
+            )),
             Class::LocalInfileOff => Failure::LocalInfileOff(words),
             Class::Row(reason) => Failure::Row(RowFailure { code: *code, reason, unknown: false, words }),
             Class::Unknown => Failure::Row(RowFailure { code: *code, reason: Reason::Refused, unknown: true, words }),
@@ -225,6 +148,7 @@ impl From<Failure> for WarehouseError {
         match failure.outside_rows() {
             Failure::Fenced { topic, partition, detail } => WarehouseError::Fenced { topic, partition, detail },
             Failure::Fatal(what) => WarehouseError::Fatal { what },
+            Failure::Schema(what) => WarehouseError::SchemaChanged { what },
             Failure::Transient(what) | Failure::LocalInfileOff(what) => WarehouseError::Transient { what },
             Failure::Row(row) => WarehouseError::Transient { what: row.words },
         }
@@ -313,8 +237,12 @@ mod tests {
 
     #[test]
     fn what_an_operator_must_mend_says_how() {
-        for code in [1044, 1045, 1049, 1054, 1142, 1143, 1146, 1364] {
+        for code in [1044, 1045, 1049, 1142, 1143] {
             let Failure::Fatal(text) = server(code, "42000", "no") else { panic!("{code} is fatal") };
+            assert!(text.contains("; "), "{text}");
+        }
+        for code in [1054, 1136, 1146, 1364] {
+            let Failure::Schema(text) = server(code, "42000", "no") else { panic!("{code} is of the schema") };
             assert!(text.contains("; "), "{text}");
         }
     }

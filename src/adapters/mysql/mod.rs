@@ -6,6 +6,7 @@ mod catalog;
 mod connection;
 mod direct;
 mod errors;
+mod grants;
 mod infile;
 mod params;
 mod poison;
@@ -22,6 +23,7 @@ use chrono::{DateTime, Utc};
 
 use self::connection::{Address, Session};
 use self::errors::Failure;
+use self::poison::UnknownTries;
 use self::ways::Way;
 use crate::config::WarehouseConfig;
 use crate::core::target::Rows;
@@ -42,6 +44,7 @@ pub fn open(settings: &WarehouseConfig) -> OpenWarehouse {
                 session: Some(session),
                 in_transaction: false,
                 ways: HashMap::new(),
+                tries: UnknownTries::default(),
                 buffer: Vec::new(),
             };
             Ok(Box::new(warehouse) as Box<dyn Warehouse>)
@@ -63,6 +66,7 @@ struct MySqlWarehouse {
     session: Option<Session>,
     in_transaction: bool,
     ways: HashMap<String, Way>,
+    tries: UnknownTries,
     /// The text of a batch; lent to the connection and back.
     buffer: Vec<u8>,
 }
@@ -144,7 +148,9 @@ impl Warehouse for MySqlWarehouse {
         let written = match written {
             Some(written) => written,
             None => {
-                let outcome = staged::write(&mut session, &rows, &forms, &mut self.buffer, way.expected()).await?;
+                let tries = &mut self.tries;
+                let outcome =
+                    staged::write(&mut session, &rows, &forms, &mut self.buffer, way.expected(), tries).await?;
                 way.staged(outcome.clean, outcome.expected);
                 outcome.written
             }

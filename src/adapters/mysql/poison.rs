@@ -54,6 +54,39 @@ impl Applied {
     }
 }
 
+/// How often the same rows were refused with a code that is not in the table, while nothing else went in.
+#[derive(Debug, Default)]
+pub(super) struct UnknownTries {
+    count: u32,
+    words: String,
+}
+
+/// With the writer's backoff this takes some 15 s; that the server works shows in the offset, which the same
+/// transaction has moved each time.
+pub(super) const UNKNOWN_TRIES: u32 = 10;
+
+impl UnknownTries {
+    /// Ok: the row is a dead letter. A lone row is at fault when the last try fails too; several at once are rather the
+    /// table's fault, and stop the stream.
+    fn judge(&mut self, rows: usize, words: String) -> Result<(), Failure> {
+        if self.words != words {
+            *self = Self { count: 0, words };
+        }
+        self.count += 1;
+        if self.count < UNKNOWN_TRIES {
+            return Err(Failure::Transient(self.words.clone()));
+        }
+        let words = std::mem::take(self).words;
+        match rows {
+            1 => Ok(()),
+            _ => Err(Failure::Fatal(format!(
+                "{words}; all {rows} rows of a batch were refused so {UNKNOWN_TRIES} times, and bief does not know the \
+                 code: mend the table, or report the code"
+            ))),
+        }
+    }
+}
+
 struct Refused {
     rejection: Rejection,
     unknown: bool,
@@ -72,13 +105,17 @@ impl<'r> Poison<'r> {
         !self.refused.is_empty()
     }
 
-    /// The answer, ascending. An error where all that failed is unknown and nothing shows that the server works.
-    pub fn refusals(self) -> Result<Vec<Refusal>, Failure> {
+    /// The answer, ascending. An error where all that failed is unknown and nothing shows that the server works;
+    /// `tries` counts how often that came of the same rows in a row.
+    pub fn refusals(self, tries: &mut UnknownTries) -> Result<Vec<Refusal>, Failure> {
         if !self.went_in
             && let Some(first) = self.refused.values().next()
             && self.refused.values().all(|refused| refused.unknown)
         {
-            return Err(Failure::Transient(format!("the database says: {}", first.rejection.message)));
+            let words = format!("the database says: {}", first.rejection.message);
+            tries.judge(self.rows.len(), words)?;
+        } else {
+            *tries = UnknownTries::default();
         }
         Ok(self.refused.into_iter().map(|(row, refused)| Refusal { row, rejection: refused.rejection }).collect())
     }
@@ -404,7 +441,25 @@ fn orphans(rows: &Rows<'_>, plan: &Plan, key: &ForeignKey) -> Result<Option<(Str
 
 #[cfg(test)]
 mod tests {
-    use super::Applied;
+    use super::{Applied, Failure, UNKNOWN_TRIES, UnknownTries};
+
+    #[test]
+    fn a_lone_row_with_an_unknown_code_is_given_up_after_some_tries_and_many_stop_the_stream() {
+        let mut tries = UnknownTries::default();
+        for rows in [1, 7] {
+            for _ in 1..UNKNOWN_TRIES {
+                assert!(matches!(tries.judge(rows, "odd".into()), Err(Failure::Transient(_))));
+            }
+            match (rows, tries.judge(rows, "odd".into())) {
+                (1, outcome) => assert_eq!(outcome, Ok(())),
+                (_, Err(Failure::Fatal(words))) => assert!(words.contains("all 7 rows"), "{words}"),
+                other => panic!("{other:?}"),
+            }
+        }
+        for words in ["odd", "other"].into_iter().cycle().take(3 * UNKNOWN_TRIES as usize) {
+            assert!(matches!(tries.judge(1, words.into()), Err(Failure::Transient(_))));
+        }
+    }
 
     #[test]
     fn what_was_there_is_counted_from_affected_and_changed_rows() {

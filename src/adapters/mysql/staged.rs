@@ -8,7 +8,7 @@ use super::connection::{Session, quoted};
 use super::direct::{columns, into, loads};
 use super::errors::{Failure, RowFailure, row_in};
 use super::params;
-use super::poison::{Applied, Poison};
+use super::poison::{Applied, Poison, UnknownTries};
 use super::tsv::{self, Form};
 use crate::core::outcome::Reason;
 use crate::core::schema::ColumnKind;
@@ -79,6 +79,7 @@ pub(super) async fn write(
     forms: &[Form],
     buffer: &mut Vec<u8>,
     expected: Expected,
+    tries: &mut UnknownTries,
 ) -> Result<Outcome, Failure> {
     let stage = empty_stage(session, rows).await?;
     let plan = Plan::of(rows, stage)?;
@@ -101,7 +102,7 @@ pub(super) async fn write(
             apply_rest(session, &plan, &mut poison, rows.len() - unchanged.len(), false).await?
         }
     };
-    let refused = poison.refusals()?;
+    let refused = poison.refusals(tries)?;
     if refused.is_empty() {
         let clean = unchanged.is_empty() && applied.affected == rows.len() as u64;
         let expected = Expected { unchanged: !unchanged.is_empty(), no_new: applied.new_rows() == Some(0) };

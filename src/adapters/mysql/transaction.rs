@@ -18,6 +18,8 @@ const PACKET_ROOM: usize = 64 * 1024;
 const MAX_MESSAGE: usize = 16_000;
 /// Dead letters of one statement.
 const MAX_LETTERS: usize = 200;
+/// Bytes of one statement of several dead letters: they are copied twice on their way into a packet.
+const LETTERS_BYTES: usize = 4 << 20;
 /// A `DATETIME` holds the years 1000 to 9999; milliseconds since 1970.
 const DATETIME_MILLIS: std::ops::RangeInclusive<i64> = -30_610_224_000_000..=253_402_300_799_999;
 
@@ -140,7 +142,7 @@ pub(super) async fn set_aside(
         let mut bytes = 0;
         while end < stored.len() && end - start < MAX_LETTERS {
             bytes += stored[end].size() + MAX_MESSAGE;
-            if end > start && bytes > limit / 2 {
+            if end > start && bytes > LETTERS_BYTES.min(limit / 2) {
                 break;
             }
             end += 1;

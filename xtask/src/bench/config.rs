@@ -85,6 +85,20 @@ impl Config {
         Ok(())
     }
 
+    /// Columns of the fact table with what feeds each.
+    pub fn fact_columns(&mut self) -> Result<Vec<(String, String)>> {
+        let columns = self.fact()?.get("columns").and_then(Value::as_table).context("the fact table has no columns")?;
+        let source = |value: &Value| value.as_str().map(str::to_owned).context("a column that is fed by no name");
+        columns.iter().map(|(column, value)| Ok((column.clone(), source(value)?))).collect()
+    }
+
+    /// Reads another topic, as a group of its own.
+    pub fn set_topic(&mut self, topic: &str) -> Result<()> {
+        self.stream()?.insert("topic".into(), Value::String(topic.into()));
+        section_of(&mut self.root, "kafka")?.insert("group".into(), Value::String(format!("bief-{topic}")));
+        Ok(())
+    }
+
     /// Tables of the stream, parents first, each once.
     pub fn table_names(&mut self) -> Result<Vec<String>> {
         let mut names: Vec<String> = Vec::new();

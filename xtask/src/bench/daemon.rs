@@ -41,14 +41,20 @@ impl Daemon {
         if let Some(status) = self.child.try_wait()? {
             bail!("bief run ended ({status}):\n{}", log(setup, "bief"));
         }
-        // The kernel's own high-water mark, so that nothing between two looks is missed.
-        if let Ok(status) = fs::read_to_string(format!("/proc/{}/status", self.child.id())) {
-            let kib = status
-                .lines()
-                .find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse::<u64>().ok());
-            self.peak_rss = self.peak_rss.max(kib.unwrap_or(0) * 1024);
-        }
+        self.peak_rss = self.peak_rss.max(peak_rss(self.child.id()));
         Ok(())
+    }
+
+    /// Ends it as the kernel does when memory is short.
+    pub fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Processor time that it has used so far, seconds.
+    pub fn cpu_seconds(&self) -> f64 {
+        cpu_seconds(self.child.id())
     }
 
     /// Asks it to drain and waits for its end.
@@ -82,7 +88,30 @@ impl Daemon {
     }
 }
 
-fn get(address: &str, path: &str) -> std::io::Result<String> {
+/// The most memory that a process had resident, in bytes: the kernel's own high-water mark, so that nothing between two
+/// looks is missed. 0 where it is gone.
+pub fn peak_rss(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let kib =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}
+
+/// Processor time that a process has used so far, seconds. 0 where it is gone.
+pub fn cpu_seconds(process: u32) -> f64 {
+    // After the name in parentheses: the state is field 3, user and system time 14 and 15, in hundredths.
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().skip(11).take(2);
+    fields.filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / 100.0
+}
+
+/// The process of a server that the benchmark started.
+pub fn server_process(setup: &Setup, name: &str) -> Option<u32> {
+    let path = setup.servers.guard().folder().join(format!("{name}.pid"));
+    fs::read_to_string(path).ok()?.split_whitespace().next()?.parse().ok()
+}
+
+pub fn get(address: &str, path: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
@@ -147,15 +176,11 @@ pub fn records_in_topic(setup: &Setup) -> Result<u64> {
 
 /// Makes the topic, stamping each record with the moment at which the broker appends it.
 pub fn create_stamped_topic(setup: &Setup, partitions: i64) -> Result<()> {
+    create_topic(setup, TOPIC, partitions, &["--config", "message.timestamp.type=LogAppendTime"])
+}
+
+pub fn create_topic(setup: &Setup, topic: &str, partitions: i64, options: &[&str]) -> Result<()> {
     let mut tool = kafka::tool(&setup.kafka_jars, "org.apache.kafka.tools.TopicCommand");
-    tool.args([
-        "--bootstrap-server",
-        setup.kafka()?,
-        "--create",
-        "--topic",
-        TOPIC,
-        "--partitions",
-        &partitions.to_string(),
-    ]);
-    shell::run(tool.args(["--config", "message.timestamp.type=LogAppendTime"]))
+    tool.args(["--bootstrap-server", setup.kafka()?, "--create", "--topic", topic]);
+    shell::run(tool.args(["--partitions", &partitions.to_string()]).args(options))
 }

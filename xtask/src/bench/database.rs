@@ -118,7 +118,7 @@ pub struct Column {
     nullable: bool,
     pub in_primary_key: bool,
     indexed: bool,
-    numeric: bool,
+    pub numeric: bool,
 }
 
 /// The columns of a table that can be written, in their order.

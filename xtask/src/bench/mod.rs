@@ -6,6 +6,7 @@ mod config;
 mod daemon;
 mod database;
 mod latency;
+mod peers;
 mod sink;
 
 use std::path::{Path, PathBuf};
@@ -34,6 +35,12 @@ pub enum Bench {
     /// How long after its append to Kafka a record's row can be read in MySQL, seen from outside.
     #[command(after_help = "Example:\n  cargo xtask bench latency --rate 2000 --seconds 30 --json")]
     Latency(LatencyArguments),
+    /// What users run today on the same topic and server, in turns: a consumer in Python, Debezium's JDBC sink.
+    ///
+    /// Fetches both into the cache. Into a table with a primary key alone; then what one bad record and one SIGKILL do
+    /// to each.
+    #[command(after_help = "Example:\n  cargo xtask bench peers --rounds 3 --json")]
+    Peers(PeersArguments),
 }
 
 #[derive(Args)]
@@ -79,6 +86,25 @@ pub struct LatencyArguments {
     samples: Option<PathBuf>,
 }
 
+#[derive(Args)]
+pub struct PeersArguments {
+    /// Print one JSON object as the last line.
+    #[arg(long)]
+    json: bool,
+    /// A binary to measure instead of building one.
+    #[arg(long, value_name = "PATH")]
+    bief: Option<PathBuf>,
+    /// Replay only so many records.
+    #[arg(long)]
+    rows: Option<u64>,
+    /// How many times all alternate; figures are the median.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// Leave out the bad record and the SIGKILL.
+    #[arg(long)]
+    rates_only: bool,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Schema {
     /// The shipped tables with their foreign keys and indexes.
@@ -102,12 +128,16 @@ pub fn run(bench: Bench) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let (json, result) = match bench {
         Bench::Sink(arguments) => {
-            let bench = Setup::new(&arguments.common, &interrupted)?;
+            let bench = Setup::new(arguments.common.bief.as_deref(), &interrupted)?;
             (arguments.common.json, runtime.block_on(sink::run(&bench, &arguments))?)
         }
         Bench::Latency(arguments) => {
-            let bench = Setup::new(&arguments.common, &interrupted)?;
+            let bench = Setup::new(arguments.common.bief.as_deref(), &interrupted)?;
             (arguments.common.json, runtime.block_on(latency::run(&bench, &arguments))?)
+        }
+        Bench::Peers(arguments) => {
+            let bench = Setup::new(arguments.bief.as_deref(), &interrupted)?;
+            (arguments.json, runtime.block_on(peers::run(&bench, &arguments))?)
         }
     };
     if json {
@@ -125,8 +155,8 @@ struct Setup {
 }
 
 impl Setup {
-    fn new(common: &Common, interrupted: &Arc<AtomicBool>) -> Result<Self> {
-        let bief = match &common.bief {
+    fn new(bief: Option<&Path>, interrupted: &Arc<AtomicBool>) -> Result<Self> {
+        let bief = match bief {
             Some(path) => path.canonicalize().with_context(|| format!("cannot find {}", path.display()))?,
             None => build()?,
         };

@@ -23,16 +23,28 @@ struct Pair {
     bare_1: f64,
     bare_2: f64,
     bief: Pass,
+    /// Processor seconds of the server for the bare run with two clients.
+    bare_mysql_cpu: f64,
 }
 
 /// What was seen of one `bief run`.
 #[derive(Clone, Copy)]
-struct Pass {
+pub struct Pass {
     /// From the first commit that was seen to the last.
-    rows_per_s: f64,
+    pub rows_per_s: f64,
     /// From the start of the process to the last commit.
     wall_seconds: f64,
-    peak_rss: u64,
+    pub peak_rss: u64,
+    /// Processor seconds.
+    cpu: Cpu,
+}
+
+/// Processor seconds of a pass, from the daemon's start to the last commit.
+#[derive(Clone, Copy, Default)]
+struct Cpu {
+    bief: f64,
+    mysql: f64,
+    kafka: f64,
 }
 
 impl Pair {
@@ -101,15 +113,18 @@ async fn insert_pair(
 ) -> Result<Pair> {
     let mysql = setup.mysql()?;
     let mut bare = [0.0; 2];
+    let mut bare_mysql_cpu = 0.0;
     for (clients, rate) in (1..).zip(&mut bare) {
         database::recreate(mysql).await?;
         database::migrate(mysql, &config.migrations()).await?;
+        let before = server_cpu(setup, "mysql");
         *rate = bare::insert(mysql, parents, facts, clients).await?;
+        bare_mysql_cpu = server_cpu(setup, "mysql") - before;
     }
     database::recreate(mysql).await?;
     let bief = pass(setup, path, records).await?;
     database::assert_complete(mysql, records).await?;
-    Ok(Pair { bare_1: bare[0], bare_2: bare[1], bief })
+    Ok(Pair { bare_1: bare[0], bare_2: bare[1], bief, bare_mysql_cpu })
 }
 
 /// The table is full; before each run every row is made to differ from its record, and after it none does.
@@ -120,9 +135,12 @@ async fn update_pair(setup: &Setup, path: &Path, facts: &Rows, records: u64) -> 
     conn.disconnect().await?;
     let before = database::fingerprint(mysql, &column).await?;
     let mut bare = [0.0; 2];
+    let mut bare_mysql_cpu = 0.0;
     for (clients, rate) in (1..).zip(&mut bare) {
         database::disturb(mysql, &column).await?;
+        let before = server_cpu(setup, "mysql");
         *rate = bare::update(mysql, facts, clients).await?;
+        bare_mysql_cpu = server_cpu(setup, "mysql") - before;
     }
     database::disturb(mysql, &column).await?;
     database::forget_offsets(mysql).await?;
@@ -130,12 +148,13 @@ async fn update_pair(setup: &Setup, path: &Path, facts: &Rows, records: u64) -> 
     database::assert_complete(mysql, records).await?;
     let after = database::fingerprint(mysql, &column).await?;
     anyhow::ensure!(before == after, "not every row was updated: {column} was {before}, is {after}");
-    Ok(Pair { bare_1: bare[0], bare_2: bare[1], bief })
+    Ok(Pair { bare_1: bare[0], bare_2: bare[1], bief, bare_mysql_cpu })
 }
 
 /// Runs the daemon until every record is committed.
-async fn pass(setup: &Setup, config: &Path, records: u64) -> Result<Pass> {
+pub async fn pass(setup: &Setup, config: &Path, records: u64) -> Result<Pass> {
     let mut conn = database::connect(setup.mysql()?, true).await?;
+    let servers = (server_cpu(setup, "mysql"), server_cpu(setup, "kafka"));
     let mut daemon = Daemon::start(setup, config)?;
     let mut first: Option<(Instant, u64)> = None;
     let (last, seen) = loop {
@@ -154,6 +173,11 @@ async fn pass(setup: &Setup, config: &Path, records: u64) -> Result<Pass> {
         tokio::time::sleep(POLL).await;
     };
     daemon.look(setup)?;
+    let cpu = Cpu {
+        bief: daemon.cpu_seconds(),
+        mysql: server_cpu(setup, "mysql") - servers.0,
+        kafka: server_cpu(setup, "kafka") - servers.1,
+    };
     let (first, first_seen) = first.context("nothing was committed")?;
     let (wall_seconds, peak_rss) = (last.duration_since(daemon.started).as_secs_f64(), daemon.peak_rss);
     daemon.stop(setup)?;
@@ -162,23 +186,31 @@ async fn pass(setup: &Setup, config: &Path, records: u64) -> Result<Pass> {
         bail!("all {records} records were committed between two looks: replay more");
     }
     let rows_per_s = (seen - first_seen) as f64 / last.duration_since(first).as_secs_f64();
-    Ok(Pass { rows_per_s, wall_seconds, peak_rss })
+    Ok(Pass { rows_per_s, wall_seconds, peak_rss, cpu })
+}
+
+fn server_cpu(setup: &Setup, name: &str) -> f64 {
+    daemon::server_process(setup, name).map_or(0.0, daemon::cpu_seconds)
 }
 
 fn report(number: u32, pair: &Pair) {
     println!(
         "pair {number}: bare 1 client {:.0} rows/s, 2 clients {:.0} rows/s; bief {:.0} rows/s ({:.1} s from its start, \
-         {:.0} MiB at its peak); ratio {:.3}",
+         {:.0} MiB at its peak); ratio {:.3}; processor seconds: bare MySQL {:.1}; bief {:.1}, MySQL {:.1}, Kafka {:.1}",
         pair.bare_1,
         pair.bare_2,
         pair.bief.rows_per_s,
         pair.bief.wall_seconds,
         mebibytes(pair.bief.peak_rss),
         pair.ratio(),
+        pair.bare_mysql_cpu,
+        pair.bief.cpu.bief,
+        pair.bief.cpu.mysql,
+        pair.bief.cpu.kafka,
     );
 }
 
-fn mebibytes(bytes: u64) -> f64 {
+pub fn mebibytes(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 20)
 }
 
@@ -204,6 +236,10 @@ fn summary(arguments: &SinkArguments, config: &Config, records: u64, pairs: &[Pa
             "bare_1_rows_per_s": pair.bare_1.round(),
             "bare_2_rows_per_s": pair.bare_2.round(),
             "bief_rows_per_s": pair.bief.rows_per_s.round(),
+            "bare_mysql_cpu_seconds": rounded(pair.bare_mysql_cpu, 100.0),
+            "bief_cpu_seconds": rounded(pair.bief.cpu.bief, 100.0),
+            "mysql_cpu_seconds": rounded(pair.bief.cpu.mysql, 100.0),
+            "kafka_cpu_seconds": rounded(pair.bief.cpu.kafka, 100.0),
             "bief_wall_seconds": rounded(pair.bief.wall_seconds, 100.0),
         })
     };
@@ -227,7 +263,7 @@ fn rounded(value: f64, to: f64) -> f64 {
 }
 
 /// The middle value; of an even number, the mean of the two in the middle.
-fn median(mut values: Vec<f64>) -> f64 {
+pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.len() {
@@ -250,7 +286,7 @@ mod tests {
 
     #[test]
     fn a_pairs_ratio_is_against_the_better_of_the_bare_runs() {
-        let bief = Pass { rows_per_s: 60.0, wall_seconds: 1.0, peak_rss: 1 };
-        assert_eq!(Pair { bare_1: 100.0, bare_2: 120.0, bief }.ratio(), 0.5);
+        let bief = Pass { rows_per_s: 60.0, wall_seconds: 1.0, peak_rss: 1, cpu: Cpu::default() };
+        assert_eq!(Pair { bare_1: 100.0, bare_2: 120.0, bief, bare_mysql_cpu: 1.0 }.ratio(), 0.5);
     }
 }

@@ -5,7 +5,7 @@ mod debian;
 pub mod guard;
 pub mod kafka;
 mod mariadb;
-mod maven;
+pub mod maven;
 mod mysql;
 
 use std::fs;

@@ -20,6 +20,8 @@ pub struct Model {
     /// `3-7,9,12-13`: see `core::gaps`.
     #[sea_orm(column_type = "custom(\"LONGTEXT\")")]
     pub ranges: String,
+    /// UTC; when an operator accepted these offsets as lost. None for offsets that yielded no record.
+    pub accepted_at: Option<DateTime>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

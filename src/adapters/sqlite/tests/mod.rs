@@ -3,6 +3,7 @@
 mod bookkeeping;
 mod catalog;
 mod refusals;
+mod resets;
 mod speed;
 mod support;
 mod writes;

@@ -1,0 +1,119 @@
+//! Whether a partition's offset in the database can still mean what it meant: judged from what the database and the
+//! broker say. Pure. Must never call an offset sound that the broker cannot serve: reading would jump in silence.
+
+use std::fmt;
+
+/// In which way an offset does not fit. The text form is stable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// The topic's id is another one: it was deleted and made anew.
+    Recreated,
+    /// Retention, or a request to delete records, passed over what was not read.
+    BeforeStart,
+    /// The partition ends before the next offset: the topic was made anew, or the broker lost records.
+    PastEnd,
+    /// The broker has no such partition.
+    NoPartition,
+}
+
+impl Kind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Kind::Recreated => "recreated",
+            Kind::BeforeStart => "before_start",
+            Kind::PastEnd => "past_end",
+            Kind::NoPartition => "no_partition",
+        }
+    }
+}
+
+/// A partition of which nothing may be consumed until an operator decides.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Doubt {
+    pub partition: i32,
+    pub kind: Kind,
+    /// What the database goes by.
+    pub expected: String,
+    /// What the broker says.
+    pub found: String,
+}
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Doubt { partition, kind, expected, found } = self;
+        write!(f, "partition {partition} ({}): expected {expected}, found {found}", kind.as_str())
+    }
+}
+
+/// Judges one partition. Ids are empty where the broker gave none; `bounds`: the first offset that is there and the one
+/// behind the last, `None` where the broker has no such partition.
+pub fn judge(
+    partition: i32,
+    (recorded_id, next_offset): (&str, i64),
+    (broker_id, bounds): (&str, Option<(i64, i64)>),
+) -> Option<Doubt> {
+    let doubt = |kind, expected, found| Some(Doubt { partition, kind, expected, found });
+    if !recorded_id.is_empty() && !broker_id.is_empty() && recorded_id != broker_id {
+        return doubt(Kind::Recreated, format!("topic id {recorded_id}"), format!("topic id {broker_id}"));
+    }
+    let next = || format!("offset {next_offset} next");
+    match bounds {
+        None => doubt(Kind::NoPartition, next(), "no such partition".to_owned()),
+        Some((low, high)) if next_offset < low => {
+            doubt(Kind::BeforeStart, next(), format!("offsets {low} to {high}: {} are gone unread", low - next_offset))
+        }
+        Some((_, high)) if next_offset > high => doubt(Kind::PastEnd, next(), format!("an end at {high}")),
+        Some(_) => None,
+    }
+}
+
+/// Partitions named in one sentence; beyond them only their number is told.
+const NAMED: usize = 3;
+
+/// All doubts of a topic in one sentence, with what the reader can do.
+pub fn describe(topic: &str, doubts: &[Doubt]) -> String {
+    let mut told: Vec<String> = doubts.iter().take(NAMED).map(Doubt::to_string).collect();
+    if doubts.len() > NAMED {
+        told.push(format!("and {} more partitions", doubts.len() - NAMED));
+    }
+    format!(
+        "offsets of topic {topic} are in doubt: {}; nothing is consumed until you decide: `bief offsets show`, then \
+         `bief offsets reset --topic {topic} --to ...`",
+        told.join("; ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kind(recorded: (&str, i64), broker: (&str, Option<(i64, i64)>)) -> Option<Kind> {
+        judge(3, recorded, broker).map(|d| d.kind)
+    }
+
+    #[test]
+    fn an_offset_within_the_log_of_the_same_topic_is_sound() {
+        for (next, ids) in [(5, ("a", "a")), (9, ("", "a")), (7, ("a", "")), (5, ("", ""))] {
+            assert_eq!(kind((ids.0, next), (ids.1, Some((5, 9)))), None);
+        }
+    }
+
+    #[test]
+    fn each_way_of_not_fitting_is_told_apart() {
+        assert_eq!(kind(("a", 5), ("b", Some((5, 9)))), Some(Kind::Recreated));
+        assert_eq!(kind(("a", 5), ("b", None)), Some(Kind::Recreated));
+        assert_eq!(kind(("a", 4), ("a", Some((5, 9)))), Some(Kind::BeforeStart));
+        assert_eq!(kind(("", 10), ("a", Some((5, 9)))), Some(Kind::PastEnd));
+        assert_eq!(kind(("a", 5), ("a", None)), Some(Kind::NoPartition));
+        assert_eq!(kind(("a", 5), ("", None)), Some(Kind::NoPartition));
+    }
+
+    #[test]
+    fn a_doubt_names_partition_expected_and_found() {
+        let doubts: Vec<Doubt> = (0..5).filter_map(|p| judge(p, ("a", 2), ("a", Some((5, 9))))).collect();
+        let text = describe("orders", &doubts);
+        let wanted = "partition 0 (before_start): expected offset 2 next, found offsets 5 to 9: 3 are gone unread";
+        assert!(text.contains(wanted) && text.contains("and 2 more partitions"), "{text}");
+    }
+}

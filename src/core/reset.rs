@@ -1,0 +1,152 @@
+//! What setting an offset does: to the offset, and to the ledger, which must close afterwards as before. Pure.
+//! Must never pass over an offset without counting it as a gap that says so.
+
+use super::doubt::{self, Kind};
+use super::outcome::Counts;
+
+/// Where the operator wants to go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// The first offset that the broker still has.
+    Earliest,
+    /// Behind the last that can be read.
+    Latest,
+    Offset(i64),
+    /// The nearest offset that is there, for partitions in doubt; the others stay.
+    AcceptLoss,
+}
+
+/// Where a partition stands, in the database and at the broker.
+#[derive(Debug, Clone, Copy)]
+pub struct Standing<'a> {
+    pub partition: i32,
+    pub next_offset: i64,
+    pub topic_id: &'a str,
+    /// At the broker; empty where it gives none.
+    pub broker_id: &'a str,
+    pub bounds: Option<(i64, i64)>,
+}
+
+/// What becomes of the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// Offsets are passed over: a gap, counted, and told as an accepted loss for ever.
+    Skip,
+    /// Offsets are read again; their gaps and dead letters are put away, to be decided anew.
+    Rewind,
+    /// The log is another one: the old ledger is put away as a whole, a new one begins.
+    Anew,
+    /// The broker has no such partition: the old ledger is put away.
+    Forget,
+}
+
+/// One partition's change.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Step {
+    pub partition: i32,
+    pub change: Change,
+    pub from: i64,
+    pub to: i64,
+    /// Offsets passed over; `None` where nobody can tell.
+    pub lost: Option<i64>,
+    /// The topic's id from now on.
+    pub topic_id: String,
+}
+
+/// The change for one partition, `None` where there is nothing to do; an error says what to write instead.
+pub fn plan(at: Standing<'_>, target: Target) -> Result<Option<Step>, String> {
+    let Standing { partition, next_offset: from, topic_id, broker_id, bounds } = at;
+    let doubt = doubt::judge(partition, (topic_id, from), (broker_id, bounds)).map(|d| d.kind);
+    let step = |change, to, lost| {
+        let id = if broker_id.is_empty() { topic_id } else { broker_id };
+        Ok(Some(Step { partition, change, from, to, lost, topic_id: id.to_owned() }))
+    };
+    let Some((low, high)) = bounds else {
+        return match target {
+            Target::AcceptLoss => step(Change::Forget, from, None),
+            _ => Err(format!("partition {partition} is not there at the broker; only --to accept-loss goes on")),
+        };
+    };
+    let to = match (target, doubt) {
+        (Target::AcceptLoss, None) => return Ok(None),
+        (Target::AcceptLoss, Some(Kind::PastEnd)) | (Target::Latest, _) => high,
+        (Target::AcceptLoss, Some(_)) | (Target::Earliest, _) => low,
+        (Target::Offset(to), _) if to < low || to > high => {
+            return Err(format!("partition {partition} has offsets {low} to {high}, so that {to} can't be next"));
+        }
+        (Target::Offset(to), _) => to,
+    };
+    match doubt {
+        Some(Kind::Recreated | Kind::PastEnd) => step(Change::Anew, to, None),
+        _ if to > from => step(Change::Skip, to, Some(to - from)),
+        _ if to < from => step(Change::Rewind, to, Some(0)),
+        _ => Ok(None),
+    }
+}
+
+/// The start offset with which the ledger closes after a rewind to `to`: `counts` are what is left when the outcomes
+/// that are put away are taken from the counters. Offsets that are read again count once for each reading.
+pub fn start_after_rewind(to: i64, counts: Counts) -> i64 {
+    to - counts.total()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(next_offset: i64, broker_id: &str, bounds: Option<(i64, i64)>) -> Standing<'_> {
+        Standing { partition: 0, next_offset, topic_id: "a", broker_id, bounds }
+    }
+
+    fn of(standing: Standing<'_>, target: Target) -> Option<(Change, i64, Option<i64>)> {
+        plan(standing, target).unwrap().map(|s| (s.change, s.to, s.lost))
+    }
+
+    #[test]
+    fn a_loss_is_accepted_at_the_nearest_offset_that_is_there() {
+        let accepted = |standing| of(standing, Target::AcceptLoss);
+        assert_eq!(accepted(at(4, "a", Some((10, 20)))), Some((Change::Skip, 10, Some(6))));
+        assert_eq!(accepted(at(30, "a", Some((10, 20)))), Some((Change::Anew, 20, None)));
+        assert_eq!(accepted(at(15, "b", Some((3, 20)))), Some((Change::Anew, 3, None)));
+        assert_eq!(accepted(at(15, "a", None)), Some((Change::Forget, 15, None)));
+        assert_eq!(accepted(at(15, "a", Some((10, 20)))), None);
+    }
+
+    #[test]
+    fn an_offset_is_set_where_it_is_there() {
+        let log = Some((10, 20));
+        assert_eq!(of(at(15, "a", log), Target::Latest), Some((Change::Skip, 20, Some(5))));
+        assert_eq!(of(at(15, "a", log), Target::Earliest), Some((Change::Rewind, 10, Some(0))));
+        assert_eq!(of(at(15, "a", log), Target::Offset(15)), None);
+        assert_eq!(of(at(15, "b", log), Target::Offset(15)), Some((Change::Anew, 15, None)));
+        for to in [9, 21] {
+            let refused = plan(at(15, "a", log), Target::Offset(to)).unwrap_err();
+            assert!(refused.contains("10 to 20"), "{refused}");
+        }
+        assert!(plan(at(15, "a", None), Target::Latest).unwrap_err().contains("accept-loss"));
+    }
+
+    #[test]
+    fn an_id_that_was_not_known_is_taken_along() {
+        let standing = Standing { topic_id: "", ..at(4, "b", Some((10, 20))) };
+        assert_eq!(plan(standing, Target::Earliest).unwrap().unwrap().topic_id, "b");
+        assert_eq!(plan(at(4, "", Some((10, 20))), Target::Earliest).unwrap().unwrap().topic_id, "a");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_passed_over_is_counted(next in 0i64..50, low in 0i64..50, length in 0i64..50) {
+            let standing = at(next, "a", Some((low, low + length)));
+            for target in [Target::Earliest, Target::Latest, Target::AcceptLoss] {
+                match plan(standing, target).unwrap() {
+                    Some(step) if step.change == Change::Skip => prop_assert_eq!(step.lost, Some(step.to - next)),
+                    Some(step) => prop_assert!(step.to < next),
+                    None => prop_assert!((low..=low + length).contains(&next)),
+                }
+            }
+        }
+    }
+}

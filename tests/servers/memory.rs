@@ -1,0 +1,176 @@
+//! The memory ceiling: a database that takes nothing while a larger backlog waits in Kafka. The daemon stays below
+//! `memory` and 64 MiB, keeps its partitions, sets nothing aside, and catches up by itself.
+//!
+//! With BIEF_TEST_LONG set the backlog is 1 GiB and the database is held for ten minutes.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use mysql_async::prelude::Queryable;
+use sha2::{Digest, Sha256};
+
+use super::items::{self, flush, good, producer, send};
+use super::support::*;
+
+/// What a daemon may have resident beyond its `memory`: the program, its connections, the allocator's waste.
+const BEYOND: u64 = 64 << 20;
+const PARTITIONS: i32 = 4;
+
+pub fn tests() -> Vec<(&'static str, super::Test)> {
+    vec![
+        ("a_backlog_larger_than_the_memory_waits_for_the_database_below_the_ceiling", large_records),
+        ("small_records_stay_below_the_ceiling_too", small_records),
+        ("a_record_larger_than_the_memory_is_a_dead_letter_and_no_stall", larger_than_the_memory),
+    ]
+}
+
+fn is_long() -> bool {
+    std::env::var_os("BIEF_TEST_LONG").is_some()
+}
+
+fn large_records(servers: &Servers) {
+    // An item with 2 KiB that no mapping reads.
+    let records = if is_long() { 500_000 } else { 90_000 };
+    let held = Duration::from_secs(if is_long() { 600 } else { 15 });
+    below_the_ceiling(servers, 64, records, 2048, held);
+}
+
+fn small_records(servers: &Servers) {
+    let records = if is_long() { 3_000_000 } else { 300_000 };
+    below_the_ceiling(servers, 64, records, 0, Duration::from_secs(10));
+}
+
+/// Words without much order: zstd makes them four to five times smaller.
+fn filler(length: usize, seed: u64) -> String {
+    const WORDS: [&str; 16] = [
+        "lock", "gate", "weir", "basin", "towpath", "barge", "keel", "sluice", "reach", "summit", "pound", "level",
+        "culvert", "aqueduct", "winding", "mooring",
+    ];
+    let mut text = String::with_capacity(length + 16);
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    while text.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        text.push_str(WORDS[(state >> 60) as usize]);
+        text.push(' ');
+    }
+    text
+}
+
+fn item(id: i64, filler_bytes: usize) -> Vec<u8> {
+    let note = match filler_bytes {
+        0 => String::new(),
+        _ => format!(r#", "note": "{}""#, filler(filler_bytes, id as u64)),
+    };
+    format!(r#"{{"id": {id}, "name": "n{id}", "amount": {}, "parent": "aaa"{note}}}"#, id % 1000).into_bytes()
+}
+
+/// Half of the records plain, half by zstd.
+fn send_backlog(servers: &Servers, topic: &str, records: i64, filler_bytes: usize) {
+    for (codec, ids) in [("none", 0..records / 2), ("zstd", records / 2..records)] {
+        let producer = producer(&servers.kafka, &[("compression.type", codec), ("linger.ms", "50")]);
+        ids.for_each(|id| send(&producer, topic, &id.to_string(), Some(&item(id, filler_bytes))));
+        flush(&producer);
+    }
+}
+
+fn config(folder: &Path, servers: &Servers, database: &Database, topic: &str, memory: u64) -> PathBuf {
+    let config = items::config(folder, &servers.kafka, &database.url(), topic);
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("[daemon]", &format!("[daemon]\nmemory = \"{memory}MiB\""))).unwrap();
+    config
+}
+
+fn below_the_ceiling(servers: &Servers, memory: u64, records: i64, filler_bytes: usize, held: Duration) {
+    let (database, folder, topic) = (Database::create(&servers.mysql), tempfile::tempdir().unwrap(), unique("backlog"));
+    create_topic(&servers.kafka, &topic, PARTITIONS, &[]);
+    let config = config(folder.path(), servers, &database, &topic, memory);
+    // The tables are made by a first daemon; the second meets the whole backlog at once.
+    let first = Daemon::start(&config);
+    first.wait("claimed", |status| partitions(status).len() == PARTITIONS as usize);
+    let at_rest = first.most_resident();
+    first.stop();
+    send_backlog(servers, &topic, records, filler_bytes);
+
+    let (daemon, lock, used) = block_on(async {
+        let mut lock = mysql_async::Conn::from_url(database.url()).await.unwrap();
+        lock.query_drop("LOCK TABLES item WRITE, parent WRITE").await.unwrap();
+        let daemon = Daemon::start(&config);
+        let waited = format!("bief_memory_waited_seconds_total{{stream=\"{topic}\"}}");
+        let began = Instant::now();
+        while daemon.metric(&waited) < Some(held.as_secs_f64()) {
+            assert!(began.elapsed() < held + PATIENCE, "{:?}\n{:#}", daemon.metric(&waited), daemon.status());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let used = ["bief_memory_used_bytes", "bief_memory_budget_bytes"].map(|name| daemon.metric(name).unwrap());
+        // A connection lives on the runtime that opened it.
+        lock.query_drop("UNLOCK TABLES").await.unwrap();
+        (daemon, lock, used)
+    });
+    let while_held = daemon.most_resident();
+    drop(lock);
+    assert!(used[0] > used[1] * 0.9 && used[0] < used[1] * 1.1, "used and budget: {used:?}");
+
+    wait_for_all(&daemon, records);
+    let most = daemon.most_resident();
+    let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+    println!(
+        "memory {memory} MiB, {records} records of {} bytes: resident at rest {:.1} MiB, at most {:.1} while held, {:.1} in all",
+        item(1, filler_bytes).len(),
+        mib(at_rest),
+        mib(while_held),
+        mib(most)
+    );
+    assert!(most <= (memory << 20) + BEYOND, "{:.1} MiB were resident with memory = {memory} MiB", mib(most));
+    let log = daemon.log();
+    let told = |what: &str| log.iter().filter(|line| line.contains(what)).count();
+    assert_eq!((told("partition taken over"), told("partitions given back")), (PARTITIONS as usize, 0), "{log:#?}");
+    assert_eq!(database.count("SELECT COUNT(*) FROM bief_dead_letter"), 0);
+    assert_eq!(database.count("SELECT COUNT(*) FROM item WHERE id >= 0"), records);
+    assert_eq!(daemon.metric("bief_memory_used_bytes"), Some(0.0), "all of the budget is given back");
+    daemon.stop();
+    assert_clean(&config);
+}
+
+/// As long as it goes on it may take its time.
+fn wait_for_all(daemon: &Daemon, records: i64) {
+    let (mut before, mut since) = (-1.0, Instant::now());
+    loop {
+        let status = daemon.status();
+        let applied: f64 = partitions(&status).iter().filter_map(|p| p["applied"].as_f64()).sum();
+        if applied as i64 >= records && partitions(&status).iter().all(|p| p["caught_up"] == true) {
+            return;
+        }
+        assert!(partitions(&status).iter().all(|p| p["dead_letters"] == 0), "{status:#}");
+        if applied > before {
+            (before, since) = (applied, Instant::now());
+        }
+        assert!(since.elapsed() < PATIENCE, "stalled: {status:#}\n{:#?}", daemon.log());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn larger_than_the_memory(servers: &Servers) {
+    let (database, folder, topic) = (Database::create(&servers.mysql), tempfile::tempdir().unwrap(), unique("large"));
+    create_topic(&servers.kafka, &topic, 1, &[("max.message.bytes", "60000000")]);
+    let config = config(folder.path(), servers, &database, &topic, 32);
+    let producer = producer(&servers.kafka, &[("message.max.bytes", "60000000")]);
+    let mut large = good(1);
+    large.resize(40 << 20, b' ');
+    send(&producer, &topic, "0", Some(&good(0)));
+    send(&producer, &topic, "1", Some(&large));
+    send(&producer, &topic, "2", Some(&good(2)));
+    flush(&producer);
+    let daemon = Daemon::start(&config);
+    daemon.wait_caught_up(3);
+    daemon.stop();
+    assert_clean(&config);
+    let mut letters = database.rows("SELECT reason, payload IS NULL, message FROM bief_dead_letter");
+    assert_eq!(letters.len(), 1);
+    let (reason, without_payload, message): (String, bool, String) = mysql_async::from_row(letters.remove(0));
+    assert_eq!((reason.as_str(), without_payload), ("record_too_large", true));
+    let hash: String = Sha256::digest(&large).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert!(message.contains(&large.len().to_string()) && message.contains(&hash), "{message}");
+    assert_eq!(database.count("SELECT COUNT(*) FROM item WHERE id >= 0"), 2);
+}
