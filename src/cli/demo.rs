@@ -251,7 +251,7 @@ impl Summary {
         } else {
             println!("caught up in {:.1} s", self.seconds);
             for (table, rows) in &self.rows {
-                println!("  {table}: {rows} rows");
+                println!("  {}: {rows} rows", super::printable::printable(table));
             }
             print!("{}", self.proof.text(super::support::colour()));
         }

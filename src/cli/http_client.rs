@@ -76,7 +76,8 @@ impl Daemon {
     /// `http://host:port`, and what to show there. With a configuration its own token, else that of the environment.
     fn address_and_token(&self, env: &dyn Fn(&str) -> Option<String>) -> Result<(String, Option<Secret>), AskError> {
         // What could not be sent in a header is no token that a daemon has.
-        let sendable = |token: &Secret| token.expose().bytes().all(|b| b.is_ascii_graphic()) && !token.expose().is_empty();
+        let sendable =
+            |token: &Secret| token.expose().bytes().all(|b| b.is_ascii_graphic()) && !token.expose().is_empty();
         let from_environment = || env(TOKEN_VARIABLE).map(Secret::new).filter(sendable);
         if let Some(url) = &self.url {
             return Ok((parse_url(url)?, from_environment()));

@@ -63,19 +63,27 @@ pub(super) fn read(r: &mut Reader<'_>, s: &Section<'_>, http: SocketAddr) -> Acc
     let auth = r.choice(s, "auth", &OPTIONS, default);
     let metrics = r.choice(s, "metrics_auth", &OPTIONS, auth);
     if auth == Auth::None && s.value("token").is_some() {
-        r.error(&s.place("auth"), "`auth` = \"none\" beside a `token`: it is not clear who shall be let in", "remove one of the two");
+        r.error(
+            &s.place("auth"),
+            "`auth` = \"none\" beside a `token`: it is not clear who shall be let in",
+            "remove one of the two",
+        );
     }
     if auth == Auth::Token && s.value("token").is_none() {
-        r.error(&s.place("auth"), "`auth` = \"token\", and there is none", "add for example `token = \"${BIEF_TOKEN}\"`");
+        r.error(
+            &s.place("auth"),
+            "`auth` = \"token\", and there is none",
+            "add for example `token = \"${BIEF_TOKEN}\"`",
+        );
     }
     if auth == Auth::None && metrics == Auth::Token {
-        r.error(&s.place("metrics_auth"), "`metrics_auth` = \"token\", and there is none", "remove it, or add a `token`");
+        r.error(
+            &s.place("metrics_auth"),
+            "`metrics_auth` = \"token\", and there is none",
+            "remove it, or add a `token`",
+        );
     }
-    let access = Access {
-        token,
-        open_on_purpose: written && auth == Auth::None,
-        open_metrics: metrics == Auth::None,
-    };
+    let access = Access { token, open_on_purpose: written && auth == Auth::None, open_metrics: metrics == Auth::None };
     // A token that was refused has been told.
     if !access.may_listen(http) && s.value("token").is_none() && !(written && auth == Auth::Token) {
         r.error(&s.place("http"), format!("`http` {EXPOSED}"), WAY_OUT);

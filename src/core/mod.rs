@@ -9,6 +9,7 @@ pub mod ledger;
 pub mod mapping;
 pub mod memory;
 pub mod outcome;
+pub mod printable;
 pub mod replay;
 pub mod reset;
 pub mod schema;

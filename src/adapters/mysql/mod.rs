@@ -10,6 +10,8 @@ mod grants;
 mod infile;
 mod params;
 mod poison;
+#[cfg(test)]
+mod rogue_tests;
 mod staged;
 mod transaction;
 mod tsv;
