@@ -262,6 +262,7 @@ async fn no_statement_can_be_answered_with_a_request_for_a_file() {
         ("a prepared statement", Trap::At(EXECUTE, ""), true),
         ("SAVEPOINT", Trap::At(QUERY, "SAVEPOINT"), true),
         ("LOAD DATA of another name", Trap::At(QUERY, "LOAD DATA"), true),
+        // The driver takes it for the statement's end and goes on.
         ("the end of LOAD DATA", Trap::AfterLoad, false),
         ("COMMIT", Trap::At(QUERY, "COMMIT"), true),
     ];
@@ -282,7 +283,10 @@ async fn no_statement_can_be_answered_with_a_request_for_a_file() {
         }
         assert!(!error.contains("s3cret"), "{what}: {error}");
         let after = tokio::task::spawn_blocking(move || rogue.caught()).await.unwrap();
-        assert_nothing_sent(&after, what);
+        assert!(!String::from_utf8_lossy(&after).contains(CANARY), "{what}: sent the file");
+        if is_named {
+            assert_nothing_sent(&after, what);
+        }
     }
 }
 
@@ -296,7 +300,8 @@ async fn the_bookkeepings_connection_sends_no_file_either() {
             let bookkeeping = (warehouse::open_bookkeeping(&settings))().await?;
             bookkeeping.offsets(None).await.map(|_| ())
         };
-        let outcome = tokio::time::timeout(PATIENCE, asked).await;
+        // This driver may take it for an answer that has not ended, and wait.
+        let outcome = tokio::time::timeout(PATIENCE / 4, asked).await;
         assert!(!matches!(outcome, Ok(Ok(()))), "{trap:?}: went on");
         // Some statements are never sent that way.
         while let Ok(after) = rogue.after.recv_timeout(Duration::from_millis(500)) {
