@@ -3,7 +3,7 @@
 //! (`name=action;…`, actions as in the crate `fail`: `panic`, `return`, `sleep(ms)`, `1*off->return`, …).
 
 /// Every failpoint there is, in the order a batch meets them.
-pub const NAMES: [&str; 9] = [
+pub const NAMES: [&str; 12] = [
     "skip-record",
     "before-decode",
     "before-write",
@@ -13,6 +13,9 @@ pub const NAMES: [&str; 9] = [
     "after-rows",
     "before-commit",
     "after-commit",
+    "before-mark-published",
+    "retry-after-rows",
+    "retry-after-commit",
 ];
 
 /// A point that a test can name. With a value: `return` makes the enclosing function answer that error.

@@ -15,6 +15,13 @@ use crate::core::schema::Table;
 use crate::core::target::Rows;
 use crate::messages::{DeadLetter, OffsetMove};
 
+mod letters;
+
+pub use letters::{
+    LetterBook, LetterKey, LetterPublisher, LetterWarehouse, OpenLetterBook, OpenLetterPublisher, OpenLetterWarehouse,
+    Published,
+};
+
 /// What can go wrong with the warehouse as a whole; a row that is refused is no error but an answer.
 #[derive(Debug, thiserror::Error)]
 pub enum WarehouseError {
@@ -178,6 +185,8 @@ pub struct DeadLetterFilter {
     pub reason: Option<String>,
     /// Stored at or after.
     pub since: Option<DateTime<Utc>>,
+    /// Stored before.
+    pub until: Option<DateTime<Utc>>,
     /// Ids above this one.
     pub after_id: Option<i64>,
     /// At most so many.

@@ -11,20 +11,26 @@ use tokio::sync::{Mutex, mpsc};
 
 use crate::actors::consumer::{BatchLimits, Consumer, ConsumerSettings, MemoryLimit, StartAt};
 use crate::actors::decoder::{Decoder, DecoderSettings};
+use crate::actors::outbox::{Outbox, OutboxSettings};
 use crate::actors::writer::{Writer, WriterSettings};
 use crate::adapters::kafka::broker::KafkaBroker;
 use crate::adapters::kafka::client::client_config;
+use crate::adapters::kafka::letters::LetterProducer;
 use crate::adapters::kafka::source::{KafkaSource, SourceSettings};
 use crate::adapters::warehouse;
 use crate::config::{Config, OnFatal, Start, Stream, TableMapping};
 use crate::core::commit_plan::Known;
 use crate::core::doubt;
+use crate::core::letter_share::LetterShare;
 use crate::core::mapping::{Mapping, Misfit, Plan};
 use crate::core::memory::{self, RecordCost};
 use crate::http::{self, Check, DaemonInfo, HttpState};
 use crate::messages::{Assignments, Board};
 use crate::metrics::Metrics;
-use crate::ports::{Broker, Clock, OpenSource, RecordSource, SourceError, SystemClock, WarehouseError};
+use crate::ports::{
+    Broker, Clock, LetterPublisher, OpenLetterPublisher, OpenSource, RecordSource, SourceError, SystemClock,
+    WarehouseError,
+};
 use crate::runtime::{
     Budget, Incarnation, Options, RestartPolicy, Share, StartError, Supervisor, SupervisorHandle, UnitSpec, UnitState,
     UnitStatus,
@@ -33,6 +39,9 @@ use crate::runtime::{
 /// Batches that wait between two stages of a lane. One: while it waits the next fills, so that batches grow
 /// with the load and no larger number would make them come sooner.
 const QUEUE: usize = 1;
+
+/// What an outbox holds in memory of dead letters, at most, unless one is larger.
+const OUTBOX_BYTES: usize = 16 << 20;
 
 /// The revision that the binary was built from, where the build tells it.
 pub const REVISION: &str = match option_env!("BIEF_REVISION") {
@@ -62,7 +71,7 @@ pub fn launch(config: Arc<Config>, bootstrap: &str, listener: TcpListener) -> io
     let units = config
         .streams
         .iter()
-        .map(|stream| {
+        .flat_map(|stream| {
             board.declare(&stream.name, &stream.topic);
             let pipeline = Pipeline {
                 config: Arc::clone(&config),
@@ -75,7 +84,8 @@ pub fn launch(config: Arc<Config>, bootstrap: &str, listener: TcpListener) -> io
                 memory: config.daemon.memory / config.streams.len().max(1) as u64,
                 shares: shares.by_ref().take(stream.lanes).collect(),
             };
-            pipeline.into_unit()
+            let outbox = stream.dead_letter_topic.clone().map(|topic| pipeline.clone().into_outbox(topic));
+            [Some(pipeline.into_unit()), outbox].into_iter().flatten()
         })
         .collect();
     let restarts = metrics.clone();
@@ -110,6 +120,8 @@ fn checks(units: &[UnitStatus], board: &Board) -> Vec<Check> {
     let streams = board.snapshot();
     units
         .iter()
+        // An outbox that waits for Kafka delays nothing.
+        .filter(|unit| streams.iter().any(|s| s.stream == unit.name))
         .map(|unit| {
             let stream = streams.iter().find(|s| s.stream == unit.name);
             let trouble = stream.and_then(|s| s.troubles.first().cloned());
@@ -171,15 +183,46 @@ impl Pipeline {
         })
     }
 
+    /// The outbox is a unit of its own: it fails and restarts without the pipeline.
+    fn into_outbox(self, dead_letter_topic: String) -> UnitSpec {
+        let name = format!("outbox-{}", self.stream.name);
+        UnitSpec::new(name, RestartPolicy::default(), move |incarnation: Incarnation| {
+            let (pipeline, to) = (self.clone(), dead_letter_topic.clone());
+            Box::pin(async move {
+                pipeline.prepare().await?;
+                let guard = incarnation.guard("outbox");
+                let (config, stream, bootstrap) =
+                    (Arc::clone(&pipeline.config), Arc::clone(&pipeline.stream), pipeline.bootstrap.clone());
+                let open_publisher: OpenLetterPublisher = Arc::new(move || {
+                    let producer = LetterProducer::new(&config.kafka, &bootstrap, &stream.name, &to)?;
+                    Ok(Box::new(producer) as Box<dyn LetterPublisher>)
+                });
+                let settings = OutboxSettings {
+                    topic: pipeline.stream.topic.clone(),
+                    letters_a_round: (OUTBOX_BYTES / pipeline.stream.max_record_bytes.max(1)).clamp(1, 500) as u64,
+                    open_book: warehouse::open_letter_book(&pipeline.config.warehouse),
+                    open_publisher,
+                    clock: Arc::clone(&pipeline.clock),
+                };
+                incarnation.placement().start("outbox", move |_| Outbox::new(settings, guard));
+                Ok(())
+            })
+        })
+    }
+
+    /// Makes the tables, once for all units.
+    async fn prepare(&self) -> Result<(), StartError> {
+        let mut prepared = self.prepared.lock().await;
+        if !*prepared {
+            warehouse::prepare(&self.config.warehouse, Path::new("")).await.map_err(warehouse_start)?;
+            *prepared = true;
+        }
+        Ok(())
+    }
+
     async fn start(self, incarnation: Incarnation) -> Result<(), StartError> {
         self.board.restarted(&self.stream.name);
-        {
-            let mut prepared = self.prepared.lock().await;
-            if !*prepared {
-                warehouse::prepare(&self.config.warehouse, Path::new("")).await.map_err(warehouse_start)?;
-                *prepared = true;
-            }
-        }
+        self.prepare().await?;
         let plan = Arc::new(read_plan(&self.config, &self.stream).await?);
         let client = client_config(&self.config.kafka, &self.bootstrap, &format!("bief-{}", self.config.daemon.name));
         let broker: Arc<dyn Broker> =
@@ -241,6 +284,7 @@ impl Pipeline {
         let known = Known::within(plan.targets.len(), memory::known_rows(self.memory));
         let known = Arc::new(std::sync::Mutex::new(known));
         let cost = RecordCost::of(&plan);
+        let share = Arc::new(std::sync::Mutex::new(LetterShare::new(stream.max_dead_letter_share)));
         let mut lanes = Vec::with_capacity(stream.lanes);
         for lane in 0..stream.lanes {
             let (records, decoder_in) = mpsc::channel(QUEUE);
@@ -250,6 +294,7 @@ impl Pipeline {
                 stream: stream.name.clone(),
                 plan: Arc::clone(&plan),
                 known: Arc::clone(&known),
+                share: Arc::clone(&share),
                 lanes: stream.lanes,
                 input: writer_in,
                 open: Arc::clone(&open),

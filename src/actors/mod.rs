@@ -3,4 +3,5 @@
 
 pub mod consumer;
 pub mod decoder;
+pub mod outbox;
 pub mod writer;

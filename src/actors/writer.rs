@@ -11,8 +11,9 @@ use prometheus::IntCounter;
 use tokio::sync::mpsc::Receiver;
 use tokio_stream::wrappers::ReceiverStream;
 
-pub use self::commit::{Committed, Committer, Rehearsed};
+pub use self::commit::{Committed, Committer, Rehearsed, Retried, RetryRequest};
 use crate::core::commit_plan::Known;
+use crate::core::letter_share::LetterShare;
 use crate::core::mapping::Plan;
 use crate::core::outcome::Counts;
 use crate::messages::{Assignments, Board, RowBatch};
@@ -30,6 +31,8 @@ pub struct WriterSettings {
     pub plan: Arc<Plan>,
     /// Committed rows of the dimension tables; one for all lanes of the stream.
     pub known: Arc<Mutex<Known>>,
+    /// How many of the stream's recent records were set aside; one for all its lanes.
+    pub share: Arc<Mutex<LetterShare>>,
     /// How many lanes the stream has.
     pub lanes: usize,
     pub input: Receiver<RowBatch>,
@@ -73,7 +76,7 @@ enum Outcome {
 
 impl Writer {
     pub fn new(settings: WriterSettings, guard: ExitGuard) -> Self {
-        let committer = Committer::new(settings.plan, settings.known, settings.lanes);
+        let committer = Committer::new(settings.plan, settings.known, settings.lanes).with_share(settings.share);
         Self {
             stream: settings.stream,
             input: Some(settings.input),

@@ -8,6 +8,7 @@ pub mod error_classes;
 pub mod kafka;
 pub mod migrations;
 pub mod mysql;
+pub mod proxy;
 pub mod replay;
 pub mod sql_errors;
 pub mod sqlite;

@@ -6,11 +6,21 @@ use super::bookkeeping::connect::{Sessions, connect, connect_sqlite};
 use super::migrations::Applied;
 use super::{bookkeeping, migrations, mysql, sqlite};
 use crate::config::WarehouseConfig;
-use crate::ports::{Catalog, OpenBookkeeping, OpenWarehouse, WarehouseError};
+use crate::ports::{Catalog, OpenBookkeeping, OpenLetterBook, OpenLetterWarehouse, OpenWarehouse, WarehouseError};
 
 /// How a writer opens its side of the warehouse.
 pub fn open_warehouse(settings: &WarehouseConfig) -> OpenWarehouse {
     if sqlite::accepts(settings.url.expose()) { sqlite::open(settings) } else { mysql::open(settings) }
+}
+
+/// How a command opens the side of the warehouse that takes dead letters away.
+pub fn open_letter_warehouse(settings: &WarehouseConfig) -> OpenLetterWarehouse {
+    if sqlite::accepts(settings.url.expose()) { sqlite::open_letters(settings) } else { mysql::open_letters(settings) }
+}
+
+/// How an actor or a command opens what is read and marked of dead letters.
+pub fn open_letter_book(settings: &WarehouseConfig) -> OpenLetterBook {
+    bookkeeping::open_letter_book(settings)
 }
 
 /// How an actor or a command opens the bookkeeping tables.

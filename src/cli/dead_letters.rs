@@ -1,11 +1,17 @@
-//! `bief dead-letters`: the records that were set aside, and why. Changes nothing; payloads come from anyone,
-//! so that nothing of them reaches a terminal unescaped.
+//! `bief dead-letters`: the records that were set aside, and why; listed, sent through again, dropped, exported.
+//! Payloads come from anyone, so that nothing of them reaches a terminal unescaped.
+
+mod discard;
+mod export;
+mod retry;
+mod selection;
 
 use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
+use self::selection::FilterArgs;
 use super::support::{block_on, fail, load, print_json};
 use super::{exit, printable};
 use crate::adapters::warehouse;
@@ -17,7 +23,10 @@ use crate::ports::{DeadLetterFilter, StoredDeadLetter};
 Examples:
   bief dead-letters list --reason wrong_type
   bief dead-letters list --topic orders --since 2026-01-31T00:00:00Z --json
-  bief dead-letters show 42")]
+  bief dead-letters show 42
+  bief dead-letters retry --reason foreign_key
+  bief dead-letters drop 42 --yes
+  bief dead-letters export --topic orders --to letters.jsonl")]
 pub struct Args {
     #[command(subcommand)]
     command: Command,
@@ -29,6 +38,12 @@ enum Command {
     List(ListArgs),
     /// One, with its key, payload and the whole reason
     Show(ShowArgs),
+    /// Send them through the present mapping again; what is refused again stays
+    Retry(retry::Args),
+    /// Throw them away for good; the ledger goes on counting them
+    Drop(discard::Args),
+    /// Write them as JSON lines
+    Export(export::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -37,15 +52,8 @@ struct ListArgs {
     /// Configuration file
     #[arg(short, long, value_name = "FILE", default_value = "actors.toml")]
     config: PathBuf,
-    /// Only of this topic
-    #[arg(long)]
-    topic: Option<String>,
-    /// Only with this reason
-    #[arg(long)]
-    reason: Option<String>,
-    /// Only stored at or after this moment (RFC 3339)
-    #[arg(long)]
-    since: Option<DateTime<Utc>>,
+    #[command(flatten)]
+    filter: FilterArgs,
     /// Only with a number above this one: the next page
     #[arg(long, value_name = "ID")]
     after: Option<i64>,
@@ -74,6 +82,9 @@ pub fn run(args: &Args) -> u8 {
     match &args.command {
         Command::List(args) => list(args),
         Command::Show(args) => show(args),
+        Command::Retry(args) => retry::run(args),
+        Command::Drop(args) => discard::run(args),
+        Command::Export(args) => export::run(args),
     }
 }
 
@@ -82,13 +93,7 @@ fn list(args: &ListArgs) -> u8 {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
-    let filter = DeadLetterFilter {
-        topic: args.topic.clone(),
-        reason: args.reason.clone(),
-        since: args.since,
-        after_id: args.after,
-        limit: args.limit,
-    };
+    let filter = DeadLetterFilter { after_id: args.after, limit: args.limit, ..args.filter.filter() };
     let outcome = block_on(async {
         let bookkeeping = (warehouse::open_bookkeeping(&loaded.config.warehouse))().await?;
         bookkeeping.dead_letters(&filter).await

@@ -100,7 +100,7 @@ fn prepare(args: &Args, mut config: Config) -> Result<(Config, EmbeddedBroker), 
     for stream in &mut config.streams {
         stream.lanes = 1;
     }
-    let topics: Vec<(String, i32)> = config
+    let mut topics: Vec<(String, i32)> = config
         .streams
         .iter()
         .map(|s| {
@@ -108,6 +108,7 @@ fn prepare(args: &Args, mut config: Config) -> Result<(Config, EmbeddedBroker), 
             (s.topic.clone(), partitions)
         })
         .collect();
+    topics.extend(config.streams.iter().filter_map(|s| s.dead_letter_topic.clone()).map(|topic| (topic, 1)));
     let broker = EmbeddedBroker::start(args.kafka, &topics).map_err(|e| e.to_string())?;
     Ok((config, broker))
 }

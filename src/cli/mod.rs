@@ -8,6 +8,7 @@ mod completions;
 mod dead_letters;
 #[cfg(feature = "embedded")]
 mod demo;
+mod drill;
 mod healthcheck;
 mod http_client;
 mod man;
@@ -58,6 +59,8 @@ enum Command {
     Verify(verify::Args),
     /// Show where each partition stands, and set offsets
     Offsets(offsets::Args),
+    /// Inflict faults on daemons of its own at a staging, and prove that nothing was lost or doubled
+    Drill(drill::Args),
     /// Show the running daemon's actors, lag and ledger
     Status(status::Args),
     /// Answer whether the daemon lives, for container images without a shell
@@ -98,6 +101,7 @@ pub fn main() -> u8 {
         Command::Replay(args) => replay::run(args, log),
         Command::Verify(args) => verify::run(args),
         Command::Offsets(args) => offsets::run(args),
+        Command::Drill(args) => drill::run(args, log),
         Command::Status(args) => status::run(args, &mut std::io::stdout()),
         Command::Healthcheck(args) => healthcheck::run(args),
         Command::DeadLetters(args) => dead_letters::run(args),

@@ -161,14 +161,16 @@ const LOOKS: u32 = 5;
 pub async fn prove(config: &Config, broker: &Arc<dyn Broker>, only: Option<&str>) -> Result<Proof, String> {
     let told = |e: crate::ports::WarehouseError| e.to_string();
     let bookkeeping = (warehouse::open_bookkeeping(&config.warehouse))().await.map_err(told)?;
+    let book = (warehouse::open_letter_book(&config.warehouse))().await.map_err(told)?;
     let mut streams = Vec::new();
     for stream in config.streams.iter().filter(|s| only.is_none_or(|name| s.name == name)) {
         let topic = &stream.topic;
         let mut recorded = bookkeeping.offsets(Some(topic)).await.map_err(told)?;
-        let mut stored = Vec::new();
+        let (mut stored, mut dropped) = (Vec::new(), Vec::new());
         let mut recorded_gaps = BTreeMap::new();
         for look in 1..=LOOKS {
             stored = bookkeeping.dead_letter_counts(topic).await.map_err(told)?;
+            dropped = book.dropped_counts(topic).await.map_err(told)?;
             for r in &recorded {
                 let gaps = bookkeeping.gaps(topic, r.partition).await.map_err(told)?;
                 recorded_gaps.insert(r.partition, gaps);
@@ -231,6 +233,7 @@ pub async fn prove(config: &Config, broker: &Arc<dyn Broker>, only: Option<&str>
                     counts: r.counts.into(),
                     gaps,
                     dead_letters: stored.iter().find(|(p, _)| *p == partition).map_or(0, |(_, n)| *n),
+                    dropped: dropped.iter().find(|(p, _)| *p == partition).map_or(0, |(_, n)| *n),
                 }),
                 bounds,
                 topic_id: topic_id.clone(),

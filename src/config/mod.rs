@@ -148,6 +148,10 @@ pub struct Stream {
     pub max_batch_bytes: usize,
     /// A larger payload is a dead letter.
     pub max_record_bytes: usize,
+    /// Where dead letters are told too; in no topic where none is named.
+    pub dead_letter_topic: Option<String>,
+    /// Above this share of dead letters among recent records the stream stops; 0 to 1.
+    pub max_dead_letter_share: f64,
     pub tables: Vec<TableMapping>,
 }
 

@@ -103,6 +103,8 @@ pub static STREAM: SectionSpec = SectionSpec {
         key("max_batch_records", "max_batch_records = 10000"),
         key("max_batch_bytes", "max_batch_bytes = \"8MiB\""),
         key("max_record_bytes", "max_record_bytes = \"4MiB\""),
+        key("dead_letter_topic", "dead_letter_topic = \"orders.dead\""),
+        key("max_dead_letter_share", "max_dead_letter_share = 0.05"),
     ],
     example: "",
     sections: &[&TABLE],

@@ -101,6 +101,18 @@ fn read_stream(r: &mut Reader<'_>, s: &Section<'_>, around: &Surroundings<'_>) -
             "lower it, or raise `memory`",
         );
     }
+    let dead_letter_topic = r
+        .text(s, "dead_letter_topic")
+        .filter(|text| names::topic(&text.value).map_err(|f| r.refuse("dead_letter_topic", text, f)).is_ok())
+        .map(|text| text.value);
+    if dead_letter_topic.as_deref() == Some(topic_name.as_str()) {
+        r.error(
+            &s.place("dead_letter_topic"),
+            "`dead_letter_topic` is the topic of the stream itself: its dead letters would be read again for ever",
+            "name another topic",
+        );
+    }
+    let max_dead_letter_share = r.share(s, "max_dead_letter_share", 0.05);
     if s.value(TABLE.name()).is_none() {
         r.missing_section(
             s,
@@ -117,6 +129,8 @@ fn read_stream(r: &mut Reader<'_>, s: &Section<'_>, around: &Surroundings<'_>) -
         max_batch_records: usize::try_from(max_batch_records).unwrap_or(usize::MAX),
         max_batch_bytes: usize::try_from(max_batch_bytes).unwrap_or(usize::MAX),
         max_record_bytes: usize::try_from(max_record_bytes).unwrap_or(usize::MAX),
+        dead_letter_topic,
+        max_dead_letter_share,
         tables: mappings,
     };
     ReadStream { stream, topic, name: s.place("name"), tables }

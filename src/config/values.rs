@@ -141,6 +141,37 @@ impl Reader<'_> {
         }
     }
 
+    /// A number from 0 to 1.
+    pub fn share(&mut self, section: &Section<'_>, key: &'static str, default: f64) -> f64 {
+        let Some(value) = section.value(key) else {
+            self.default(key, default.to_string());
+            return default;
+        };
+        let (shown, number) = match value.get_ref() {
+            DeValue::Float(given) => (given.to_string(), given.as_str().parse::<f64>().ok()),
+            DeValue::Integer(given) => (given.to_string(), given.as_str().parse::<f64>().ok()),
+            other => {
+                let found = described(other, false);
+                self.wrong_type(value, section.spec, key, "a number", &found);
+                return default;
+            }
+        };
+        match number.filter(|n| (0.0..=1.0).contains(n)) {
+            Some(number) => {
+                self.understood.push(Line::Entry { key: key.into(), value: shown, origin: Origin::File });
+                number
+            }
+            None => {
+                self.error(
+                    &value.span(),
+                    format!("`{key}` = {shown} is out of range"),
+                    "write a number from 0.0 to 1.0, such as 0.05 for one in twenty",
+                );
+                default
+            }
+        }
+    }
+
     pub fn boolean(&mut self, section: &Section<'_>, key: &'static str, default: bool) -> bool {
         let Some(value) = section.value(key) else {
             self.default(key, default.to_string());

@@ -32,6 +32,8 @@ pub struct Recorded {
     pub gaps: Vec<Range<i64>>,
     /// Rows in `bief_dead_letter`.
     pub dead_letters: i64,
+    /// Rows in `bief_dropped_letter`: letters that an operator threw away.
+    pub dropped: i64,
 }
 
 /// Something that is not as it should be.
@@ -93,8 +95,11 @@ pub fn judge(facts: &PartitionFacts) -> (Vec<Finding>, Vec<Note>) {
     );
     found(
         "dead_letters",
-        recorded.counts.dead_letters - recorded.dead_letters,
-        format!("{} dead letters counted, {} stored", recorded.counts.dead_letters, recorded.dead_letters),
+        recorded.counts.dead_letters - recorded.dead_letters - recorded.dropped,
+        format!(
+            "{} dead letters counted, {} stored, {} dropped",
+            recorded.counts.dead_letters, recorded.dead_letters, recorded.dropped
+        ),
     );
     for gap in &facts.accepted {
         let offsets = gap.end - gap.start;
@@ -151,6 +156,7 @@ mod tests {
                 counts: Counts { applied: 6, duplicates: 1, dead_letters: 1, gaps: 2 },
                 gaps: vec![12..13, 19..20],
                 dead_letters: 1,
+                dropped: 0,
             }),
             bounds: Some((0, 20)),
             topic_id: "a".to_owned(),
@@ -188,6 +194,12 @@ mod tests {
     #[test]
     fn a_dead_letter_that_was_deleted_by_hand_is_found() {
         assert_eq!(kinds(&changed(|r| r.dead_letters = 0)), [("dead_letters", 1)]);
+    }
+
+    #[test]
+    fn a_dead_letter_that_was_dropped_by_command_is_no_finding() {
+        assert_eq!(kinds(&changed(|r| (r.dead_letters, r.dropped) = (0, 1))), []);
+        assert_eq!(kinds(&changed(|r| r.dropped = 1)), [("dead_letters", -1)]);
     }
 
     #[test]

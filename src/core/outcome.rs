@@ -79,6 +79,16 @@ impl Reason {
             Reason::Refused => "refused",
         }
     }
+
+    /// The reason of a stored text. One that this version does not know was stored by a later one.
+    pub fn stored(text: &str) -> Reason {
+        Reason::ALL.into_iter().find(|reason| reason.as_str() == text).unwrap_or(Reason::Refused)
+    }
+
+    /// The decoder found it, before any database was asked.
+    pub fn is_of_decoding(self) -> bool {
+        !matches!(self, Reason::ForeignKey | Reason::Check | Reason::UniqueKey | Reason::Refused)
+    }
 }
 
 impl fmt::Display for Reason {

@@ -121,6 +121,7 @@ pub async fn daemons_that_start_at_once_make_the_tables_once(url: &str) {
             "field varchar(255) YES ",
             "message text NO ",
             "stored_at datetime(6) NO ",
+            "published_at datetime(6) YES ",
         ]
     );
     server.end().await;

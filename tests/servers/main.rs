@@ -6,9 +6,11 @@
 #![allow(clippy::unwrap_used, reason = "a test states what must hold")]
 
 mod bookkeeping;
+mod drill;
 mod errors;
 mod faults;
 mod items;
+mod letters;
 mod memory;
 mod offsets;
 mod pipeline;
@@ -73,7 +75,9 @@ fn main() -> ExitCode {
         errors::tests(),
         offsets::tests(),
         schema::tests(),
+        drill::tests(),
         poison::tests(),
+        letters::tests(),
         warehouse_mysql::tests(),
         security::tests(),
     ];

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use mysql_async::prelude::Queryable;
+use rdkafka::producer::Producer;
 use sha2::{Digest, Sha256};
 
 use super::items::{self, flush, good, producer, send};
@@ -159,7 +160,15 @@ fn larger_than_the_memory(servers: &Servers) {
     let mut large = good(1);
     large.resize(40 << 20, b' ');
     send(&producer, &topic, "0", Some(&good(0)));
-    send(&producer, &topic, "1", Some(&large));
+    flush(&producer);
+    // The broker refuses it until it has heard of the new topic's limit.
+    let end = || producer.client().fetch_watermarks(&topic, 0, Duration::from_secs(30)).unwrap().1;
+    let began = Instant::now();
+    while end() < 2 {
+        assert!(began.elapsed() < PATIENCE, "the broker takes no record of {} bytes", large.len());
+        send(&producer, &topic, "1", Some(&large));
+        flush(&producer);
+    }
     send(&producer, &topic, "2", Some(&good(2)));
     flush(&producer);
     let daemon = Daemon::start(&config);

@@ -2,6 +2,7 @@
 
 mod bench;
 mod cache;
+mod drill;
 mod interrupt;
 mod servers;
 mod shell;
@@ -33,7 +34,11 @@ enum Task {
     /// How fast bief is, beside what the same server does without it.
     #[command(subcommand)]
     Bench(bench::Bench),
-    /// All tests, with the servers they need: fetched, started on free ports, and taken down at the end.
+    /// `bief drill` on servers of its own: daemons, broker and database killed, paused, cut and slowed; nothing lost.
+    #[command(after_help = "Examples:\n  cargo xtask drill\n  cargo xtask drill --faults 200 --seed 7 --mariadb")]
+    Drill(drill::Arguments),
+    /// All tests, with the servers they need: fetched, started on free ports, and taken down at the end. When all of
+    /// them ran, and no server was given, a short drill follows.
     ///
     /// A server that is there already is used instead where its variable is set: BIEF_TEST_KAFKA (host:port),
     /// BIEF_TEST_MYSQL and BIEF_TEST_MARIADB (mysql://user:password@host:port/). Beside a Kafka of yours, tests of TLS
@@ -104,6 +109,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Servers(ServersTask::Up { which, durable }) => up(&which.kinds(), durable)?,
         Task::Servers(ServersTask::Down { folder, all }) => down(folder, all)?,
         Task::Bench(bench) => return bench::run(bench),
+        Task::Drill(arguments) => return drill::run(&arguments),
         Task::Test { arguments } => return test::run(&arguments),
     }
     Ok(ExitCode::SUCCESS)

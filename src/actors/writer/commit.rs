@@ -2,11 +2,15 @@
 //! writer repeats until a batch is in, over the warehouse's port. Never tries again by itself: a transient
 //! error is the caller's to wait for.
 
+mod retry;
+
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 
+pub use self::retry::{Retried, RetryRequest};
 use crate::core::commit_plan::{self, Known, PreparedTable};
+use crate::core::letter_share::LetterShare;
 use crate::core::mapping::Plan;
 use crate::core::outcome::{Counts, Reason, Rejection};
 use crate::messages::{Assignments, DeadLetter, OffsetMove, RowBatch};
@@ -31,6 +35,8 @@ pub struct Committer {
     generation: u64,
     /// Other lanes write the same dimension tables at the same time.
     shared: bool,
+    /// How many of the stream's recent records were set aside; one for all lanes. `None`: any number may be.
+    share: Option<Arc<Mutex<LetterShare>>>,
 }
 
 /// How often a batch's joined rows may be refused for their last records before each record's row is written apart.
@@ -39,7 +45,13 @@ const BLAMED_JOINED: u32 = 24;
 impl Committer {
     /// `known` is shared by the lanes of a stream: what one has committed no other writes again.
     pub fn new(plan: Arc<Plan>, known: Arc<Mutex<Known>>, lanes: usize) -> Self {
-        Self { plan, known, generation: 0, shared: lanes > 1 }
+        Self { plan, known, generation: 0, shared: lanes > 1, share: None }
+    }
+
+    /// Refuses, for good, a batch with which too many of the stream's recent records would have been set aside.
+    pub fn with_share(mut self, share: Arc<Mutex<LetterShare>>) -> Self {
+        self.share = Some(share);
+        self
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -68,7 +80,8 @@ impl Committer {
         let early = if self.shared { self.write_parents(warehouse, batch, &moves).await? } else { Early::default() };
         warehouse.begin().await?;
         crate::failpoint!("after-begin", WarehouseError::Transient { what: "failpoint after-begin".to_owned() });
-        let written = self.write_batch(warehouse, batch, &moves, early, now).await?;
+        let written = self.write_batch(warehouse, batch, &moves, early, Purpose::Commit, now).await?;
+        self.judge_share(&written)?;
         crate::failpoint!("before-commit", WarehouseError::Transient { what: "failpoint before-commit".to_owned() });
         // While the rows' locks still order the lanes; what is not committed after all is forgotten.
         for (target, table) in written.tables.iter().enumerate().filter(|(t, _)| self.plan.targets[*t].dimension) {
@@ -79,6 +92,10 @@ impl Committer {
         if let Err(error) = warehouse.commit().await {
             self.known().forget();
             return Err(error);
+        }
+        if let Some(share) = &self.share {
+            let (records, letters) = written.outcomes();
+            share.lock().unwrap_or_else(PoisonError::into_inner).committed(records, letters);
         }
         crate::failpoint!("after-commit", WarehouseError::Transient { what: "failpoint after-commit".to_owned() });
         Ok(written.committed)
@@ -92,9 +109,26 @@ impl Committer {
         now: DateTime<Utc>,
     ) -> Result<Rehearsed, WarehouseError> {
         warehouse.begin().await?;
-        let written = self.write_batch(warehouse, batch, &[], Early::default(), now).await?;
+        let written = self.write_batch(warehouse, batch, &[], Early::default(), Purpose::Rehearse, now).await?;
         warehouse.rollback().await?;
         Ok(Rehearsed { committed: written.committed, letters: written.letters })
+    }
+
+    fn judge_share(&self, written: &WrittenBatch) -> Result<(), WarehouseError> {
+        let Some(share) = &self.share else { return Ok(()) };
+        let (records, letters) = written.outcomes();
+        let exceeded = share.lock().unwrap_or_else(PoisonError::into_inner).exceeded_with(records, letters);
+        let (Some(exceeded), Some(first)) = (exceeded, written.letters.first()) else { return Ok(()) };
+        let field = first.rejection.field.as_ref().map(|field| format!(" in {field}")).unwrap_or_default();
+        Err(WarehouseError::Fatal {
+            what: format!(
+                "{exceeded}; the last batch was not stored and nothing more is consumed. The first of its {letters} \
+                 is partition {}, offset {}: {}{field}: {}. Mend the mapping, the table or the producer, or raise \
+                 max_dead_letter_share in [[stream]] (1.0 never stops), then start bief again: it goes on where it \
+                 stopped; `bief run --dry-run 100` shows what would be set aside",
+                first.partition, first.offset, first.rejection.reason, first.rejection.message
+            ),
+        })
     }
 
     /// New rows of the dimension tables in a short transaction of their own, fenced like the batch's. Lanes meet the
@@ -155,10 +189,10 @@ impl Committer {
         batch: &RowBatch,
         moves: &[OffsetMove],
         early: Early,
+        purpose: Purpose,
         now: DateTime<Utc>,
     ) -> Result<WrittenBatch, WarehouseError> {
-        let rehearsal = moves.is_empty();
-        if !rehearsal {
+        if purpose == Purpose::Commit {
             warehouse.advance(&self.plan.topic, moves).await?;
             crate::failpoint!(
                 "after-advance",
@@ -198,11 +232,11 @@ impl Committer {
         crate::failpoint!("after-rows", WarehouseError::Transient { what: "failpoint after-rows".to_owned() });
         rejections.sort_by_key(|(record, _)| *record);
         let letters: Vec<DeadLetter> = rejections.iter().map(|(index, why)| self.letter(batch, *index, why)).collect();
-        if !letters.is_empty() {
+        if !letters.is_empty() && purpose != Purpose::Retry {
             warehouse.set_aside(&letters, now).await?;
         }
         let counts = self.tally(batch, moves, &excluded, &rejections, &changed);
-        if !rehearsal {
+        if purpose == Purpose::Commit {
             warehouse.count(&self.plan.topic, &counts, now).await?;
         }
         Ok(WrittenBatch {
@@ -351,6 +385,17 @@ pub struct Rehearsed {
     pub letters: Vec<DeadLetter>,
 }
 
+/// What a batch is written for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// Its offsets move, letters are stored, outcomes counted.
+    Commit,
+    /// Letters are stored, to see that they can be; all of it is rolled back.
+    Rehearse,
+    /// Its records are letters already: those that are refused again stay, and the caller moves the counts.
+    Retry,
+}
+
 /// One attempt at a batch's rows.
 struct Pass<'p> {
     /// By record: it was set aside, or is not ours.
@@ -378,6 +423,15 @@ struct WrittenBatch {
     tables: Vec<PreparedTable>,
     committed: Committed,
     letters: Vec<DeadLetter>,
+}
+
+impl WrittenBatch {
+    /// Records that have an outcome, and how many of them were set aside.
+    fn outcomes(&self) -> (u64, u64) {
+        let counted = self.committed.counts.iter().fold(Counts::default(), |sum, c| sum.plus(c.counts));
+        let records = counted.total() - counted.gaps;
+        (records.max(0) as u64, counted.dead_letters.max(0) as u64)
+    }
 }
 
 enum Attempt {

@@ -454,3 +454,25 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_batch_with_too_many_dead_letters_is_refused_for_good_and_leaves_no_trace() {
+    let mut bench = Bench::new(shop(Update));
+    let share = Arc::new(Mutex::new(LetterShare::new(0.05)));
+    let known = Arc::new(Mutex::new(Known::new(bench.plan.targets.len())));
+    bench.lanes[0] = Committer::new(Arc::clone(&bench.plan), known, 1).with_share(share);
+    let mut payloads = vec![ANN; 950];
+    payloads.extend(["[]"; 50]);
+    bench.write(&payloads);
+    assert_eq!(bench.letters().len(), 50, "the share itself is still right");
+    let before = bench.ledger.borrow().database.clone();
+    let records: Vec<_> = (1_000..1_100).map(|offset| (0, offset, "[]".to_owned())).collect();
+    let batch = bench.batch(&records);
+    let error = bench.commit(0, &batch).unwrap_err();
+    assert!(matches!(error, WarehouseError::Fatal { .. }));
+    let told = error.to_string();
+    for part in ["150 of the last 1100 records", "max_dead_letter_share = 0.05", "offset 1000: not_an_object"] {
+        assert!(told.contains(part), "{told}");
+    }
+    assert_eq!(bench.ledger.borrow().database, before);
+}

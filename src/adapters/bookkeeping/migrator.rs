@@ -5,7 +5,7 @@ use sea_orm::sea_query::{Alias, ColumnDef, Index, IndexCreateStatement, IntoIden
 use sea_orm::{ConnectionTrait, DbBackend, DynIden};
 use sea_orm_migration::prelude::{DbErr, MigrationName, MigrationTrait, MigratorTrait, SchemaManager, async_trait};
 
-use super::entities::{dead_letter, gap, migration, offset};
+use super::entities::{dead_letter, dropped_letter, gap, migration, offset};
 
 /// All migrations of the bookkeeping tables, in order.
 pub struct Migrator;
@@ -13,7 +13,7 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(CreateTables), Box::new(AcceptedLosses)]
+        vec![Box::new(CreateTables), Box::new(AcceptedLosses), Box::new(PublishAndDropLetters)]
     }
 
     /// Not sea-orm's own name: another application in this schema may use that.
@@ -75,6 +75,53 @@ impl MigrationTrait for AcceptedLosses {
     async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
         manager.alter_table(Table::alter().table(gap::Entity).drop_column(gap::Column::AcceptedAt).take()).await
     }
+}
+
+struct PublishAndDropLetters;
+
+impl MigrationName for PublishAndDropLetters {
+    fn name(&self) -> &str {
+        "m0003_publish_and_drop_letters"
+    }
+}
+
+const UNPUBLISHED: &str = "bief_dead_letter_unpublished";
+
+#[async_trait::async_trait]
+impl MigrationTrait for PublishAndDropLetters {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        use dead_letter::Column as C;
+        if !manager.has_column("bief_dead_letter", "published_at").await? {
+            let published = ColumnDef::new(C::PublishedAt).custom("DATETIME(6)").null().take();
+            manager.alter_table(Table::alter().table(dead_letter::Entity).add_column(published).take()).await?;
+        }
+        if !manager.has_index("bief_dead_letter", UNPUBLISHED).await? {
+            let index = Index::create().name(UNPUBLISHED).col(C::Topic).col(C::PublishedAt).col(C::Id).take();
+            manager.create_index(index.clone().table(dead_letter::Entity).take()).await?;
+        }
+        manager.create_table(for_backend(dropped_letter_table(), manager.get_database_backend())).await
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let db = manager.get_connection();
+        db.execute_unprepared("DROP TABLE IF EXISTS bief_dropped_letter").await?;
+        manager.drop_index(Index::drop().name(UNPUBLISHED).table(dead_letter::Entity).to_owned()).await?;
+        db.execute_unprepared("ALTER TABLE bief_dead_letter DROP COLUMN published_at").await.map(drop)
+    }
+}
+
+fn dropped_letter_table() -> TableCreateStatement {
+    use dropped_letter::Column as C;
+    Table::create()
+        .table(dropped_letter::Entity)
+        .if_not_exists()
+        .col(ColumnDef::new(C::Topic).string_len(249).not_null())
+        .col(ColumnDef::new(C::PartitionId).integer().not_null())
+        .col(ColumnDef::new(C::RecordOffset).big_integer().not_null())
+        .col(ColumnDef::new(C::Reason).string_len(32).not_null())
+        .col(ColumnDef::new(C::DroppedAt).custom("DATETIME(6)").not_null())
+        .primary_key(Index::create().col(C::Topic).col(C::PartitionId).col(C::RecordOffset))
+        .take()
 }
 
 /// Names of topics differ by case, and MariaDB's default character set is not Unicode.

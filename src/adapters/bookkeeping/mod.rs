@@ -3,6 +3,7 @@
 
 pub mod connect;
 pub mod entities;
+mod letter_book;
 pub mod migrator;
 mod resets;
 mod sql_bookkeeping;
@@ -14,7 +15,7 @@ use sea_orm_migration::MigratorTrait;
 
 use crate::adapters::sql_errors::from_db_err;
 use crate::config::WarehouseConfig;
-use crate::ports::{Bookkeeping, OpenBookkeeping, WarehouseError};
+use crate::ports::{Bookkeeping, LetterBook, OpenBookkeeping, OpenLetterBook, WarehouseError};
 
 use migrator::Migrator;
 pub use sql_bookkeeping::SqlBookkeeping;
@@ -27,6 +28,19 @@ pub fn open(settings: &WarehouseConfig) -> OpenBookkeeping {
         Box::pin(async move {
             let db = connect::connect(&settings, connect::Sessions::Few).await?;
             Ok(Box::new(SqlBookkeeping::new(db)) as Box<dyn Bookkeeping>)
+        })
+    })
+}
+
+/// How an actor or a command opens what is read and marked of dead letters. One session: the right to publish belongs
+/// to it.
+pub fn open_letter_book(settings: &WarehouseConfig) -> OpenLetterBook {
+    let settings = settings.clone();
+    Arc::new(move || {
+        let settings = settings.clone();
+        Box::pin(async move {
+            let db = connect::connect(&settings, connect::Sessions::One).await?;
+            Ok(Box::new(SqlBookkeeping::new(db)) as Box<dyn LetterBook>)
         })
     })
 }

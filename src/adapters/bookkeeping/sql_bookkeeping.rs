@@ -10,7 +10,7 @@ use chrono::{DateTime, NaiveDateTime, Utc};
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict, Query};
 use sea_orm::{
     ColumnTrait, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, EntityTrait,
-    IsolationLevel, QueryFilter, QueryOrder, QuerySelect, Statement, TransactionOptions, TransactionTrait,
+    IsolationLevel, QueryFilter, QueryOrder, QuerySelect, Select, Statement, TransactionOptions, TransactionTrait,
 };
 
 use super::entities::{dead_letter, gap, offset};
@@ -32,7 +32,7 @@ const CLAIM_PAUSE: Duration = Duration::from_millis(5);
 /// The bookkeeping tables of one database.
 #[derive(Debug)]
 pub struct SqlBookkeeping {
-    db: DatabaseConnection,
+    pub(super) db: DatabaseConnection,
 }
 
 impl SqlBookkeeping {
@@ -228,23 +228,7 @@ impl Bookkeeping for SqlBookkeeping {
     }
 
     async fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<Vec<StoredDeadLetter>, WarehouseError> {
-        use dead_letter::Column as C;
-        let mut find = dead_letter::Entity::find().order_by_asc(C::Id).limit(filter.limit);
-        if let Some(topic) = &filter.topic {
-            find = find.filter(C::Topic.eq(topic.as_str()));
-        }
-        if let Some(reason) = &filter.reason {
-            find = find.filter(C::Reason.eq(reason.as_str()));
-        }
-        if let Some(since) = filter.since {
-            // As text: SQLite compares it with what the writer stored.
-            let since = time::datetime_text(since.timestamp_micros());
-            find = find.filter(Expr::col(C::StoredAt).gte(Expr::val(since)));
-        }
-        if let Some(id) = filter.after_id {
-            find = find.filter(C::Id.gt(id));
-        }
-        let rows = find.all(&self.db).await.map_err(|e| from_db_err("reading bief_dead_letter", &e))?;
+        let rows = filtered(filter).all(&self.db).await.map_err(|e| from_db_err("reading bief_dead_letter", &e))?;
         Ok(rows.into_iter().map(stored_dead_letter).collect())
     }
 
@@ -281,6 +265,30 @@ impl Bookkeeping for SqlBookkeeping {
     }
 }
 
+/// Letters that the filter names, ascending by id.
+pub(super) fn filtered(filter: &DeadLetterFilter) -> Select<dead_letter::Entity> {
+    use dead_letter::Column as C;
+    // As text: SQLite compares it with what the writer stored.
+    let moment = |at: DateTime<Utc>| Expr::val(time::datetime_text(at.timestamp_micros()));
+    let mut find = dead_letter::Entity::find().order_by_asc(C::Id).limit(filter.limit);
+    if let Some(topic) = &filter.topic {
+        find = find.filter(C::Topic.eq(topic.as_str()));
+    }
+    if let Some(reason) = &filter.reason {
+        find = find.filter(C::Reason.eq(reason.as_str()));
+    }
+    if let Some(since) = filter.since {
+        find = find.filter(Expr::col(C::StoredAt).gte(moment(since)));
+    }
+    if let Some(until) = filter.until {
+        find = find.filter(Expr::col(C::StoredAt).lt(moment(until)));
+    }
+    if let Some(id) = filter.after_id {
+        find = find.filter(C::Id.gt(id));
+    }
+    find
+}
+
 fn partition_offset(row: &offset::Model) -> PartitionOffset {
     PartitionOffset {
         topic: row.topic.clone(),
@@ -299,9 +307,8 @@ fn partition_offset(row: &offset::Model) -> PartitionOffset {
     }
 }
 
-fn stored_dead_letter(row: dead_letter::Model) -> StoredDeadLetter {
-    // A reason that this version does not know was stored by a later one.
-    let reason = Reason::ALL.into_iter().find(|r| r.as_str() == row.reason).unwrap_or(Reason::Refused);
+pub(super) fn stored_dead_letter(row: dead_letter::Model) -> StoredDeadLetter {
+    let reason = Reason::stored(&row.reason);
     StoredDeadLetter {
         id: row.id,
         letter: DeadLetter {

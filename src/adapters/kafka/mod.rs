@@ -2,6 +2,8 @@
 
 pub mod broker;
 pub mod client;
+pub mod letters;
 pub mod producer;
 mod queue;
+pub mod remove;
 pub mod source;

@@ -1,6 +1,6 @@
-//! A lane's queue of fetched messages, straight from librdkafka: many messages a call, and the offset of a
-//! partition's end, neither of which the safe wrapper gives. One of the two files with `unsafe`: every pointer that
-//! librdkafka hands out here is destroyed here, and a queue never outlives its client.
+//! A lane's queue of fetched messages, straight from librdkafka, and the offset of a partition's end: neither does the
+//! safe wrapper give. One of two files with `unsafe`: every pointer that librdkafka hands out here is destroyed here, and
+//! a queue never outlives its client.
 
 #![allow(unsafe_code)]
 
@@ -14,15 +14,11 @@ use rdkafka_sys as sys;
 
 use crate::ports::{Polled, SourceError};
 
-/// Messages taken in one call: enough that the call costs nothing, few enough that a lane stops soon when it is full.
-const CHUNK: usize = 512;
-
 /// Partitions of one lane, forwarded into one queue.
 pub struct LaneQueue<C: ConsumerContext + 'static> {
     queue: *mut sys::rd_kafka_queue_t,
     /// Woken when the queue is no longer empty; the callback's argument, freed in `drop`.
     waker: *mut Thread,
-    messages: Vec<*mut sys::rd_kafka_message_t>,
     consumer: Arc<BaseConsumer<C>>,
 }
 
@@ -40,7 +36,7 @@ impl<C: ConsumerContext + 'static> LaneQueue<C> {
         let queue = unsafe { sys::rd_kafka_queue_new(consumer.client().native_ptr()) };
         // SAFETY: `waker` is freed in `drop` alone, after the callback was taken away.
         unsafe { sys::rd_kafka_queue_cb_event_enable(queue, Some(wake), waker.cast::<c_void>()) };
-        Self { queue, waker, messages: vec![ptr::null_mut(); CHUNK], consumer }
+        Self { queue, waker, consumer }
     }
 
     /// Makes this queue receive what is fetched of the partition from now on.
@@ -64,49 +60,27 @@ impl<C: ConsumerContext + 'static> LaneQueue<C> {
     }
 
     /// Hands at most `limit` messages to `sink`, without waiting; answers how many there were.
+    ///
+    /// One by one: `rd_kafka_consume_batch_queue` takes the end of a partition, at offset n, for a record that was
+    /// consumed, and puts the position at n + 1. When a rebalance pauses and resumes the partition, fetching goes on
+    /// from there, and the record that came to stand at n is skipped.
     pub fn poll(&mut self, limit: usize, sink: &mut dyn FnMut(Polled<'_>)) -> Result<usize, SourceError> {
-        let mut taken = 0;
-        while taken < limit {
-            let room = CHUNK.min(limit - taken);
-            // SAFETY: `messages` has room for `room` pointers; librdkafka fills as many as it answers.
-            let count = unsafe { sys::rd_kafka_consume_batch_queue(self.queue, 0, self.messages.as_mut_ptr(), room) };
-            let count = usize::try_from(count).unwrap_or(0);
-            let mut failure = None;
-            let mut taken_over = Messages(&self.messages[..count]);
-            while let Some(message) = taken_over.next() {
-                // SAFETY: the message is alive until `message` is dropped.
-                failure = failure.or(unsafe { hand_over(message.0, sink) }.err());
+        for taken in 0..limit {
+            // SAFETY: the queue is alive; the message is ours from here on.
+            let message = unsafe { sys::rd_kafka_consume_queue(self.queue, 0) };
+            if message.is_null() {
+                return Ok(taken);
             }
-            if let Some(error) = failure {
-                return Err(error);
-            }
-            taken += count;
-            if count < room {
-                break;
-            }
+            let message = OwnMessage(message);
+            // SAFETY: the message is alive until `message` is dropped.
+            unsafe { hand_over(message.0, sink) }?;
         }
-        Ok(taken)
+        Ok(limit)
     }
 }
 
-/// Messages that are ours: each is destroyed when it is done with, and so are those that a panic leaves over.
-struct Messages<'m>(&'m [*mut sys::rd_kafka_message_t]);
-
+/// A message that is ours: destroyed when it is done with, by a panic too.
 struct OwnMessage(*mut sys::rd_kafka_message_t);
-
-impl Messages<'_> {
-    fn next(&mut self) -> Option<OwnMessage> {
-        let (first, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(OwnMessage(*first))
-    }
-}
-
-impl Drop for Messages<'_> {
-    fn drop(&mut self) {
-        while self.next().is_some() {}
-    }
-}
 
 impl Drop for OwnMessage {
     fn drop(&mut self) {

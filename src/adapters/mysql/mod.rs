@@ -8,11 +8,13 @@ mod direct;
 mod errors;
 mod grants;
 mod infile;
+mod letters;
 mod params;
 mod poison;
 #[cfg(test)]
 mod rogue_tests;
 mod staged;
+pub mod staging;
 mod transaction;
 mod tsv;
 mod ways;
@@ -30,7 +32,9 @@ use self::ways::Way;
 use crate::config::WarehouseConfig;
 use crate::core::target::Rows;
 use crate::messages::{DeadLetter, OffsetMove};
-use crate::ports::{Catalog, OpenWarehouse, PartitionCounts, Warehouse, WarehouseError, Written};
+use crate::ports::{
+    Catalog, LetterWarehouse, OpenLetterWarehouse, OpenWarehouse, PartitionCounts, Warehouse, WarehouseError, Written,
+};
 
 /// The way to open a writer's warehouse on its own thread: connects, sets the session up, and fails as
 /// [`Warehouse::begin`] does.
@@ -38,19 +42,16 @@ pub fn open(settings: &WarehouseConfig) -> OpenWarehouse {
     let settings = settings.clone();
     Arc::new(move || {
         let settings = settings.clone();
-        Box::pin(async move {
-            let address = Address::of(&settings)?;
-            let session = address.connect().await?;
-            let warehouse = MySqlWarehouse {
-                address,
-                session: Some(session),
-                in_transaction: false,
-                ways: HashMap::new(),
-                tries: UnknownTries::default(),
-                buffer: Vec::new(),
-            };
-            Ok(Box::new(warehouse) as Box<dyn Warehouse>)
-        })
+        Box::pin(async move { Ok(Box::new(MySqlWarehouse::connect(&settings).await?) as Box<dyn Warehouse>) })
+    })
+}
+
+/// The same for what takes dead letters away.
+pub fn open_letters(settings: &WarehouseConfig) -> OpenLetterWarehouse {
+    let settings = settings.clone();
+    Arc::new(move || {
+        let settings = settings.clone();
+        Box::pin(async move { Ok(Box::new(MySqlWarehouse::connect(&settings).await?) as Box<dyn LetterWarehouse>) })
     })
 }
 
@@ -74,6 +75,19 @@ struct MySqlWarehouse {
 }
 
 impl MySqlWarehouse {
+    async fn connect(settings: &WarehouseConfig) -> Result<Self, Failure> {
+        let address = Address::of(settings)?;
+        let session = address.connect().await?;
+        Ok(Self {
+            address,
+            session: Some(session),
+            in_transaction: false,
+            ways: HashMap::new(),
+            tries: UnknownTries::default(),
+            buffer: Vec::new(),
+        })
+    }
+
     fn take(&mut self) -> Result<Session, Failure> {
         self.session
             .take()

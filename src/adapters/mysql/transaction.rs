@@ -15,7 +15,7 @@ use crate::ports::PartitionCounts;
 /// Room in a packet beside a dead letter's payload and key.
 const PACKET_ROOM: usize = 64 * 1024;
 /// Bytes of a dead letter's message that are kept; the column is a TEXT.
-const MAX_MESSAGE: usize = 16_000;
+pub(super) const MAX_MESSAGE: usize = 16_000;
 /// Dead letters of one statement.
 const MAX_LETTERS: usize = 200;
 /// Bytes of one statement of several dead letters: they are copied twice on their way into a packet.
@@ -212,7 +212,7 @@ fn not_stored(what: &str, bytes: &[u8]) -> String {
     )
 }
 
-fn truncate(text: &mut String, bytes: usize) {
+pub(super) fn truncate(text: &mut String, bytes: usize) {
     if text.len() > bytes {
         let mut end = bytes;
         while !text.is_char_boundary(end) {

@@ -4,6 +4,7 @@
 mod cells;
 mod connect;
 mod declared;
+mod letters;
 mod rows;
 mod shape;
 mod warehouse;
@@ -13,7 +14,7 @@ pub mod catalog;
 use std::sync::Arc;
 
 use crate::config::WarehouseConfig;
-use crate::ports::{OpenWarehouse, Warehouse, WarehouseError};
+use crate::ports::{LetterWarehouse, OpenLetterWarehouse, OpenWarehouse, Warehouse, WarehouseError};
 
 pub use connect::{accepts, create_folder, options};
 pub use warehouse::SqliteWarehouse;
@@ -28,6 +29,18 @@ pub fn open(settings: &WarehouseConfig) -> OpenWarehouse {
             create_folder(&options).await?;
             let warehouse = SqliteWarehouse::connect(options).await?;
             Ok::<_, WarehouseError>(Box::new(warehouse) as Box<dyn Warehouse>)
+        })
+    })
+}
+
+/// How a command opens the same file to take dead letters away.
+pub fn open_letters(settings: &WarehouseConfig) -> OpenLetterWarehouse {
+    let url = settings.url.clone();
+    Arc::new(move || {
+        let url = url.clone();
+        Box::pin(async move {
+            let warehouse = SqliteWarehouse::connect(options(url.expose())?).await?;
+            Ok::<_, WarehouseError>(Box::new(warehouse) as Box<dyn LetterWarehouse>)
         })
     })
 }

@@ -20,9 +20,9 @@ use crate::ports::{PartitionCounts, Warehouse, WarehouseError, Written};
 /// Sets of columns kept with their statements; records with ever new sets of fields must not fill the memory.
 const SHAPES_KEPT: usize = 64;
 /// Width of `bief_dead_letter.field`, characters.
-const FIELD_CHARS: usize = 255;
+pub(super) const FIELD_CHARS: usize = 255;
 /// Characters of a dead letter's message that fit MySQL's TEXT whatever they are.
-const MESSAGE_CHARS: usize = 16_000;
+pub(super) const MESSAGE_CHARS: usize = 16_000;
 
 /// Table, columns (positions in the table), what happens on conflict.
 type ShapeKey = (String, Vec<usize>, OnConflict);
@@ -51,7 +51,7 @@ impl SqliteWarehouse {
         })
     }
 
-    fn connection(&mut self) -> Result<&mut SqliteConnection, WarehouseError> {
+    pub(super) fn connection(&mut self) -> Result<&mut SqliteConnection, WarehouseError> {
         self.connection.as_mut().ok_or_else(|| WarehouseError::Transient {
             what: "the connection to the database file was given up; the batch begins again".to_owned(),
         })
@@ -189,7 +189,7 @@ impl Warehouse for SqliteWarehouse {
                  ON CONFLICT (topic, partition_id, record_offset) DO UPDATE SET \
                  record_timestamp = excluded.record_timestamp, record_key = excluded.record_key, \
                  payload = excluded.payload, reason = excluded.reason, field = excluded.field, \
-                 message = excluded.message, stored_at = excluded.stored_at",
+                 message = excluded.message, stored_at = excluded.stored_at, published_at = NULL",
             )
             .bind(&*letter.topic)
             .bind(letter.partition)
@@ -231,7 +231,7 @@ impl Warehouse for SqliteWarehouse {
             .execute(self.connection()?)
             .await
             .map_err(|e| warehouse_error("counting in bief_offset", &e))?;
-            if counted.rows_affected() != 1 {
+            if counted.rows_affected() != 1 && counts.total() != 0 {
                 return Err(WarehouseError::Fenced {
                     topic: topic.to_owned(),
                     partition: *partition,

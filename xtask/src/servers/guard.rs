@@ -58,6 +58,19 @@ shift
 echo "$$ $(cut -d' ' -f22 "/proc/$$/stat")" >"$pid_file.new" && mv "$pid_file.new" "$pid_file" && exec "$@"
 "#;
 
+/// `$1`: the folder, `$2`: the program's name; then the command. Kills the program and starts it again in the same place.
+const RESTART: &str = r#"
+folder=$1 name=$2
+shift 2
+read -r pid start <"$folder/$name.pid" && kill -s KILL "$pid"
+while state=$(cut -d' ' -f3 "/proc/$pid/stat" 2>/dev/null) && [ "$state" != Z ]; do
+    sleep 0.05
+done
+# A killed server that its parent has not collected yet looks alive to one that finds its lock.
+rm -f "$folder/$name.sock" "$folder/$name.sock.lock"
+setsid sh -c "$START" sh "$folder/$name.pid" "$@" </dev/null >>"$folder/$name.log" 2>&1 &
+"#;
+
 /// The folder of some running programs, which end when this is dropped.
 #[derive(Debug)]
 pub struct Guard {
@@ -82,9 +95,34 @@ impl Guard {
     /// Starts a program that ends with the guard. Its output goes to `NAME.log` in the folder.
     pub fn start(&self, name: &str, command: &Command) -> Result<Child> {
         let log = std::fs::File::create(self.folder.join(format!("{name}.log"))).context("cannot write a log")?;
+        std::fs::write(self.folder.join(format!("{name}.restart")), self.restart_script(name, command))
+            .context("cannot write a script")?;
         let mut started = self.wrapped(&format!("{name}.pid"), command);
         started.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
         started.spawn().with_context(|| format!("cannot start {name}"))
+    }
+
+    /// A shell command that kills a program that was started here, and starts it again.
+    pub fn restart_command(&self, name: &str) -> String {
+        format!("sh {}", quoted(&self.folder.join(format!("{name}.restart")).display().to_string()))
+    }
+
+    fn restart_script(&self, name: &str, command: &Command) -> String {
+        let mut script = format!("START={}\nexport START\n", quoted(START));
+        for (name, value) in command.get_envs() {
+            let name = name.to_string_lossy();
+            script += &match value {
+                Some(value) => format!("export {name}={}\n", quoted(&value.to_string_lossy())),
+                None => format!("unset {name}\n"),
+            };
+        }
+        if let Some(folder) = command.get_current_dir() {
+            script += &format!("cd {}\n", quoted(&folder.display().to_string()));
+        }
+        let words = [command.get_program()].into_iter().chain(command.get_args());
+        let words: Vec<_> = words.map(|word| quoted(&word.to_string_lossy())).collect();
+        let folder = quoted(&self.folder.display().to_string());
+        script + &format!("set -- {folder} {} {}\n{RESTART}", quoted(name), words.join(" "))
     }
 
     /// Starts a program that ends with the guard together with all of its process group. What it says on its standard
@@ -130,6 +168,11 @@ impl Drop for Guard {
             let _ = shell.wait();
         }
     }
+}
+
+/// A word that the shell takes as it is.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 /// Ends what runs in a folder that was kept.
@@ -187,6 +230,22 @@ mod tests {
         drop(guard);
         assert!(child.try_wait().unwrap().is_some());
         assert!(!folder.exists());
+    }
+
+    #[test]
+    fn a_program_is_killed_and_started_again_and_still_ends_with_the_guard() {
+        let guard = Guard::new().unwrap();
+        let mut first = guard.start("sleep", &sleeping()).unwrap();
+        let pid = || std::fs::read_to_string(guard.folder().join("sleep.pid")).unwrap_or_default();
+        wait_until("the pid file is written", || !pid().is_empty());
+        let before = pid();
+        assert!(Command::new("sh").args(["-c", &guard.restart_command("sleep")]).status().unwrap().success());
+        assert!(first.wait().unwrap().code().is_none(), "it was killed");
+        wait_until("another runs", || pid() != before);
+        let stat = PathBuf::from("/proc").join(pid().split(' ').next().unwrap()).join("stat");
+        assert!(stat.exists());
+        drop(guard);
+        wait_until("it is dead", || !std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")));
     }
 
     #[test]

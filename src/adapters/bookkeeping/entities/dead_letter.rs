@@ -24,6 +24,8 @@ pub struct Model {
     pub message: String,
     /// UTC.
     pub stored_at: DateTime,
+    /// When it was told to the dead letter topic, UTC.
+    pub published_at: Option<DateTime>,
 }
 
 #[derive(Copy, Clone, Debug, EnumIter, DeriveRelation)]

@@ -1,6 +1,7 @@
 //! The bookkeeping tables as sea-orm entities. Shape only; the writers' statements are in the adapters.
 
 pub mod dead_letter;
+pub mod dropped_letter;
 pub mod gap;
 pub mod migration;
 pub mod offset;

@@ -2,6 +2,7 @@
 
 mod bookkeeping;
 mod catalog;
+mod letters;
 mod refusals;
 mod resets;
 mod speed;

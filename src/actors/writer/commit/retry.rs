@@ -1,0 +1,131 @@
+//! Dead letters once more: rows, the letters' end and their counts in one transaction, so that a retry that dies
+//! midway neither loses nor doubles. What is refused again stays a letter, with the new reason.
+
+use chrono::{DateTime, Utc};
+
+use super::{Committer, Early, Purpose};
+use crate::core::cell::Span;
+use crate::core::outcome::{Counts, Reason, Rejection};
+use crate::messages::{Record, RecordBatch, RowBatch};
+use crate::ports::{LetterWarehouse, PartitionCounts, StoredDeadLetter, WarehouseError};
+
+/// Which letters, and how.
+pub struct RetryRequest<'r> {
+    pub ids: &'r [i64],
+    /// Partitions that the letters may belong to, ascending.
+    pub partitions: &'r [i32],
+    /// The latest first: where rows stay as they are, the first of a key makes the row.
+    pub latest_first: bool,
+    /// All is rolled back.
+    pub rehearse: bool,
+    /// The present decoder.
+    pub decode: &'r mut dyn FnMut(RecordBatch) -> RowBatch,
+}
+
+/// What became of letters.
+#[derive(Debug, Default, PartialEq)]
+pub struct Retried {
+    /// By partition, ascending: letters that now are applied or duplicates; `dead_letters` is what they make fewer.
+    pub counts: Vec<PartitionCounts>,
+    /// Rows that were inserted or changed, by target.
+    pub rows: Vec<u64>,
+    /// Letters that were refused again: id and why.
+    pub refused: Vec<(i64, Rejection)>,
+    /// Letters whose payload was not kept; they stay.
+    pub without_payload: Vec<i64>,
+    /// Letters that another took meanwhile.
+    pub gone: usize,
+}
+
+impl Retried {
+    /// Over all partitions.
+    pub fn total(&self) -> Counts {
+        self.counts.iter().fold(Counts::default(), |sum, c| sum.plus(c.counts))
+    }
+}
+
+impl Committer {
+    /// Writes letters of this plan's topic and ends them, or leaves no trace of it.
+    pub async fn retry(
+        &mut self,
+        warehouse: &mut dyn LetterWarehouse,
+        request: RetryRequest<'_>,
+        now: DateTime<Utc>,
+    ) -> Result<Retried, WarehouseError> {
+        let RetryRequest { ids, partitions, latest_first, rehearse, decode } = request;
+        let topic = std::sync::Arc::clone(&self.plan.topic);
+        warehouse.begin().await?;
+        let found = warehouse.lock_letters(&topic, partitions, ids).await?;
+        let gone = ids.len() - found.len();
+        let (mut letters, bare): (Vec<_>, Vec<_>) = found.into_iter().partition(is_whole);
+        if latest_first {
+            letters.reverse();
+        }
+        let batch = decode(records_of(&letters));
+        let written = self.write_batch(warehouse, &batch, &[], Early::default(), Purpose::Retry, now).await?;
+        let refused: Vec<(i64, Rejection)> = letters
+            .iter()
+            .filter_map(|stored| {
+                let same = |l: &&crate::messages::DeadLetter| {
+                    (l.partition, l.offset) == (stored.letter.partition, stored.letter.offset)
+                };
+                written.letters.iter().find(same).map(|l| (stored.id, l.rejection.clone()))
+            })
+            .collect();
+        let stays: std::collections::HashSet<i64> = refused.iter().map(|(id, _)| *id).collect();
+        let ended: Vec<i64> = letters.iter().map(|l| l.id).filter(|id| !stays.contains(id)).collect();
+        let counts: Vec<PartitionCounts> = written.committed.counts.iter().map(moved).collect();
+        warehouse.delete_letters(&ended).await?;
+        warehouse.restate_letters(&refused).await?;
+        warehouse.count(&topic, &counts, now).await?;
+        crate::failpoint!(
+            "retry-after-rows",
+            WarehouseError::Transient { what: "failpoint retry-after-rows".to_owned() }
+        );
+        match rehearse {
+            true => warehouse.rollback().await?,
+            false => warehouse.commit().await?,
+        }
+        crate::failpoint!(
+            "retry-after-commit",
+            WarehouseError::Transient { what: "failpoint retry-after-commit".to_owned() }
+        );
+        let without_payload = bare.iter().map(|l| l.id).collect();
+        Ok(Retried { counts, rows: written.committed.rows, refused, without_payload, gone })
+    }
+}
+
+/// Whether all of the record was kept: a letter without payload is a tombstone, or lost it for its size.
+fn is_whole(stored: &StoredDeadLetter) -> bool {
+    stored.letter.payload.is_some() || stored.letter.rejection.reason == Reason::Tombstone
+}
+
+/// The outcomes that letters have got, taken from where they were counted.
+fn moved(written: &PartitionCounts) -> PartitionCounts {
+    let Counts { applied, duplicates, .. } = written.counts;
+    let counts = Counts { applied, duplicates, dead_letters: -(applied + duplicates), gaps: 0 };
+    PartitionCounts { partition: written.partition, counts }
+}
+
+fn records_of(letters: &[StoredDeadLetter]) -> RecordBatch {
+    let mut batch = RecordBatch::default();
+    for StoredDeadLetter { letter, .. } in letters {
+        let mut keep = |bytes: &Option<Vec<u8>>| {
+            bytes.as_ref().map(|bytes| {
+                let span = Span::new(batch.bytes.len(), bytes.len());
+                batch.bytes.extend_from_slice(bytes);
+                span
+            })
+        };
+        let (key, payload) = (keep(&letter.key), keep(&letter.payload));
+        batch.records.push(Record {
+            partition: letter.partition,
+            offset: letter.offset,
+            timestamp: letter.timestamp,
+            key,
+            payload,
+            oversize: None,
+        });
+    }
+    batch
+}

@@ -1,0 +1,85 @@
+//! What is read and marked of dead letters outside a batch's transaction: which there are, which were dropped, which
+//! are still to be published. Must never delete one: that is done where their counts are moved.
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use sea_orm::sea_query::Expr;
+use sea_orm::{
+    ColumnTrait, ConnectionTrait, DbBackend, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Statement, Value,
+};
+
+use super::entities::dead_letter;
+use super::sql_bookkeeping::{SqlBookkeeping, filtered, stored_dead_letter};
+use crate::adapters::sql_errors::from_db_err;
+use crate::core::time;
+use crate::ports::{DeadLetterFilter, LetterBook, LetterKey, StoredDeadLetter, WarehouseError};
+
+#[async_trait(?Send)]
+impl LetterBook for SqlBookkeeping {
+    async fn letter_keys(&self, filter: &DeadLetterFilter) -> Result<Vec<LetterKey>, WarehouseError> {
+        use dead_letter::Column as C;
+        let keys: Vec<(i64, String, i32, i64)> = filtered(filter)
+            .select_only()
+            .columns([C::Id, C::Topic, C::PartitionId])
+            .column_as(Expr::cust("COALESCE(LENGTH(record_key), 0) + COALESCE(LENGTH(payload), 0)"), "bytes")
+            .into_tuple()
+            .all(&self.db)
+            .await
+            .map_err(|e| from_db_err("reading bief_dead_letter", &e))?;
+        Ok(keys.into_iter().map(|(id, topic, partition, bytes)| LetterKey { id, topic, partition, bytes }).collect())
+    }
+
+    async fn dropped_counts(&self, topic: &str) -> Result<Vec<(i32, i64)>, WarehouseError> {
+        const WHAT: &str = "counting bief_dropped_letter";
+        // One that lies outside what the ledger spans was dropped before the offset was set anew.
+        let sql = "SELECT d.partition_id AS part, COUNT(*) AS letters FROM bief_dropped_letter d \
+                   JOIN bief_offset o ON o.topic = d.topic AND o.partition_id = d.partition_id \
+                   WHERE d.topic = ? AND d.record_offset >= o.start_offset AND d.record_offset < o.next_offset \
+                   GROUP BY d.partition_id ORDER BY d.partition_id";
+        let statement = Statement::from_sql_and_values(self.db.get_database_backend(), sql, [Value::from(topic)]);
+        let rows = self.db.query_all_raw(statement).await.map_err(|e| from_db_err(WHAT, &e))?;
+        rows.iter()
+            .map(|row| Ok((row.try_get("", "part")?, row.try_get("", "letters")?)))
+            .collect::<Result<_, sea_orm::DbErr>>()
+            .map_err(|e| from_db_err(WHAT, &e))
+    }
+
+    async fn is_publisher(&self, topic: &str) -> Result<bool, WarehouseError> {
+        const WHAT: &str = "asking for the right to publish dead letters";
+        if self.db.get_database_backend() == DbBackend::Sqlite {
+            // A file has one daemon.
+            return Ok(true);
+        }
+        // A user lock is the whole server's and its name ends at 64 characters; it goes with the session.
+        let sql = "SELECT COALESCE(IS_USED_LOCK(l.name) = CONNECTION_ID(), FALSE) OR GET_LOCK(l.name, 0) = 1 AS ours \
+                   FROM (SELECT CONCAT('bief-outbox-', LEFT(SHA2(CONCAT(DATABASE(), '/', ?), 256), 40)) AS name) l";
+        let statement = Statement::from_sql_and_values(DbBackend::MySql, sql, [Value::from(topic)]);
+        let row = self.db.query_one_raw(statement).await.map_err(|e| from_db_err(WHAT, &e))?;
+        let ours = row.map(|r| r.try_get::<Option<i64>>("", "ours")).transpose().map_err(|e| from_db_err(WHAT, &e))?;
+        Ok(ours.flatten() == Some(1))
+    }
+
+    async fn unpublished(&self, topic: &str, limit: u64) -> Result<Vec<StoredDeadLetter>, WarehouseError> {
+        use dead_letter::Column as C;
+        let rows = dead_letter::Entity::find()
+            .filter(C::Topic.eq(topic))
+            .filter(C::PublishedAt.is_null())
+            .order_by_asc(C::Id)
+            .limit(limit)
+            .all(&self.db)
+            .await
+            .map_err(|e| from_db_err("reading bief_dead_letter", &e))?;
+        Ok(rows.into_iter().map(stored_dead_letter).collect())
+    }
+
+    async fn mark_published(&self, ids: &[i64], now: DateTime<Utc>) -> Result<(), WarehouseError> {
+        use dead_letter::Column as C;
+        dead_letter::Entity::update_many()
+            .col_expr(C::PublishedAt, Expr::val(time::datetime_text(now.timestamp_micros())))
+            .filter(C::Id.is_in(ids.iter().copied()))
+            .exec(&self.db)
+            .await
+            .map(drop)
+            .map_err(|e| from_db_err("marking bief_dead_letter as published", &e))
+    }
+}

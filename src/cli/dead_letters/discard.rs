@@ -1,0 +1,103 @@
+//! `bief dead-letters drop`: letters thrown away for good. Their counts stay in the ledger and `bief_dropped_letter`
+//! keeps which they were, so that `verify` still proves every offset. Asks first, or wants to be told `--yes`.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::PathBuf;
+
+use chrono::Utc;
+
+use super::super::support::{block_on, fail, load, print_json};
+use super::super::{exit, printable};
+use super::selection::{Selection, portions};
+use crate::adapters::warehouse;
+use crate::config::Config;
+use crate::core::outcome::Counts;
+use crate::ports::{LetterKey, PartitionCounts, WarehouseError};
+
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  bief dead-letters drop 42 --yes
+  bief dead-letters drop --topic orders --reason tombstone    asks before it drops
+  bief dead-letters drop --until 2026-01-01T00:00:00Z --yes")]
+pub(super) struct Args {
+    #[command(flatten)]
+    which: Selection,
+    /// Configuration file
+    #[arg(short, long, value_name = "FILE", default_value = "actors.toml")]
+    config: PathBuf,
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &Args) -> u8 {
+    if let Err(problem) = args.which.check() {
+        eprintln!("bief: {problem}");
+        return exit::USAGE;
+    }
+    if !args.yes && !std::io::stdin().is_terminal() {
+        eprintln!("bief: dropped letters can't be brought back, and nobody is here to be asked: add --yes");
+        return exit::USAGE;
+    }
+    let loaded = match load(&args.config) {
+        Ok(loaded) => loaded,
+        Err(code) => return code,
+    };
+    let outcome = block_on(async {
+        let told = |e: WarehouseError| e.to_string();
+        let book = (warehouse::open_letter_book(&loaded.config.warehouse))().await.map_err(told)?;
+        let keys = args.which.keys(book.as_ref()).await.map_err(told)?;
+        if !keys.is_empty() && !args.yes && !confirmed(&keys) {
+            return Err("nothing was dropped".to_owned());
+        }
+        discard(&loaded.config, &keys).await.map_err(told)
+    });
+    match outcome {
+        Err(error) => fail(args.json, &error),
+        Ok(dropped) => {
+            match args.json {
+                true => print_json(&serde_json::json!({ "dropped": dropped })),
+                false => println!("{dropped} dropped; `bief verify` goes on counting them"),
+            }
+            exit::OK
+        }
+    }
+}
+
+fn confirmed(keys: &[LetterKey]) -> bool {
+    let topics: std::collections::BTreeSet<&str> = keys.iter().map(|k| k.topic.as_str()).collect();
+    let topics: Vec<&str> = topics.into_iter().collect();
+    eprint!("drop {} dead letters of {} for good? [yes/no] ", keys.len(), printable::printable(&topics.join(", ")));
+    let mut answer = String::new();
+    let heard = std::io::stderr().flush().and_then(|()| std::io::stdin().lock().read_line(&mut answer));
+    heard.is_ok() && matches!(answer.trim(), "y" | "yes")
+}
+
+/// How many were dropped.
+async fn discard(config: &Config, keys: &[LetterKey]) -> Result<usize, WarehouseError> {
+    let mut warehouse = (warehouse::open_letter_warehouse(&config.warehouse))().await?;
+    let mut dropped = 0;
+    for (topic, portions) in portions(keys) {
+        for portion in portions {
+            let now = Utc::now();
+            warehouse.begin().await?;
+            let letters = warehouse.lock_letters(topic, &portion.partitions, &portion.ids).await?;
+            let ids: Vec<i64> = letters.iter().map(|l| l.id).collect();
+            warehouse.drop_letters(&ids, now).await?;
+            // No count changes, but a proof that is being read meanwhile sees that the partition moved.
+            let counts: Vec<PartitionCounts> = portion
+                .partitions
+                .iter()
+                .map(|partition| PartitionCounts { partition: *partition, counts: Counts::default() })
+                .collect();
+            warehouse.count(topic, &counts, now).await?;
+            warehouse.commit().await?;
+            dropped += ids.len();
+        }
+    }
+    Ok(dropped)
+}

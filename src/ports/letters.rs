@@ -1,0 +1,89 @@
+//! The ports of dead letters once they are stored: sending them through again, and telling them to Kafka.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use futures_util::future::LocalBoxFuture;
+
+use super::{DeadLetterFilter, StoredDeadLetter, Warehouse, WarehouseError};
+use crate::core::outcome::Rejection;
+
+/// A writer's connection that can take dead letters away too, in the transaction that writes their rows.
+#[async_trait(?Send)]
+pub trait LetterWarehouse: Warehouse {
+    /// Locks the offset rows of these partitions, in ascending order as every writer does, then those of the letters
+    /// that are still there; answers them ascending by id. Until the transaction ends no other can take them.
+    async fn lock_letters(
+        &mut self,
+        topic: &str,
+        partitions: &[i32],
+        ids: &[i64],
+    ) -> Result<Vec<StoredDeadLetter>, WarehouseError>;
+
+    /// Deletes letters that got another outcome; the caller moves their counts.
+    async fn delete_letters(&mut self, ids: &[i64]) -> Result<(), WarehouseError>;
+
+    /// Gives letters another reason; number, payload and when they were stored stay.
+    async fn restate_letters(&mut self, letters: &[(i64, Rejection)]) -> Result<(), WarehouseError>;
+
+    /// Deletes letters for good and puts down in `bief_dropped_letter` which they were, so that the ledger still
+    /// closes: their counts stay.
+    async fn drop_letters(&mut self, ids: &[i64], now: DateTime<Utc>) -> Result<(), WarehouseError>;
+}
+
+/// How a command opens it.
+pub type OpenLetterWarehouse =
+    Arc<dyn Fn() -> LocalBoxFuture<'static, Result<Box<dyn LetterWarehouse>, WarehouseError>> + Send + Sync>;
+
+/// A letter without what it holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LetterKey {
+    pub id: i64,
+    pub topic: String,
+    pub partition: i32,
+    /// Of key and payload together.
+    pub bytes: i64,
+}
+
+/// What is read of dead letters, and marked on them, outside a batch's transaction.
+#[async_trait(?Send)]
+pub trait LetterBook {
+    /// Which letters there are, ascending by id.
+    async fn letter_keys(&self, filter: &DeadLetterFilter) -> Result<Vec<LetterKey>, WarehouseError>;
+
+    /// How many of a topic's dead letters were dropped, by partition, ascending; only those that the present ledger
+    /// counts.
+    async fn dropped_counts(&self, topic: &str) -> Result<Vec<(i32, i64)>, WarehouseError>;
+
+    /// Whether this connection is the one that publishes the topic's letters: one at a time among all daemons of the
+    /// database, until it ends.
+    async fn is_publisher(&self, topic: &str) -> Result<bool, WarehouseError>;
+
+    /// The oldest letters of the topic that were not yet published, ascending by id.
+    async fn unpublished(&self, topic: &str, limit: u64) -> Result<Vec<StoredDeadLetter>, WarehouseError>;
+
+    /// Marks letters as published.
+    async fn mark_published(&self, ids: &[i64], now: DateTime<Utc>) -> Result<(), WarehouseError>;
+}
+
+/// How an actor or a command opens it, on its own thread, with a connection of its own.
+pub type OpenLetterBook =
+    Arc<dyn Fn() -> LocalBoxFuture<'static, Result<Box<dyn LetterBook>, WarehouseError>> + Send + Sync>;
+
+/// What became of letters on their way to Kafka.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    /// Ids of those that the broker has, in no order.
+    pub arrived: Vec<i64>,
+    /// Why others did not arrive.
+    pub failure: Option<String>,
+}
+
+/// Sends letters to a topic. Blocks its thread until the broker answered for each, or its time is over.
+pub trait LetterPublisher: Send {
+    fn publish(&mut self, letters: &[StoredDeadLetter]) -> Published;
+}
+
+/// How the outbox opens its publisher; the error says what to do.
+pub type OpenLetterPublisher = Arc<dyn Fn() -> Result<Box<dyn LetterPublisher>, String> + Send + Sync>;

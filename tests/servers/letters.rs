@@ -1,0 +1,268 @@
+//! Dead letters sent through again, dropped, exported, and too many of them: the ledger closes each time, whoever dies.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use mysql_async::prelude::Queryable;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Headers, Message};
+use rdkafka::{Offset, TopicPartitionList};
+use sea_orm::{ConnectionTrait, Database as Orm, Statement};
+use serde_json::Value;
+
+use super::items::{self, flush, good, producer, send};
+use super::support::*;
+
+pub fn tests() -> Vec<(&'static str, super::Test)> {
+    vec![
+        ("letters_are_retried_dropped_and_exported_on_mysql", |s| retried(&s.kafka, Some(&s.mysql))),
+        ("letters_are_retried_dropped_and_exported_on_mariadb", |s| retried(&s.kafka, Some(&s.mariadb))),
+        ("letters_are_retried_dropped_and_exported_on_sqlite", |s| retried(&s.kafka, None)),
+        ("a_retry_killed_midway_neither_loses_nor_doubles_on_mysql", |s| killed(&s.kafka, &s.mysql)),
+        ("a_retry_killed_midway_neither_loses_nor_doubles_on_mariadb", |s| killed(&s.kafka, &s.mariadb)),
+        ("letters_are_published_at_least_once_with_the_headers_of_kafka_connect", |s| published(&s.kafka, &s.mysql)),
+        ("too_many_dead_letters_stop_the_stream_before_the_topic_is_drained", |s| too_many(&s.kafka, &s.mysql)),
+    ]
+}
+
+fn sql(url: &str, text: &str) {
+    block_on(async {
+        let orm = Orm::connect(url).await.unwrap();
+        orm.execute_unprepared(text).await.unwrap();
+    });
+}
+
+fn number(url: &str, text: &str) -> i64 {
+    block_on(async {
+        let orm = Orm::connect(url).await.unwrap();
+        let row = orm.query_one_raw(Statement::from_string(orm.get_database_backend(), text)).await.unwrap();
+        row.unwrap().try_get_by_index::<i64>(0).unwrap()
+    })
+}
+
+fn letters(config: &Path, arguments: &[&str]) -> (Value, i32) {
+    json_of(bief(&["dead-letters"]).args(arguments).arg("--json").arg("-c").arg(config))
+}
+
+/// Records of a topic of their own, all read; the daemon has ended.
+fn read(kafka: &str, url: &str, folder: &Path, payloads: &[Vec<u8>]) -> PathBuf {
+    let topic = unique("letters");
+    create_topic(kafka, &topic, 2, &[]);
+    let producer = producer(kafka, &[]);
+    payloads.iter().enumerate().for_each(|(id, p)| send(&producer, &topic, &id.to_string(), Some(p)));
+    flush(&producer);
+    let config = items::config(folder, kafka, url, &topic);
+    change(&config, "lanes =", "max_dead_letter_share = 1.0\nlanes =");
+    let daemon = Daemon::start(&config);
+    daemon.wait_caught_up(payloads.len() as i64);
+    daemon.stop();
+    config
+}
+
+fn change(config: &Path, from: &str, to: &str) {
+    let text = std::fs::read_to_string(config).unwrap();
+    assert!(text.contains(from));
+    std::fs::write(config, text.replacen(from, to, 1)).unwrap();
+}
+
+fn orphan(id: usize) -> Vec<u8> {
+    format!(r#"{{"id": {id}, "name": "letter", "parent": "zzz"}}"#).into_bytes()
+}
+
+fn retried(kafka: &str, server: Option<&str>) {
+    let folder = tempfile::tempdir().unwrap();
+    let database = server.map(Database::create);
+    let url = match &database {
+        Some(database) => database.url(),
+        None => format!("sqlite://{}", folder.path().join("bief.db").display()),
+    };
+    // A third has no parent; two can never be read.
+    let mut payloads: Vec<Vec<u8>> =
+        (0..300).map(|id| if id % 3 == 0 { orphan(id) } else { good(id as i64) }).collect();
+    payloads.push(b"{\"id\": ".to_vec());
+    payloads.push(b"{\"id\": 1, \"name\": \"\xff\"}".to_vec());
+    let config = read(kafka, &url, folder.path(), &payloads);
+
+    let (told, code) = letters(&config, &["retry", "--all"]);
+    assert_eq!((code, &told["applied"], &told["refused"]), (3, &0.into(), &102.into()), "{told}");
+    assert_clean(&config);
+
+    sql(&url, "INSERT INTO parent (code) VALUES ('zzz')");
+    sql(&url, "INSERT INTO item (id, name) VALUES (0, 'newer')");
+    let (told, _) = letters(&config, &["retry", "--all", "--dry-run"]);
+    assert_eq!((&told["applied"], &told["duplicates"]), (&99.into(), &1.into()), "{told}");
+    assert_eq!(number(&url, "SELECT COUNT(*) FROM bief_dead_letter"), 102, "a dry run changes nothing");
+
+    // Two at once share the work.
+    let retry = || {
+        let mut command = bief(&["dead-letters", "retry", "--reason", "foreign_key", "--json", "-c"]);
+        command.arg(&config).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let both = [retry(), retry()].map(|child| {
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        serde_json::from_str::<Value>(said.trim())
+            .unwrap_or_else(|e| panic!("{e}: {said:?} {}", String::from_utf8_lossy(&output.stderr)))
+    });
+    let sum = |name: &str| both.iter().map(|told| told[name].as_i64().unwrap()).sum::<i64>();
+    assert_eq!((sum("applied"), sum("duplicates"), sum("refused")), (99, 1, 0), "{both:?}");
+    assert_clean(&config);
+    assert_eq!(number(&url, "SELECT COUNT(*) FROM item WHERE id >= 0"), 300);
+    assert_eq!(number(&url, "SELECT COUNT(*) FROM item WHERE name = 'newer'"), 1, "a retry overwrites nothing");
+
+    let to = folder.path().join("letters.jsonl");
+    let exported = bief(&["dead-letters", "export", "--to"]).arg(&to).arg("-c").arg(&config).status().unwrap();
+    assert!(exported.success());
+    let lines = std::fs::read_to_string(&to).unwrap();
+    let lines: Vec<Value> = lines.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let is = |reason: &str| lines.iter().find(|l| l["reason"] == reason).unwrap();
+    assert_eq!(is("invalid_json")["payload"], "{\"id\": ");
+    assert_eq!(is("invalid_utf8")["payload_base64"], "eyJpZCI6IDEsICJuYW1lIjogIv8ifQ==");
+
+    let unasked = bief(&["dead-letters", "drop", "--all", "-c"]).arg(&config).stdin(Stdio::null()).status().unwrap();
+    assert_eq!(unasked.code(), Some(2));
+    let (told, code) = letters(&config, &["drop", "--all", "--yes"]);
+    assert_eq!((told["dropped"].as_i64(), code), (Some(2), 0));
+    assert_eq!(number(&url, "SELECT COUNT(*) FROM bief_dead_letter"), 0);
+    let proof = assert_clean(&config);
+    let counted = |name: &str| -> i64 {
+        proof["streams"][0]["partitions"].as_array().unwrap().iter().map(|p| p[name].as_i64().unwrap()).sum()
+    };
+    assert_eq!((counted("applied"), counted("duplicates"), counted("dead_letters")), (299, 1, 2));
+    // What was thrown away by hand is found.
+    sql(&url, "DELETE FROM bief_dropped_letter");
+    assert_eq!(verify(&config).1, 3);
+}
+
+fn killed(kafka: &str, server: &str) {
+    let (database, folder) = (Database::create(server), tempfile::tempdir().unwrap());
+    let payloads: Vec<Vec<u8>> = (0..1_200).map(orphan).collect();
+    let config = read(kafka, &database.url(), folder.path(), &payloads);
+    database.execute("INSERT INTO parent (code) VALUES ('zzz')");
+    let mut retry = bief(&["dead-letters", "retry", "--all", "-c"])
+        .arg(&config)
+        .env("FAILPOINTS", "retry-after-rows=1*off->sleep(600000)")
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    // The first portion is in, the second's rows are written and not committed.
+    let seen = || uncommitted(&database);
+    wait("two portions written", || seen() == 1_000);
+    retry.kill().unwrap();
+    retry.wait().unwrap();
+    wait("the second portion rolled back", || seen() == 500);
+    assert_eq!(database.count("SELECT COUNT(*) FROM bief_dead_letter"), 700);
+    assert_clean(&config);
+
+    // The answer to the first COMMIT is lost: its letters are found to be gone, and none is written twice.
+    let mut command = bief(&["dead-letters", "retry", "--all", "--json", "-c"]);
+    let (told, code) = json_of(command.arg(&config).env("FAILPOINTS", "retry-after-commit=1*return->off"));
+    assert_eq!((&told["applied"], &told["gone"], code), (&200.into(), &500.into(), 0), "{told}");
+    assert_eq!(database.count("SELECT COUNT(*) FROM item WHERE id >= 0"), 1_200);
+    let proof = assert_clean(&config);
+    let partitions = proof["streams"][0]["partitions"].as_array().unwrap();
+    assert_eq!(partitions.iter().map(|p| p["applied"].as_i64().unwrap()).sum::<i64>(), 1_200);
+}
+
+/// Rows as one sees them who looks at what is not committed.
+fn uncommitted(database: &Database) -> i64 {
+    block_on(async {
+        let mut conn = mysql_async::Conn::from_url(database.url()).await.unwrap();
+        conn.query_drop("SET SESSION TRANSACTION ISOLATION LEVEL READ UNCOMMITTED").await.unwrap();
+        let count: Option<i64> = conn.query_first("SELECT COUNT(*) FROM item WHERE id >= 0").await.unwrap();
+        conn.disconnect().await.unwrap();
+        count.unwrap()
+    })
+}
+
+fn wait(what: &str, met: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !met() {
+        assert!(began.elapsed() < PATIENCE, "not {what} in {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn too_many(kafka: &str, server: &str) {
+    const RECORDS: i64 = 30_000;
+    let (database, folder, topic) = (Database::create(server), tempfile::tempdir().unwrap(), unique("letters"));
+    create_topic(kafka, &topic, 2, &[]);
+    let producer = producer(kafka, &[]);
+    (0..RECORDS).for_each(|id| send(&producer, &topic, &id.to_string(), Some(b"[]")));
+    flush(&producer);
+    let config = items::config(folder.path(), kafka, &database.url(), &topic);
+    let daemon = Daemon::start(&config);
+    daemon.wait("stopped for good", |status| status["units"][0]["state"] == "failed");
+    let (code, body) = daemon.get("/readyz").unwrap();
+    assert_eq!(code, 503);
+    assert!(body.contains("max_dead_letter_share = 0.05") && body.contains("not_an_object"), "{body}");
+    let stored = database.count("SELECT COUNT(*) FROM bief_dead_letter");
+    assert!(stored < 2_000, "{stored}");
+    daemon.stop();
+    assert_clean(&config);
+    assert_eq!(database.count("SELECT COUNT(*) FROM bief_dead_letter"), stored);
+
+    change(&config, "lanes =", "max_dead_letter_share = 1.0\nlanes =");
+    let daemon = Daemon::start(&config);
+    daemon.wait_caught_up(RECORDS);
+    daemon.stop();
+    assert_clean(&config);
+    assert_eq!(database.count("SELECT COUNT(*) FROM bief_dead_letter"), RECORDS);
+}
+
+fn published(kafka: &str, server: &str) {
+    let (database, folder, topic) = (Database::create(server), tempfile::tempdir().unwrap(), unique("letters"));
+    let dead = format!("{topic}.dead");
+    create_topic(kafka, &topic, 2, &[]);
+    create_topic(kafka, &dead, 1, &[]);
+    let producer = producer(kafka, &[]);
+    (0..10).for_each(|id| send(&producer, &topic, &format!("k{id}"), Some(&orphan(id))));
+    flush(&producer);
+    let config = items::config(folder.path(), kafka, &database.url(), &topic);
+    change(&config, "lanes =", &format!("dead_letter_topic = \"{dead}\"\nlanes ="));
+    // The first round is sent, and the mark fails: it is sent once more.
+    let daemon = Daemon::start_with(&config, &[("FAILPOINTS", "before-mark-published=1*return->off")]);
+    daemon.wait_caught_up(10);
+    wait("all published", || {
+        database.count("SELECT COUNT(*) FROM bief_dead_letter WHERE published_at IS NOT NULL") == 10
+    });
+    assert_eq!(daemon.get("/readyz").unwrap().0, 200);
+    daemon.stop();
+
+    let mut found = BTreeMap::new();
+    let mut records = 0;
+    let consumer: BaseConsumer = rdkafka::ClientConfig::new()
+        .set("bootstrap.servers", kafka)
+        .set("group.id", &dead)
+        .set("enable.partition.eof", "true")
+        .create()
+        .unwrap();
+    let mut from = TopicPartitionList::new();
+    from.add_partition_offset(&dead, 0, Offset::Beginning).unwrap();
+    consumer.assign(&from).unwrap();
+    let began = Instant::now();
+    loop {
+        assert!(began.elapsed() < PATIENCE);
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) => {
+                let text = |bytes: Option<&[u8]>| String::from_utf8(bytes.unwrap().to_vec()).unwrap();
+                let headers = message.headers().unwrap();
+                let header = |name: &str| headers.iter().find(|h| h.key == name).map(|h| text(h.value)).unwrap();
+                assert_eq!(header("__connect.errors.topic"), topic);
+                assert_eq!(header("__connect.errors.stage"), "TASK_PUT");
+                assert_eq!(header("bief.reason"), "foreign_key");
+                found.insert(text(message.key()), text(message.payload()));
+                records += 1;
+            }
+            Some(Err(KafkaError::PartitionEOF(_))) => break,
+            _ => {}
+        }
+    }
+    let wanted: BTreeMap<String, String> =
+        (0..10).map(|id| (format!("k{id}"), String::from_utf8(orphan(id)).unwrap())).collect();
+    assert_eq!(found, wanted);
+    assert!(records > 10, "at least once: a round whose mark was lost is sent again");
+}
