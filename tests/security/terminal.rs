@@ -59,6 +59,7 @@ fn a_hostile_dead_letter_is_listed_and_shown_without_what_a_terminal_obeys() {
         &["dead-letters", "list", "--json", "-c"],
         &["dead-letters", "show", "1", "-c"],
         &["dead-letters", "show", "1", "--json", "-c"],
+        &["dead-letters", "export", "-c"],
     ] {
         let (text, code) = printed(bief(arguments).arg(&config));
         assert_eq!(code, 0, "{arguments:?}: {text}");
