@@ -107,6 +107,7 @@ pub fn launch(config: Arc<Config>, bootstrap: &str, listener: TcpListener) -> io
             units: Arc::new(move || serde_json::to_value(statuses.snapshot()).unwrap_or_default()),
             checks: Arc::new(move || checks(&checked.snapshot(), &troubles)),
             allowed_hosts: config.daemon.allowed_hosts.clone(),
+            access: config.daemon.access.clone(),
         },
     )?;
     let handle = server.handle();

@@ -11,7 +11,9 @@ const CANARY: &str = "canary-7f3a";
 const SOUND: &str = r#"
 [daemon]
 name = "orders"
+http = "0.0.0.0:8080"
 allowed_hosts = ["bief.example.org"]
+token = "<5>-and-some-more"
 
 [kafka]
 brokers = "kafka:9093"
@@ -43,7 +45,7 @@ fn env(name: &str) -> Option<String> {
 
 /// The file with a secret in each place, by what `secret` gives for its number.
 fn filled(secret: impl Fn(usize) -> String) -> String {
-    (1..=4).fold(SOUND.to_owned(), |text, number| text.replace(&format!("<{number}>"), &secret(number)))
+    (1..=5).fold(SOUND.to_owned(), |text, number| text.replace(&format!("<{number}>"), &secret(number)))
 }
 
 fn assert_hidden(shown: &str) {
@@ -70,6 +72,8 @@ fn secrets_of_the_environment_are_used_and_never_shown() {
     let text = filled(|number| format!("${{SECRET_{number}}}"));
     let loaded = config::parse(&text, "actors.toml", Path::new(""), &env).unwrap();
     assert_loaded_hides(&loaded);
+    let token = loaded.config.daemon.access.token.as_ref().unwrap();
+    assert_eq!(token.expose(), format!("{CANARY}/@?#SECRET_5-and-some-more"));
     let properties = &loaded.config.kafka.properties;
     assert_eq!(properties["sasl.password"].expose(), format!("{CANARY}/@?#SECRET_2"));
     assert_eq!(properties["ssl.key.pem"].expose(), format!("-----BEGIN\n{CANARY}/@?#SECRET_3\n-----END"));
@@ -83,7 +87,7 @@ fn secrets_of_the_environment_are_used_and_never_shown() {
 #[test]
 fn secrets_of_files_are_used_and_never_shown() {
     let folder = tempfile::tempdir().unwrap();
-    for number in 1..=4 {
+    for number in 1..=5 {
         std::fs::write(folder.path().join(format!("s{number}")), format!("{CANARY}-{number}\n")).unwrap();
     }
     let path = folder.path().join("actors.toml");
@@ -101,6 +105,7 @@ fn secrets_written_into_the_file_are_never_shown() {
     let printed = config::print(&loaded);
     assert!(printed.contains("url = \"mysql://orders:***@mysql:3306/orders\"  # hidden"));
     assert!(printed.contains("\"sasl.password\" = \"***\"  # hidden"));
+    assert!(printed.contains("\ntoken = \"***\"  # hidden\n"));
 }
 
 #[test]

@@ -321,22 +321,95 @@ function show(status) {
 
 // The connection
 
-function listen() {
+// EventSource can show no token, so the event stream is read from a fetch. The token is kept for this tab alone and
+// sent as a header, never as a cookie: no other site can make a browser send it along.
+
+const TOKEN_KEY = "bief-token";
+
+function request(path, signal) {
+  const token = sessionStorage.getItem(TOKEN_KEY);
+  const headers = token ? { Authorization: `Bearer ${token}` } : {};
+  return fetch(path, { cache: "no-store", credentials: "omit", redirect: "error", headers, signal });
+}
+
+/** Asks for the token; what was shown before is known to be wrong. */
+function askForToken() {
+  const wrong = sessionStorage.getItem(TOKEN_KEY) !== null;
+  sessionStorage.removeItem(TOKEN_KEY);
   stop();
-  source = new EventSource("/events");
-  source.addEventListener("status", (event) => show(JSON.parse(event.data)));
-  source.addEventListener("error", () => {
-    // The browser connects again by itself, unless the answer was a refusal.
-    if (source && source.readyState === EventSource.CLOSED) {
-      source = null;
-      poll();
+  byId("login").hidden = false;
+  setText(byId("login-told"), wrong ? "The daemon does not take this token." : "");
+  setText(byId("link-text"), "token needed");
+  setText(byId("state-text"), "Log in to see the daemon");
+  byId("token").focus();
+}
+
+byId("login-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const field = byId("token");
+  const token = field.value.trim();
+  // What cannot be sent in a header is no token.
+  if (!/^[\x21-\x7e]+$/.test(token)) {
+    setText(byId("login-told"), "A token has no blanks and only ASCII characters.");
+    return;
+  }
+  sessionStorage.setItem(TOKEN_KEY, token);
+  field.value = "";
+  byId("login").hidden = true;
+  listen();
+});
+
+async function listen() {
+  stop();
+  const stream = new AbortController();
+  source = stream;
+  let reader = null;
+  try {
+    const answer = await request("/events", stream.signal);
+    if (answer.status === 401) {
+      if (source === stream) askForToken();
+      return;
     }
-  });
+    if (answer.ok) {
+      reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+      await readEvents(reader);
+    }
+  } catch {
+    // The daemon went away, or the page is not looked at any more: the watch below says so.
+  } finally {
+    // Whatever ended it, the connection does not stay behind.
+    stream.abort();
+  }
+  if (source !== stream) return;
+  source = null;
+  // Where the stream is refused since too many pages are open, the document is asked for instead.
+  if (reader === null) poll();
+  else if (!document.hidden) polling = setTimeout(listen, POLL_MS);
+}
+
+/** Shows each document of an event stream until it ends. Events have one data line each. */
+async function readEvents(reader) {
+  let rest = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    rest += value;
+    const events = rest.split("\n\n");
+    rest = events.pop();
+    for (const event of events) {
+      const data = event.split("\n").find((line) => line.startsWith("data: "));
+      if (data) show(JSON.parse(data.slice(6)));
+    }
+  }
 }
 
 async function poll() {
   try {
-    const answer = await fetch("/status", { cache: "no-store", signal: AbortSignal.timeout(SILENCE_MS) });
+    const answer = await request("/status", AbortSignal.timeout(SILENCE_MS));
+    if (answer.status === 401) {
+      askForToken();
+      return;
+    }
     if (answer.ok) show(await answer.json());
   } catch {
     // The watch below says that nothing was heard.
@@ -345,13 +418,14 @@ async function poll() {
 }
 
 function stop() {
-  if (source) source.close();
+  const stream = source;
   source = null;
+  if (stream) stream.abort();
   clearTimeout(polling);
 }
 
 function watch() {
-  if (document.hidden || Date.now() - lastHeard < SILENCE_MS) return;
+  if (document.hidden || !byId("login").hidden || Date.now() - lastHeard < SILENCE_MS) return;
   document.body.classList.toggle("gone", lastHeard > 0);
   setTone(byId("link"), "bad");
   const text = lastHeard === 0 ? "no answer yet" : `daemon gone, last heard ${new Date(lastHeard).toLocaleTimeString()}`;
@@ -365,7 +439,10 @@ function watch() {
 }
 
 // A page that nobody sees asks for nothing.
-document.addEventListener("visibilitychange", () => (document.hidden ? stop() : listen()));
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) stop();
+  else if (byId("login").hidden) listen();
+});
 byId("spark").append(area, line);
 withRoles(document.querySelector(".actors"));
 listen();

@@ -72,6 +72,9 @@ pub fn run(args: &Args, log: Option<&str>) -> u8 {
         Err(code) => return code,
     };
     if let Some(http) = args.http {
+        if let Err(error) = config.daemon.allow(http) {
+            return fail(args.json, &format!("--http: {error}"));
+        }
         config.daemon.http = http;
     }
     match prepare(args, config) {
@@ -249,7 +252,7 @@ impl Summary {
         } else {
             println!("caught up in {:.1} s", self.seconds);
             for (table, rows) in &self.rows {
-                println!("  {table}: {rows} rows");
+                println!("  {}: {rows} rows", super::printable::printable(table));
             }
             print!("{}", self.proof.text(super::support::colour()));
         }

@@ -44,7 +44,7 @@ pub fn run(args: &Args) -> u8 {
         Ok(answer) if answer.status == 200 => exit::OK,
         Ok(answer) => {
             eprintln!("{path} answered {}", answer.status);
-            answer.body.lines().for_each(|line| eprintln!("{}", printable(line)));
+            answer.body.lines().for_each(|line| eprintln!("  {}", printable(line)));
             exit::NOT_READY
         }
         Err(error @ AskError::Usage(_)) => {

@@ -9,7 +9,7 @@ use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::debug_fn;
 
-use super::printable::printable;
+use super::printable::{json_escaped, printable};
 
 /// What is logged unless told otherwise: own words from `info` on, of libraries what is wrong.
 const DEFAULT_FILTER: &str = "warn,bief=info";
@@ -58,12 +58,35 @@ fn subscriber<W>(json: bool, colour: bool, filter: EnvFilter, writer: W) -> Box<
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     if json {
-        // JSON escapes controls by itself.
-        Box::new(builder.json().flatten_event(true).finish())
+        let builder = tracing_subscriber::fmt().with_env_filter(filter);
+        Box::new(builder.json().flatten_event(true).with_writer(Escaping(writer)).finish())
     } else {
+        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
         Box::new(builder.with_ansi(colour).fmt_fields(escaped_fields()).finish())
+    }
+}
+
+/// Lines of JSON with what JSON itself lets through escaped too: DEL, C1 controls, marks of direction.
+struct Escaping<W>(W);
+
+impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for Escaping<W> {
+    type Writer = Escaping<W::Writer>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        Escaping(self.0.make_writer())
+    }
+}
+
+impl<W: io::Write> io::Write for Escaping<W> {
+    /// Takes all: a line comes in one piece.
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write_all(json_escaped(&String::from_utf8_lossy(bytes)).as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 
@@ -129,6 +152,8 @@ mod tests {
         assert_eq!(text.lines().count(), 1, "{text}");
         let line: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!((&line["level"], &line["topic"]), (&"INFO".into(), &"orders".into()));
+        assert!(!text.trim_end().chars().any(char::is_control), "{text:?}");
+        assert_eq!(line["quoted"], "\u{1b}[2Jgone\nINFO forged\r\u{9b}31m");
     }
 
     #[test]

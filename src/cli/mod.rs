@@ -2,7 +2,6 @@
 
 pub mod exit;
 pub mod logging;
-pub mod printable;
 
 mod check;
 mod completions;
@@ -23,6 +22,8 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod verify;
+
+pub use crate::core::printable;
 
 use clap::{CommandFactory, Parser, Subcommand};
 

@@ -68,7 +68,7 @@ async fn rehearse(
     let mut committer = Committer::new(Arc::clone(&plan), Arc::new(Mutex::new(Known::new(plan.targets.len()))), 1);
     let rehearsed = committer.rehearse(warehouse.as_mut(), &rows, Utc::now()).await.map_err(|e| e.to_string())?;
     if !json {
-        println!("stream {}: {} records, rolled back", stream.name, rows.source.records.len());
+        println!("stream {}: {} records, rolled back", printable::printable(&stream.name), rows.source.records.len());
     }
     for (index, record) in rows.source.records.iter().enumerate() {
         let letter = rehearsed.letters.iter().find(|l| l.partition == record.partition && l.offset == record.offset);
@@ -79,7 +79,7 @@ async fn rehearse(
             rehearsed.committed.counts.iter().fold(crate::core::outcome::Counts::default(), |s, c| s.plus(c.counts));
         println!("would be: {} applied, {} duplicates, {} dead letters", sum.applied, sum.duplicates, sum.dead_letters);
         for (target, count) in plan.targets.iter().zip(&rehearsed.committed.rows) {
-            println!("  {}: {count} rows inserted or changed", target.table.name);
+            println!("  {}: {count} rows inserted or changed", printable::printable(&target.table.name));
         }
     }
     Ok(())
@@ -118,12 +118,14 @@ fn show(plan: &Plan, stream: &Stream, batch: &RowBatch, index: usize, rejection:
         }));
         return;
     }
-    println!("{}[{}]@{}", stream.topic, record.partition, record.offset);
+    println!("{}[{}]@{}", printable::printable(&stream.topic), record.partition, record.offset);
     println!("  {}", printable::printable(payload.as_deref().unwrap_or("no payload")));
     for (table, cells) in rows {
-        let cells: Vec<String> =
-            cells.iter().map(|(name, value)| format!("{name}={}", printable::printable(value))).collect();
-        println!("  -> {table}: {}", cells.join(" "));
+        let cells: Vec<String> = cells
+            .iter()
+            .map(|(name, value)| format!("{}={}", printable::printable(name), printable::printable(value)))
+            .collect();
+        println!("  -> {}: {}", printable::printable(table), cells.join(" "));
     }
     if let Some(r) = rejection {
         let field = r.field.as_deref().map(|f| format!(" in {f}")).unwrap_or_default();

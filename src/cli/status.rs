@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
 use super::exit;
-use super::http_client::{AskError, Daemon};
+use super::http_client::{AskError, Daemon, TOKEN_NEEDED};
 use super::printable::{printable, printable_json};
 use super::table::{Align, Table, grouped};
 
@@ -138,6 +138,10 @@ pub fn run(args: &Args, out: &mut dyn Write) -> u8 {
             return if matches!(error, AskError::Usage(_)) { exit::USAGE } else { exit::NOT_READY };
         }
     };
+    if answer.status == 401 {
+        eprintln!("{TOKEN_NEEDED}");
+        return exit::USAGE;
+    }
     let document = serde_json::from_str::<serde_json::Value>(&answer.body);
     let (document, status) = match document.and_then(|d| Ok((d.clone(), serde_json::from_value::<Status>(d)?))) {
         Ok(read) if answer.status == 200 => read,

@@ -61,9 +61,10 @@ pub fn fail(json: bool, error: &str) -> u8 {
     exit::FAILED
 }
 
+/// One line on stdout, without a character that a terminal would obey.
 pub fn print_json<T: Serialize>(value: &T) {
     match serde_json::to_string(value) {
-        Ok(text) => println!("{text}"),
+        Ok(text) => println!("{}", super::printable::json_escaped(&text)),
         Err(error) => eprintln!("bief: the answer could not be printed as JSON: {error}"),
     }
 }

@@ -9,12 +9,17 @@ use chrono::Utc;
 
 use super::http_client::Daemon;
 use super::{exit, healthcheck, status};
+use crate::config::{Access, Secret};
 use crate::http::{Check, DaemonInfo, HttpState, serve};
 use crate::messages::Board;
 use crate::metrics::Metrics;
 
 /// Runs `ask` with the address of a daemon whose readiness is `ready`.
 fn with_daemon(ready: &Arc<AtomicBool>, ask: impl FnOnce(&Daemon)) {
+    with_guarded_daemon(ready, Access::default(), ask);
+}
+
+fn with_guarded_daemon(ready: &Arc<AtomicBool>, access: Access, ask: impl FnOnce(&Daemon)) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let board = Board::default();
@@ -30,6 +35,7 @@ fn with_daemon(ready: &Arc<AtomicBool>, ask: impl FnOnce(&Daemon)) {
             vec![Check { name: "database".into(), ok, cause: Some("connection refused".into()), since: None }]
         }),
         allowed_hosts: Vec::new(),
+        access,
     };
     let (send, receive) = mpsc::channel();
     let thread = std::thread::spawn(move || {
@@ -82,4 +88,24 @@ fn no_daemon_is_not_ready_and_a_wrong_address_is_a_usage_error() {
         assert_eq!(healthcheck::run(&healthcheck::Args::of(daemon.clone(), false)), code);
         assert_eq!(status_of(&daemon, false), (code, String::new()));
     }
+}
+
+#[test]
+fn a_daemon_with_a_token_is_asked_with_it_and_says_where_it_is_missing() {
+    let access = Access { token: Some(Secret::new("a-token-of-some-length")), ..Access::default() };
+    with_guarded_daemon(&Arc::new(AtomicBool::new(true)), access, |daemon| {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("actors.toml");
+        let address = daemon.url.as_deref().unwrap().trim_start_matches("http://");
+        let with_token = |token: &str| {
+            std::fs::write(&file, format!("[daemon]\nhttp = \"{address}\"\ntoken = \"{token}\"\n")).unwrap();
+            Daemon { url: None, config: Some(file.clone()) }
+        };
+        assert_eq!(status_of(&with_token("a-token-of-some-length"), false).0, exit::OK);
+        assert_eq!(status_of(&with_token("another-of-that-length"), false), (exit::USAGE, String::new()));
+        for ready in [false, true] {
+            let probe = healthcheck::Args::of(with_token("another-of-that-length"), ready);
+            assert_eq!(healthcheck::run(&probe), exit::OK, "a probe needs no token");
+        }
+    });
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::exit;
+use super::printable::printable;
 use super::support::{broker_of, fail, load, print_json};
 use crate::adapters::warehouse;
 use crate::config::Config;
@@ -104,7 +105,7 @@ impl Proof {
         let (bad, good, plain) = if colour { ("\x1b[31m", "\x1b[32m", "\x1b[0m") } else { ("", "", "") };
         let mut out = String::new();
         for stream in &self.streams {
-            out += &format!("stream {} (topic {})\n", stream.stream, stream.topic);
+            out += &format!("stream {} (topic {})\n", printable(&stream.stream), printable(&stream.topic));
             out += "  partition     advanced      applied   duplicates  dead letters         gaps\n";
             for p in &stream.partitions {
                 let Some(r) = &p.recorded else {
@@ -125,11 +126,14 @@ impl Proof {
                 for f in &p.findings {
                     out += &format!(
                         "  {bad}partition {}: {} (off by {}): {}{plain}\n",
-                        p.partition, f.kind, f.off_by, f.message
+                        p.partition,
+                        f.kind,
+                        f.off_by,
+                        printable(&f.message)
                     );
                 }
                 for n in &p.notes {
-                    out += &format!("  partition {}: note: {}\n", p.partition, n.message);
+                    out += &format!("  partition {}: note: {}\n", p.partition, printable(&n.message));
                 }
             }
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::reader::{Fault, Reader, Section};
 use super::schema::{DAEMON, KAFKA};
-use super::{Brokers, Daemon, Kafka, LogFormat, OnFatal, names, properties, units};
+use super::{Brokers, Daemon, Kafka, LogFormat, OnFatal, access, names, properties, units};
 
 /// Below this, librdkafka's own buffers leave nothing for records.
 pub(super) const LEAST_MEMORY: u64 = 32 << 20;
@@ -16,13 +16,6 @@ pub(super) fn read(r: &mut Reader<'_>, root: &Section<'_>) -> Daemon {
     let name = r.parsed(&s, "name", ("bief".to_owned(), "bief"), |text| names::label(text).map(|()| text.to_owned()));
     let local = SocketAddr::from(([127, 0, 0, 1], 8080));
     let http = r.parsed(&s, "http", (local, "127.0.0.1:8080"), address);
-    if !http.ip().is_loopback() {
-        r.warning(
-            &s.place("http"),
-            "`http` can be reached from other machines, and the page has no login yet",
-            "write \"127.0.0.1:8080\", or see to it that only those you trust can reach it",
-        );
-    }
     let allowed_hosts = match r.texts(&s, "allowed_hosts") {
         None => {
             r.default("allowed_hosts", "[]");
@@ -37,6 +30,7 @@ pub(super) fn read(r: &mut Reader<'_>, root: &Section<'_>) -> Daemon {
             hosts.into_iter().map(|host| host.value.to_ascii_lowercase()).collect()
         }
     };
+    let access = access::read(r, &s, http);
     let memory = r.parsed(&s, "memory", (DEFAULT_MEMORY, &units::size_text(DEFAULT_MEMORY)), |text| {
         let bytes = units::size(text)?;
         if bytes < LEAST_MEMORY {
@@ -57,7 +51,7 @@ pub(super) fn read(r: &mut Reader<'_>, root: &Section<'_>) -> Daemon {
     });
     let formats = [("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)];
     let log = r.choice(&s, "log", &formats, LogFormat::Auto);
-    Daemon { name, http, allowed_hosts, memory, drain_timeout, on_fatal, restart_budget, restart_window, log }
+    Daemon { name, http, allowed_hosts, access, memory, drain_timeout, on_fatal, restart_budget, restart_window, log }
 }
 
 fn between(text: &str, least: Duration, most: Duration) -> Result<Duration, Fault> {

@@ -6,6 +6,8 @@ use std::ops::Range;
 
 use serde::Serialize;
 
+use crate::core::printable::printable;
+
 /// Whether bief can start with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -74,11 +76,11 @@ impl Diagnostic {
         let tone = if self.is_error() { "1;31" } else { "1;33" };
         let mut out = format!(
             "{}:{}:{}: {}: {}\n",
-            self.file,
+            printable(&self.file),
             self.line,
             self.column,
             paint(tone, self.severity.word()),
-            paint("1", &self.message)
+            paint("1", &printable(&self.message))
         );
         let number = self.line.to_string();
         let gutter = " ".repeat(number.len());
@@ -88,7 +90,7 @@ impl Diagnostic {
             out += &format!("{gutter} |\n{number} | {}\n", self.source);
             out += &format!("{gutter} | {before}{}\n", paint(tone, &carets));
         }
-        out += &format!("{gutter} {}: {}\n", paint("1;36", "help"), self.help);
+        out += &format!("{gutter} {}: {}\n", paint("1;36", "help"), printable(&self.help));
         out
     }
 }

@@ -5,6 +5,7 @@
 //! `schema` names every key, `reader` walks the parsed file and collects findings, a file for each section gives
 //! the values their meaning, `source` shows lines of the file without its secrets.
 
+mod access;
 mod columns;
 mod daemon;
 mod database_url;
@@ -26,6 +27,7 @@ mod unknown;
 mod values;
 mod warehouse;
 
+pub use access::{Access, resolve};
 pub use database_url::Backend;
 pub use diagnostic::{Diagnostic, Severity};
 pub use load::{Loaded, load, parse, print};
@@ -56,6 +58,7 @@ pub struct Daemon {
     pub http: SocketAddr,
     /// Host headers that are answered beside the address itself and localhost.
     pub allowed_hosts: Vec<String>,
+    pub access: Access,
     /// Bytes that records may take between broker and database.
     pub memory: u64,
     /// How long a drain may take before what is left is cut.

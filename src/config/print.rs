@@ -1,6 +1,8 @@
 //! The configuration as bief understood it, as TOML: defaults filled in and marked, secrets left out.
 //! What a reference such as `${NAME}` stood for is never printed, whatever the key.
 
+use crate::core::printable::printable;
+
 /// A line of the printed file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Line {
@@ -37,7 +39,7 @@ impl Origin {
 
 /// TOML of the noted lines. Sections without keys are left out unless they say something by being there.
 pub(super) fn render(file: &str, lines: &[Line]) -> String {
-    let file: String = file.chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+    let file = printable(file);
     let mut out = format!("# {file} as bief understands it; references are not resolved, secrets not shown\n");
     for line in lines {
         match line {

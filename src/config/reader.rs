@@ -15,6 +15,7 @@ use super::schema::{ROOT, SectionSpec};
 use super::secrets::{From, Part};
 use super::source::quoted;
 use super::values::described;
+use crate::core::printable::is_dangerous;
 
 pub(super) type Span = Range<usize>;
 pub(super) type Value<'t> = Spanned<DeValue<'t>>;
@@ -311,9 +312,20 @@ impl<'t> Section<'t> {
     }
 }
 
-/// A text as TOML writes it.
+/// A text as TOML writes it, in one line and without a character that a terminal would obey.
 pub(super) fn toml_text(text: &str) -> String {
-    toml::Value::String(text.to_owned()).to_string()
+    if !text.chars().any(is_dangerous) {
+        return toml::Value::String(text.to_owned()).to_string();
+    }
+    let escaped = |c: char| match c {
+        '"' | '\\' => format!("\\{c}"),
+        '\n' => "\\n".to_owned(),
+        '\r' => "\\r".to_owned(),
+        '\t' => "\\t".to_owned(),
+        c if is_dangerous(c) => format!("\\U{:08X}", u32::from(c)),
+        c => c.to_string(),
+    };
+    format!("\"{}\"", text.chars().map(escaped).collect::<String>())
 }
 
 fn holds_sections(value: &DeValue<'_>) -> bool {

@@ -108,7 +108,7 @@ impl Report {
             (errors, 0, _) => count(errors, "error"),
             (errors, _, _) => format!("{}, {warnings}", count(errors, "error")),
         };
-        out += &format!("{}: {verdict}\n", self.file);
+        out += &format!("{}: {verdict}\n", crate::core::printable::printable(&self.file));
         out
     }
 

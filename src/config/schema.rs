@@ -51,6 +51,9 @@ pub static DAEMON: SectionSpec = SectionSpec {
         key("name", "name = \"bief\""),
         key("http", "http = \"127.0.0.1:8080\""),
         key("allowed_hosts", "allowed_hosts = [\"bief.example.org\"]"),
+        KeySpec { name: "token", example: "token = \"${BIEF_TOKEN}\"", secret: true },
+        key("auth", "auth = \"none\""),
+        key("metrics_auth", "metrics_auth = \"none\""),
         key("memory", "memory = \"256MiB\""),
         key("drain_timeout", "drain_timeout = \"10s\""),
         key("on_fatal", "on_fatal = \"stay_up\""),
@@ -170,7 +173,8 @@ impl SectionSpec {
 
     /// A value in its place may be a password.
     pub fn may_hold_secrets(&self) -> bool {
-        self.path.starts_with("kafka") || self.path.starts_with("warehouse")
+        let kafka = self.path.starts_with("kafka");
+        kafka || self.keys.iter().any(|key| key.secret) || self.sections.iter().any(|s| s.may_hold_secrets())
     }
 
     pub fn key(&self, name: &str) -> Option<&'static KeySpec> {

@@ -6,13 +6,13 @@ use std::ops::Range;
 use super::Location;
 use super::diagnostic::{Diagnostic, Severity};
 use super::schema::ROOT;
+use crate::core::printable::is_dangerous;
 
 /// Stands for what is not shown.
 pub(super) const MASK: &str = "***";
 
 /// Sections whose lines hold no secret, for files whose syntax is broken and whose values are thus not known.
-const HARMLESS_SECTIONS: [&str; 7] = [
-    "[daemon]",
+const HARMLESS_SECTIONS: [&str; 6] = [
     "[[stream]]",
     "[[stream.table]]",
     "[stream.table.columns]",
@@ -21,7 +21,25 @@ const HARMLESS_SECTIONS: [&str; 7] = [
     "[replay.lookup.take]",
 ];
 /// Keys of the other sections that hold no secret.
-const HARMLESS_KEYS: [&str; 6] = ["brokers", "group", "tls", "ca", "migrations", "load"];
+const HARMLESS_KEYS: [&str; 17] = [
+    "brokers",
+    "group",
+    "tls",
+    "ca",
+    "migrations",
+    "load",
+    "name",
+    "http",
+    "allowed_hosts",
+    "auth",
+    "metrics_auth",
+    "memory",
+    "drain_timeout",
+    "on_fatal",
+    "restart_budget",
+    "restart_window",
+    "log",
+];
 /// A key with one of these in its name is hidden wherever it stands.
 const TELLING_WORDS: [&str; 7] = ["pass", "secret", "token", "credential", "private", "webhook", "pwd"];
 
@@ -80,7 +98,9 @@ impl SourceText {
                 None => ("", range.start),
             };
             let telling = TELLING_WORDS.iter().any(|word| key.to_ascii_lowercase().contains(word));
-            if !telling && (harmless_section || HARMLESS_KEYS.contains(&key)) {
+            // Where the end of a line was lost, another key's value follows.
+            let value = text.get(value_at - range.start..).unwrap_or_default();
+            if !telling && (harmless_section || (HARMLESS_KEYS.contains(&key) && !value.contains('='))) {
                 continue;
             }
             // A line's start is shown only where it is a key that bief knows: it may as well be a secret's second line.
@@ -221,9 +241,7 @@ pub(super) fn is_reference(text: &str) -> bool {
 
 /// A character that a terminal cannot be misled by.
 fn visible(c: char) -> String {
-    let misleading = c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
-    if misleading { c.escape_unicode().to_string() } else { c.to_string() }
+    if is_dangerous(c) { c.escape_unicode().to_string() } else { c.to_string() }
 }
 
 /// A value for a message: quoted, cut to a readable length, without control characters.

@@ -12,6 +12,7 @@ pub mod letter_share;
 pub mod mapping;
 pub mod memory;
 pub mod outcome;
+pub mod printable;
 pub mod replay;
 pub mod reset;
 pub mod schema;

@@ -1,6 +1,7 @@
 //! What every request passes and every answer carries. A page elsewhere on the web can make a browser send requests
-//! to 127.0.0.1 under a name of its own (DNS rebinding), so the Host header must be one of ours; nothing is ever
-//! written over HTTP, so other methods than GET and HEAD are refused, and so are bodies.
+//! to 127.0.0.1 under a name of its own (DNS rebinding), so the Host header must be one of ours, and what a browser
+//! says comes from another site is refused, but for following a link. Where there is a token it must be shown. A
+//! route that only reads takes GET and HEAD and no body. What is not in the table of routes needs the token.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,6 +14,7 @@ use actix_web::{Error, HttpResponse, web};
 
 use super::Shared;
 use super::problem::problem;
+use super::routes::{Does, Needs, Served};
 
 /// Everything from here and nothing from elsewhere; no inline script or style, no framing, no form, and no string
 /// ever becomes markup or code.
@@ -22,6 +24,9 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
 
 /// Bytes of a request's path and query; the longest of ours has 16.
 const MAX_URI_BYTES: usize = 2048;
+
+/// Bytes of the body of a request that changes something.
+const MAX_BODY_BYTES: u64 = 64 << 10;
 
 /// The Host headers that are ours.
 #[derive(Debug)]
@@ -54,6 +59,12 @@ impl Hosts {
         Self { exact, any_address: listening.ip().is_unspecified() }
     }
 
+    /// A page of this origin is ours. A numeric address of another port may be someone else's page.
+    fn made_page(&self, origin: &str, host: &str) -> bool {
+        let Some((_, authority)) = origin.split_once("://") else { return false };
+        authority.eq_ignore_ascii_case(host) || self.exact.contains(&authority.to_ascii_lowercase())
+    }
+
     fn are_ours(&self, host: &str) -> bool {
         let host = host.to_ascii_lowercase();
         if self.exact.contains(&host) {
@@ -82,39 +93,101 @@ pub(super) async fn refuse_strangers(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    let hosts = request.app_data::<web::Data<Shared>>().map(|shared| &shared.hosts);
-    match refusal(hosts, request.method(), request.uri(), request.headers()) {
+    let refused = match request.app_data::<web::Data<Shared>>() {
+        Some(shared) => {
+            let pattern = request.match_pattern();
+            let route = pattern.and_then(|pattern| shared.routes.iter().find(|route| route.path == pattern));
+            refusal(shared, route, request.method(), request.uri(), request.headers())
+        }
+        None => Some(problem(StatusCode::INTERNAL_SERVER_ERROR, "The daemon is not set up; report it.")),
+    };
+    match refused {
         Some(answer) => Ok(request.into_response(answer).map_into_right_body()),
         None => Ok(next.call(request).await?.map_into_left_body()),
     }
 }
 
-fn refusal(hosts: Option<&Hosts>, method: &Method, uri: &Uri, headers: &HeaderMap) -> Option<HttpResponse> {
-    let ours = |host: &str| hosts.is_some_and(|hosts| hosts.are_ours(host));
+/// Why a request is refused, in this order: name, origin, token, method, size. Who may not ask learns no more.
+fn refusal(
+    shared: &Shared,
+    route: Option<&Served>,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Option<HttpResponse> {
+    let hosts = &shared.hosts;
     let mut named = headers.get_all(header::HOST);
     let (host, second) = (named.next().and_then(|h| h.to_str().ok()), named.next());
     // An absolute request target names the host too, and wins over the header.
-    let target_is_ours = uri.authority().is_none_or(|authority| ours(authority.as_str()));
-    if second.is_some() || !target_is_ours || !host.is_some_and(ours) {
+    let target_is_ours = uri.authority().is_none_or(|authority| hosts.are_ours(authority.as_str()));
+    let Some(host) = host.filter(|host| second.is_none() && target_is_ours && hosts.are_ours(host)) else {
         return Some(problem(
             StatusCode::MISDIRECTED_REQUEST,
             "The Host header names no address of this daemon. Ask by the address it listens on, or add the name to \
              allowed_hosts in the configuration's [daemon] section.",
         ));
+    };
+    let (needs, does) = route.map_or((Needs::Token, Does::Reads), |route| (route.needs, route.does));
+    if is_from_elsewhere(hosts, host, does, headers) {
+        return Some(problem(
+            StatusCode::FORBIDDEN,
+            "This came from a page of another site. Open this daemon's own page, or ask with a program.",
+        ));
     }
-    if *method != Method::GET && *method != Method::HEAD {
-        let mut answer = problem(StatusCode::METHOD_NOT_ALLOWED, "Nothing is written over HTTP: use GET or HEAD.");
-        answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+    let open = needs == Needs::Nothing || (needs == Needs::MetricsToken && shared.door.open_metrics);
+    if !open && !shared.door.lets_in(headers) {
+        let mut answer = problem(
+            StatusCode::UNAUTHORIZED,
+            "The token of the configuration's [daemon] section is needed, as the header Authorization: Bearer TOKEN.",
+        );
+        answer.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"bief\""));
+        return Some(answer);
+    }
+    if !does.takes(method) {
+        let mut answer = problem(StatusCode::METHOD_NOT_ALLOWED, "Use one of the methods in the Allow header.");
+        answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(does.methods()));
         return Some(answer);
     }
     if uri.path_and_query().is_some_and(|target| target.as_str().len() > MAX_URI_BYTES) {
         return Some(problem(StatusCode::URI_TOO_LONG, "The path and query are longer than 2048 bytes."));
     }
-    let length = headers.get(header::CONTENT_LENGTH);
-    if length.is_some_and(|length| length != "0") || headers.contains_key(header::TRANSFER_ENCODING) {
-        return Some(problem(StatusCode::PAYLOAD_TOO_LARGE, "Requests have no body here."));
+    match does {
+        Does::Reads => has_body(headers).then(|| problem(StatusCode::PAYLOAD_TOO_LARGE, "Requests have no body here.")),
+        Does::Changes => unfit_body(headers),
     }
-    None
+}
+
+/// A browser says that another site's page sent this. Programs send neither header. Other ports of a host are the
+/// same site but another's pages, so they are strangers too; a link may be followed from anywhere, since that shows
+/// the answer to nobody but the reader.
+fn is_from_elsewhere(hosts: &Hosts, host: &str, does: Does, headers: &HeaderMap) -> bool {
+    let value = |name: HeaderName| headers.get(name).map(|v| v.to_str().unwrap_or("?"));
+    if value(header::ORIGIN).is_some_and(|origin| !hosts.made_page(origin, host)) {
+        return true;
+    }
+    let follows_link = value(HeaderName::from_static("sec-fetch-mode")) == Some("navigate")
+        && value(HeaderName::from_static("sec-fetch-dest")) == Some("document");
+    match value(HeaderName::from_static("sec-fetch-site")) {
+        None | Some("same-origin") => false,
+        // Typed by the reader, or a bookmark.
+        Some("none") => does == Does::Changes,
+        Some(_) => does == Does::Changes || !follows_link,
+    }
+}
+
+fn has_body(headers: &HeaderMap) -> bool {
+    let length = headers.get(header::CONTENT_LENGTH);
+    length.is_some_and(|length| length != "0") || headers.contains_key(header::TRANSFER_ENCODING)
+}
+
+/// A change comes as JSON, which no form of another site can send, and with its length, which is bounded.
+fn unfit_body(headers: &HeaderMap) -> Option<HttpResponse> {
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    if headers.contains_key(header::TRANSFER_ENCODING) || length.is_none_or(|length| length > MAX_BODY_BYTES) {
+        return Some(problem(StatusCode::PAYLOAD_TOO_LARGE, "A body of at most 65536 bytes with its Content-Length."));
+    }
+    let json = headers.get(header::CONTENT_TYPE).is_some_and(|v| v == "application/json");
+    (!json).then(|| problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "Content-Type must be application/json."))
 }
 
 /// Adds what every answer carries; an answer's own Cache-Control stays.

@@ -1,6 +1,7 @@
 //! The daemon's HTTP side: the page, `/status`, `/events`, `/metrics`, `/livez` and `/readyz`. Reads only what actors
 //! published; it never waits for an actor, a database or a broker, never writes, and never takes a core away from
-//! the stream. Every answer carries the same security headers, and a request whose Host is not ours is refused.
+//! the stream. Every answer carries the same security headers; who may ask is `guard`'s to say, by the table in
+//! `routes`.
 
 mod events;
 mod guard;
@@ -8,9 +9,13 @@ mod health;
 mod page;
 mod problem;
 mod rates;
+#[cfg(test)]
+mod route_tests;
+mod routes;
 mod status;
 #[cfg(test)]
 mod tests;
+mod token;
 
 use std::io;
 use std::net::TcpListener;
@@ -21,6 +26,7 @@ use actix_web::middleware::{Compress, from_fn};
 use actix_web::{App, HttpServer, dev::Server, web};
 use chrono::{DateTime, Utc};
 
+use crate::config::Access;
 use crate::messages::Board;
 use crate::metrics::Metrics;
 
@@ -67,12 +73,16 @@ pub struct HttpState {
     pub checks: Arc<dyn Fn() -> Vec<Check> + Send + Sync>,
     /// Names under which the daemon may be asked for beside its own address and localhost: `name` or `name:port`.
     pub allowed_hosts: Vec<String>,
+    /// Who is let in.
+    pub access: Access,
 }
 
 /// What all handlers share.
 struct Shared {
     state: HttpState,
+    routes: Vec<routes::Served>,
     hosts: guard::Hosts,
+    door: token::Door,
     rates: rates::Rates,
     readers: events::Readers,
 }
@@ -83,7 +93,13 @@ struct Shared {
 /// # Errors
 /// When the listener cannot be used.
 pub fn serve(listener: TcpListener, state: HttpState) -> io::Result<Server> {
+    serve_routes(listener, state, routes::table())
+}
+
+fn serve_routes(listener: TcpListener, state: HttpState, routes: Vec<routes::Served>) -> io::Result<Server> {
     let shared = Arc::new(Shared {
+        door: token::Door::new(&state.access),
+        routes,
         hosts: guard::Hosts::new(listener.local_addr()?, &state.allowed_hosts),
         rates: rates::Rates::default(),
         readers: events::Readers::default(),
@@ -92,20 +108,18 @@ pub fn serve(listener: TcpListener, state: HttpState) -> io::Result<Server> {
     tokio::spawn(events::publish_every_second(Arc::downgrade(&shared)));
     let assets = web::Data::from(Arc::new(page::Assets::new()));
     let server = HttpServer::new(move || {
+        let routes = shared.routes.clone();
         App::new()
             .app_data(web::Data::from(shared.clone()))
             .app_data(assets.clone())
             .wrap(Compress::default())
             .wrap(from_fn(guard::refuse_strangers))
             .wrap(from_fn(guard::add_security_headers))
-            .route("/metrics", web::to(health::metrics))
-            .route("/livez", web::to(health::live))
-            .route("/healthz", web::to(health::live))
-            .route("/readyz", web::to(health::ready))
-            .route("/status", web::to(status::status))
-            .route("/events", web::to(events::events))
-            .route("/", web::to(page::index))
-            .route("/static/{name}", web::to(page::asset))
+            .configure(|app| {
+                for route in &routes {
+                    app.route(route.path, (route.handler)());
+                }
+            })
             .default_service(web::to(problem::not_found))
     })
     .workers(1)

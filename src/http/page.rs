@@ -59,3 +59,73 @@ pub(super) async fn index(request: HttpRequest, assets: web::Data<Assets>) -> Ht
 pub(super) async fn asset(request: HttpRequest, name: web::Path<String>, assets: web::Data<Assets>) -> HttpResponse {
     assets.answer(&request, &name).await
 }
+
+#[cfg(test)]
+mod tests {
+    const SCRIPT: &str = include_str!("../../web/app.js");
+    const PAGE: &str = include_str!("../../web/index.html");
+    const STYLE: &str = include_str!("../../web/style.css");
+
+    /// Ways by which text becomes markup, code or an address.
+    const SINKS: [&str; 24] = [
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacentHTML",
+        "document.write",
+        "createContextualFragment",
+        "DOMParser",
+        "setHTML",
+        "srcdoc",
+        "eval(",
+        "Function(",
+        "import(",
+        "javascript:",
+        "setTimeout(\"",
+        "setTimeout(`",
+        "setInterval(\"",
+        ".href",
+        ".src",
+        ".action",
+        "location",
+        "window.open",
+        "postMessage",
+        "\"on",
+        "localStorage",
+        "document.cookie",
+    ];
+
+    #[test]
+    fn the_script_writes_what_came_from_elsewhere_as_text_alone() {
+        for sink in SINKS {
+            assert!(!SCRIPT.contains(sink), "web/app.js has {sink}: write text with textContent");
+        }
+        // The one way attributes are set takes names that are written out.
+        for (at, _) in SCRIPT.match_indices("setAttribute(") {
+            assert!(SCRIPT[at..].starts_with("setAttribute(\""), "an attribute's name comes from elsewhere");
+        }
+        for (at, _) in SCRIPT.match_indices("fetch(") {
+            assert!(SCRIPT[at..].starts_with("fetch(path,"), "requests go through request()");
+        }
+        for (at, _) in SCRIPT.match_indices("request(") {
+            let own = SCRIPT[at..].starts_with("request(\"/") || SCRIPT[at..].starts_with("request(path,");
+            assert!(own, "a request goes to a path that is written out");
+        }
+    }
+
+    #[test]
+    fn the_page_needs_nothing_that_its_policy_forbids() {
+        let page = PAGE.to_ascii_lowercase();
+        for forbidden in
+            [" style=", "<style", "javascript:", "http:", "https:", "<iframe", "<base", " action=", " srcdoc"]
+        {
+            assert!(!page.contains(forbidden), "web/index.html has {forbidden}");
+        }
+        for (at, _) in page.match_indices("<script") {
+            assert!(page[at..].starts_with("<script src=\"/static/"), "an inline script");
+        }
+        // An attribute such as onclick.
+        let handlers = page.split_ascii_whitespace().filter(|word| word.starts_with("on") && word.contains('='));
+        assert_eq!(handlers.count(), 0);
+        assert!(!STYLE.contains("@import") && !STYLE.contains("url("), "the style loads nothing");
+    }
+}

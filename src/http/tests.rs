@@ -15,10 +15,10 @@ use crate::ports::{CountsView, PartitionOffset};
 
 const HOSTILE: &str = "<script>alert(1)</script>\"'\n\u{1b}[31m";
 
-struct Daemon {
-    address: SocketAddr,
+pub(super) struct Daemon {
+    pub address: SocketAddr,
     board: Board,
-    database_up: Arc<AtomicBool>,
+    pub database_up: Arc<AtomicBool>,
     handle: ServerHandle,
     thread: Option<JoinHandle<()>>,
 }
@@ -30,19 +30,19 @@ impl Drop for Daemon {
     }
 }
 
-struct Answer {
-    status: u16,
+pub(super) struct Answer {
+    pub status: u16,
     /// Names in lower case.
     headers: Vec<(String, String)>,
-    body: Vec<u8>,
+    pub body: Vec<u8>,
 }
 
 impl Answer {
-    fn header(&self, name: &str) -> &str {
+    pub fn header(&self, name: &str) -> &str {
         self.headers.iter().find(|(n, _)| n == name).map_or("", |(_, v)| v)
     }
 
-    fn text(&self) -> String {
+    pub fn text(&self) -> String {
         String::from_utf8(self.body.clone()).unwrap()
     }
 
@@ -51,7 +51,11 @@ impl Answer {
     }
 }
 
-fn daemon() -> Daemon {
+pub(super) fn daemon() -> Daemon {
+    daemon_with(Access::default(), routes::table())
+}
+
+pub(super) fn daemon_with(access: Access, routes: Vec<routes::Served>) -> Daemon {
     let board = Board::default();
     board.declare("orders", "orders.v1");
     let claimed = PartitionOffset {
@@ -81,13 +85,14 @@ fn daemon() -> Daemon {
             vec![Check { name: "database".into(), ok, cause, since: Some("2024-05-01T10:00:00Z".parse().unwrap()) }]
         }),
         allowed_hosts: vec!["bief.example".into()],
+        access,
     };
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (send, receive) = mpsc::channel();
     let thread = std::thread::spawn(move || {
         actix_web::rt::System::new().block_on(async {
-            let server = serve(listener, state).unwrap();
+            let server = serve_routes(listener, state, routes).unwrap();
             send.send(server.handle()).unwrap();
             server.await.unwrap();
         });
@@ -97,7 +102,7 @@ fn daemon() -> Daemon {
 
 impl Daemon {
     /// Sends `head` (without the blank line) as it is, and reads the answer to its end.
-    fn send(&self, head: &str) -> Answer {
+    pub fn send(&self, head: &str) -> Answer {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         stream.write_all(format!("{head}Connection: close\r\n\r\n").as_bytes()).unwrap();
@@ -114,7 +119,7 @@ impl Daemon {
         }
     }
 
-    fn get(&self, path: &str) -> Answer {
+    pub fn get(&self, path: &str) -> Answer {
         self.send(&format!("GET {path} HTTP/1.1\r\nHost: {}\r\n", self.address))
     }
 

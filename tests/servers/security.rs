@@ -276,7 +276,9 @@ fn database_password(servers: &Servers) {
 
     // The server takes this user over TLS alone, so that rows are proof of it.
     let environment = [("BIEF_DB_PASSWORD", CANARY), ("RUST_LOG", "trace")];
-    let daemon = Daemon::start_with(&config, &environment);
+    // A panic tells no secret either.
+    let panics = [environment[0], environment[1], ("FAILPOINTS", "before-write=1*panic(planted)->off")];
+    let daemon = Daemon::start_with(&config, &panics);
     daemon.wait_caught_up(RECORDS);
     let mut places = shown(&daemon);
     daemon.stop();

@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What a newcomer, a packager or a tool looks for, and what bief itself needs to run from a clone.
-const REQUIRED: [&str; 19] = [
+const REQUIRED: [&str; 20] = [
     "Cargo.toml",
     "Cargo.lock",
     "rust-toolchain.toml",
@@ -22,6 +22,7 @@ const REQUIRED: [&str; 19] = [
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "CHANGELOG.md",
+    "SECURITY.md",
     "docs/dependencies.md",
     "docs/decisions",
     "actors.toml",
@@ -140,7 +141,7 @@ fn every_dependency_has_its_line() {
 #[test]
 fn pages_name_only_files_that_exist() {
     let mut pages = files(&["docs"], &["md"]);
-    for page in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"] {
+    for page in ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"] {
         if let Ok(text) = fs::read_to_string(root().join(page)) {
             pages.push((page.to_owned(), text));
         }

@@ -273,6 +273,17 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        /// MySQL ends a quoted name at a backtick that is not doubled; a backslash means nothing within.
+        #[test]
+        fn no_name_ends_its_quote(name in "(\\PC|[`\"'\\\\;\n]){1,64}") {
+            let quoted = quoted(&name).unwrap();
+            let inner = quoted.strip_prefix('`').and_then(|rest| rest.strip_suffix('`')).unwrap();
+            proptest::prop_assert!(!inner.replace("``", "").contains('`'));
+            proptest::prop_assert_eq!(inner.replace("``", "`"), name);
+        }
+    }
+
     #[test]
     fn the_servers_counts_are_read_from_its_info_text() {
         assert_eq!(counted("Records: 3  Duplicates: 1  Warnings: 0", "Duplicates: "), Some(1));

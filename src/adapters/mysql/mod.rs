@@ -11,6 +11,8 @@ mod infile;
 mod letters;
 mod params;
 mod poison;
+#[cfg(test)]
+mod rogue_tests;
 mod staged;
 pub mod staging;
 mod transaction;

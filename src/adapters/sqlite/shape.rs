@@ -186,3 +186,21 @@ fn numbered_values(columns: usize, rows: usize) -> String {
 pub fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// SQLite ends a quoted name at a quote that is not doubled.
+        #[test]
+        fn no_name_ends_its_quote(name in "(\\PC|[\"`\\[\\]'\\\\;\n\0]){0,70}") {
+            let quoted = quoted(&name);
+            let inner = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap();
+            prop_assert!(!inner.replace("\"\"", "").contains('"'));
+            prop_assert_eq!(inner.replace("\"\"", "\""), name);
+        }
+    }
+}

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use super::super::exit;
+use super::super::printable::json_escaped;
 use super::super::support::{block_on, fail, load};
 use super::selection::{FilterArgs, Selection, portions};
 use crate::adapters::warehouse;
@@ -77,7 +78,7 @@ async fn export(args: &Args, config: &Config, mut to: impl Write) -> Result<usiz
                 ..args.filter.filter()
             };
             for letter in bookkeeping.dead_letters(&filter).await.map_err(told)?.iter().filter(|l| l.id <= *last) {
-                writeln!(to, "{}", line(letter)).map_err(|e| format!("the letters can't be written: {e}"))?;
+                writeln!(to, "{}", json_escaped(&line(letter).to_string())).map_err(|e| format!("the letters can't be written: {e}"))?;
                 written += 1;
             }
         }

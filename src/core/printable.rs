@@ -28,12 +28,18 @@ pub fn printable(text: &str) -> Cow<'_, str> {
 
 /// A JSON value in indented text with the same characters escaped as JSON does it: still the same value.
 pub fn printable_json(value: &serde_json::Value) -> String {
-    // A value has keys of text only, so it can always be written; its own escapes leave DEL, C1 and marks as they are.
-    let text = serde_json::to_string_pretty(value).unwrap_or_default();
+    // A value has keys of text only, so it can always be written.
+    json_escaped(&serde_json::to_string_pretty(value).unwrap_or_default())
+}
+
+/// The text of a JSON document with the same characters escaped as JSON does it, line ends apart; its own escapes
+/// leave DEL, C1 controls and marks as they are.
+pub fn json_escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         if c != '\n' && is_dangerous(c) {
             for unit in c.encode_utf16(&mut [0; 2]) {
+                // A String takes all that is written.
                 let _ = write!(escaped, "\\u{unit:04x}");
             }
         } else {
@@ -45,7 +51,7 @@ pub fn printable_json(value: &serde_json::Value) -> String {
 
 /// C0, DEL and C1 controls; line and paragraph separators; marks that change the reading direction; characters
 /// that show nothing at all.
-fn is_dangerous(c: char) -> bool {
+pub fn is_dangerous(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
         || matches!(c, '\u{e0000}'..='\u{e007f}')

@@ -1,0 +1,192 @@
+//! A canary in every secret of a configuration is found nowhere: not in the whole log, in no answer of the daemon, in
+//! nothing that a command prints. Broker and database are away, so that every path to an error is taken.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use bief::config::schema::ROOT;
+
+use super::daemon::{Daemon, PATIENCE, bief, printed};
+
+const CANARY: &str = "c4n4ry-5e1f";
+
+/// Keys of the schema whose values are never shown, each with a canary below.
+const SECRET_KEYS: [&str; 2] = ["daemon.token", "warehouse.url"];
+
+/// Fields of the configuration's types that hold a secret, each with a canary below.
+const SECRET_FIELDS: [&str; 3] = ["properties", "token", "url"];
+
+const PROPERTIES: [&str; 5] =
+    ["sasl.username", "sasl.password", "ssl.key.password", "ssl.keystore.password", "sasl.oauthbearer.client.secret"];
+
+fn sources() -> Vec<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config");
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    files.map(|file| std::fs::read_to_string(file).unwrap()).collect()
+}
+
+#[test]
+fn every_secret_of_the_configuration_has_its_canary() {
+    let keys: Vec<String> = ROOT
+        .all()
+        .into_iter()
+        .flat_map(|section| section.keys.iter().filter(|key| key.secret).map(move |key| (section.path, key.name)))
+        .map(|(section, key)| format!("{section}.{key}"))
+        .collect();
+    assert_eq!(keys, SECRET_KEYS, "give a new secret its canary in tests/security/canary.rs");
+    let sources = sources();
+    let lines = sources.iter().flat_map(|text| text.lines()).map(str::trim);
+    let fields: BTreeSet<&str> = lines
+        .filter_map(|line| line.strip_prefix("pub ")?.strip_suffix(',')?.split_once(": "))
+        .filter(|(name, kind)| kind.contains("Secret") && !name.contains(' '))
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(fields, BTreeSet::from(SECRET_FIELDS), "give a new secret its canary in tests/security/canary.rs");
+}
+
+/// The variable that holds a secret, and its value.
+fn secrets() -> Vec<(String, String)> {
+    let names = ["TOKEN", "DB"].into_iter().map(str::to_owned);
+    let properties = PROPERTIES.iter().map(|name| name.to_uppercase().replace('.', "_"));
+    names.chain(properties).map(|name| (format!("SECRET_{name}"), format!("{CANARY}-{name}"))).collect()
+}
+
+/// A configuration with a secret in each place, as `secret` writes the one of a variable. Nothing listens at port 1.
+fn config(folder: &Path, secret: &dyn Fn(&str, &str) -> String) -> PathBuf {
+    let value = |of: &str| {
+        let (name, value) = secrets().into_iter().find(|(name, _)| name == &format!("SECRET_{of}")).unwrap();
+        secret(&name, &value)
+    };
+    let properties: String = PROPERTIES
+        .iter()
+        .map(|name| format!("\"{name}\" = \"{}\"\n", value(&name.to_uppercase().replace('.', "_"))))
+        .collect();
+    let text = format!(
+        r#"
+[daemon]
+http = "127.0.0.1:0"
+token = "{}"
+
+[kafka]
+brokers = "127.0.0.1:1"
+
+[kafka.properties]
+"security.protocol" = "sasl_ssl"
+"sasl.mechanism" = "PLAIN"
+{properties}
+[warehouse]
+url = "mysql://orders:{}@127.0.0.1:1/orders"
+
+[[stream]]
+topic = "orders"
+
+[[stream.table]]
+name = "orders"
+columns = {{ id = "id" }}
+"#,
+        value("TOKEN"),
+        value("DB")
+    );
+    let path = folder.join("actors.toml");
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
+fn assert_nowhere(shown: &[(String, String)]) {
+    for (place, text) in shown {
+        let line = text.lines().find(|line| line.contains(CANARY));
+        assert!(line.is_none(), "{place} shows a secret: {}", line.unwrap_or_default());
+    }
+}
+
+fn commands(config: &Path, environment: &[(&str, &str)]) -> Vec<(String, String)> {
+    let commands: [&[&str]; 12] = [
+        &["check", "-c"],
+        &["check", "--print", "-c"],
+        &["check", "--json", "-c"],
+        &["check", "--connect", "-c"],
+        &["check", "--connect", "--json", "-c"],
+        &["status", "-c"],
+        &["healthcheck", "--ready", "-c"],
+        &["verify", "-c"],
+        &["verify", "--json", "-c"],
+        &["dead-letters", "list", "-c"],
+        &["offsets", "show", "-c"],
+        &["run", "--dry-run", "1", "-c"],
+    ];
+    std::thread::scope(|scope| {
+        let run = |arguments: &[&str]| {
+            let mut command = bief(arguments);
+            command.arg(config).envs(environment.iter().copied()).env("RUST_LOG", "trace");
+            (format!("bief {arguments:?}"), printed(&mut command).0)
+        };
+        let running: Vec<_> = commands.map(|arguments| scope.spawn(move || run(arguments))).into();
+        running.into_iter().map(|command| command.join().unwrap()).collect()
+    })
+}
+
+fn daemon_shows(config: &Path, environment: &[(&str, &str)]) -> Vec<(String, String)> {
+    let environment: Vec<_> = environment.iter().copied().chain([("RUST_LOG", "trace")]).collect();
+    let daemon = Daemon::start(config, &environment);
+    let token = format!("{CANARY}-TOKEN");
+    let began = Instant::now();
+    // Until the database's absence is told, which is the first of the errors.
+    while !daemon.get("/readyz?verbose", Some(&token)).1.contains("failed since") {
+        assert!(began.elapsed() < PATIENCE, "nothing is wrong: {}", daemon.log());
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let mut shown = Vec::new();
+    for path in ["/", "/static/app.js", "/status", "/readyz?verbose", "/metrics", "/livez", "/nothing"] {
+        for token in [None, Some(token.as_str()), Some("a-wrong-token-of-some-length")] {
+            shown.push((format!("GET {path}"), daemon.get(path, token).1));
+        }
+    }
+    assert_eq!(daemon.get("/status", Some(&token)).0, 200);
+    assert_eq!(daemon.get("/status", None).0, 401);
+    // With the daemon's port instead of 0, the commands reach it.
+    let text = std::fs::read_to_string(config).unwrap().replace("127.0.0.1:0", &daemon.address);
+    std::fs::write(config, text).unwrap();
+    shown.extend(commands(config, &environment));
+    let log = daemon.log();
+    assert!(log.contains("\"TRACE\"") || log.contains("\"DEBUG\""), "not the whole log: {log}");
+    shown.push(("the log".to_owned(), log));
+    shown
+}
+
+#[test]
+fn secrets_of_the_environment_show_up_nowhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path(), &|name, _| format!("${{{name}}}"));
+    let secrets = secrets();
+    let environment: Vec<_> = secrets.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    assert_nowhere(&daemon_shows(&config, &environment));
+}
+
+#[test]
+fn secrets_in_the_file_show_up_nowhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config(folder.path(), &|_, value| value.to_owned());
+    assert_nowhere(&daemon_shows(&config, &[]));
+}
+
+#[test]
+fn a_mistake_beside_a_secret_does_not_show_it() {
+    for (sound, broken) in [
+        ("[warehouse]", "[warehouse"),
+        ("token = ", "tokne = "),
+        ("token = \"", "token = \"\"\"\n\""),
+        ("http = ", "http ="),
+        ("\"sasl.password\"", "\"sasl.pasword\""),
+        ("url = ", "ulr = "),
+        ("http = \"127.0.0.1:0\"", "http = \"0.0.0.0:0\"\nauth = \"none\""),
+        ("[daemon]\n", "[daemon]\nunknown = "),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path(), &|_, value| value.to_owned());
+        let text = std::fs::read_to_string(&config).unwrap();
+        assert!(text.contains(sound));
+        std::fs::write(&config, text.replacen(sound, broken, 1)).unwrap();
+        assert_nowhere(&commands(&config, &[]));
+    }
+}
