@@ -108,7 +108,7 @@ fn pass_commands(mut client: TcpStream, mut server: TcpStream, swallow: &AtomicB
         if packet[3] == 0 && command == COM_QUERY && text == b"COMMIT" && writes_batches {
             let number = counters.commits.fetch_add(1, Ordering::SeqCst);
             if number % 3 == 2 && take_one(&counters.wanted) {
-                if number % 2 == 0 {
+                if number.is_multiple_of(2) {
                     counters.before.fetch_add(1, Ordering::SeqCst);
                     break;
                 }

@@ -78,7 +78,8 @@ async fn export(args: &Args, config: &Config, mut to: impl Write) -> Result<usiz
                 ..args.filter.filter()
             };
             for letter in bookkeeping.dead_letters(&filter).await.map_err(told)?.iter().filter(|l| l.id <= *last) {
-                writeln!(to, "{}", json_escaped(&line(letter).to_string())).map_err(|e| format!("the letters can't be written: {e}"))?;
+                writeln!(to, "{}", json_escaped(&line(letter).to_string()))
+                    .map_err(|e| format!("the letters can't be written: {e}"))?;
                 written += 1;
             }
         }

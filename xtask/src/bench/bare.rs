@@ -10,6 +10,7 @@ use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
 use super::database::{Rows, connect, list, quoted};
+use super::null::NullConsumer;
 
 pub const CHUNK_ROWS: u64 = 10_000;
 
@@ -20,10 +21,17 @@ const PACKET: usize = 256 * 1024;
 const DEADLOCK: u16 = 1213;
 
 /// Loads the parents, then the facts with this many clients, each a stretch of its own. Returns rows of the fact
-/// table a second; the parents' time counts.
-pub async fn insert(mysql: &str, parents: &[Rows], facts: &Rows, clients: usize) -> Result<f64> {
+/// table a second; the parents' time counts. Who reads beside begins with it, and is waited for.
+pub async fn insert(
+    mysql: &str,
+    parents: &[Rows],
+    facts: &Rows,
+    clients: usize,
+    beside: Option<NullConsumer>,
+) -> Result<f64> {
     let mut connections = connections(mysql, clients).await?;
     let start = Instant::now();
+    let beside = begin(beside)?;
     for parent in parents {
         for (chunk, rows) in &parent.chunks {
             load(&mut connections[0], &parent.table, &parent.columns, chunk, *rows).await?;
@@ -36,12 +44,12 @@ pub async fn insert(mysql: &str, parents: &[Rows], facts: &Rows, clients: usize)
         anyhow::Ok(())
     });
     futures_util::future::try_join_all(work).await?;
-    finish(connections, facts, start).await
+    finish(connections, facts, beside, start).await
 }
 
 /// Updates every row: a chunk goes into a temporary table without keys, from there by INSERT ... ON DUPLICATE KEY
 /// UPDATE into the table. Returns rows a second.
-pub async fn update(mysql: &str, facts: &Rows, clients: usize) -> Result<f64> {
+pub async fn update(mysql: &str, facts: &Rows, clients: usize, beside: Option<NullConsumer>) -> Result<f64> {
     let mut connections = connections(mysql, clients).await?;
     let columns = list(&facts.columns);
     for conn in &mut connections {
@@ -61,6 +69,7 @@ pub async fn update(mysql: &str, facts: &Rows, clients: usize) -> Result<f64> {
     );
     let upsert = &upsert;
     let start = Instant::now();
+    let beside = begin(beside)?;
     let work = stretches(facts, clients).zip(&mut connections).map(|(chunks, conn)| async move {
         for (chunk, rows) in chunks {
             while !upsert_chunk(conn, facts, upsert, chunk, *rows).await? {}
@@ -68,7 +77,7 @@ pub async fn update(mysql: &str, facts: &Rows, clients: usize) -> Result<f64> {
         anyhow::Ok(())
     });
     futures_util::future::try_join_all(work).await?;
-    finish(connections, facts, start).await
+    finish(connections, facts, beside, start).await
 }
 
 /// False where it has to be tried again.
@@ -123,11 +132,19 @@ fn stretches(facts: &Rows, clients: usize) -> impl Iterator<Item = &[(Bytes, u64
     facts.chunks.chunks(facts.chunks.len().div_ceil(clients).max(1))
 }
 
-async fn finish(connections: Vec<Conn>, facts: &Rows, start: Instant) -> Result<f64> {
+fn begin(mut beside: Option<NullConsumer>) -> Result<Option<NullConsumer>> {
+    beside.as_mut().map(NullConsumer::begin).transpose()?;
+    Ok(beside)
+}
+
+async fn finish(connections: Vec<Conn>, facts: &Rows, beside: Option<NullConsumer>, start: Instant) -> Result<f64> {
+    let rows: u64 = facts.chunks.iter().map(|(_, rows)| rows).sum();
+    if let Some(consumer) = beside {
+        consumer.wait(rows)?;
+    }
     let seconds = start.elapsed().as_secs_f64();
     for conn in connections {
         conn.disconnect().await?;
     }
-    let rows: u64 = facts.chunks.iter().map(|(_, rows)| rows).sum();
     Ok(rows as f64 / seconds)
 }

@@ -99,6 +99,20 @@ impl Config {
         Ok(())
     }
 
+    /// Replays another file into another topic.
+    pub fn set_replay(&mut self, topic: &str, file: &Path) -> Result<()> {
+        let replay = first(&mut self.root, "replay")?;
+        replay.insert("topic".into(), Value::String(topic.into()));
+        replay.insert("file".into(), Value::String(file.display().to_string()));
+        Ok(())
+    }
+
+    /// The file that is replayed.
+    pub fn replayed(&mut self) -> Result<PathBuf> {
+        let file = first(&mut self.root, "replay")?.get("file").and_then(Value::as_str);
+        Ok(file.context("[[replay]] names no file")?.into())
+    }
+
     /// Tables of the stream, parents first, each once.
     pub fn table_names(&mut self) -> Result<Vec<String>> {
         let mut names: Vec<String> = Vec::new();

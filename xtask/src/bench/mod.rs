@@ -6,7 +6,9 @@ mod config;
 mod daemon;
 mod database;
 mod latency;
+mod null;
 mod peers;
+mod poison;
 mod sink;
 
 use std::path::{Path, PathBuf};
@@ -26,8 +28,9 @@ use crate::shell;
 pub enum Bench {
     /// Rows a second from Kafka into MySQL, beside a bare LOAD DATA LOCAL of the same rows into the same table.
     ///
-    /// Alternates bare with one client, bare with two, and `bief run`, on one server with durable defaults. Bare
-    /// goes in chunks of 10,000 rows, a commit each, in the order of the primary key, from memory.
+    /// Alternates bare with one client, bare with two, both again with a consumer beside that reads the same topic and
+    /// drops it, and `bief run`, on one server with durable defaults. Bare goes in chunks of 10,000 rows, a commit
+    /// each, in the order of the primary key, from memory.
     #[command(
         after_help = "Examples:\n  cargo xtask bench sink\n  cargo xtask bench sink --schema plain --updates --json"
     )]
@@ -35,6 +38,11 @@ pub enum Bench {
     /// How long after its append to Kafka a record's row can be read in MySQL, seen from outside.
     #[command(after_help = "Example:\n  cargo xtask bench latency --rate 2000 --seconds 30 --json")]
     Latency(LatencyArguments),
+    /// What bad records cost: rows a second with none, with one in 10,000 and with one in 100 of them.
+    ///
+    /// Half of them bief refuses itself (a text for a number), half only the database does (a CHECK).
+    #[command(after_help = "Example:\n  cargo xtask bench poison --rounds 3 --json")]
+    Poison(PoisonArguments),
     /// What users run today on the same topic and server, in turns: a consumer in Python, Debezium's JDBC sink.
     ///
     /// Fetches both into the cache. Into a table with a primary key alone; then what one bad record and one SIGKILL do
@@ -87,6 +95,15 @@ pub struct LatencyArguments {
 }
 
 #[derive(Args)]
+pub struct PoisonArguments {
+    #[command(flatten)]
+    common: Common,
+    /// How many times all alternate; ratios are the median.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+}
+
+#[derive(Args)]
 pub struct PeersArguments {
     /// Print one JSON object as the last line.
     #[arg(long)]
@@ -135,6 +152,10 @@ pub fn run(bench: Bench) -> Result<ExitCode> {
             let bench = Setup::new(arguments.common.bief.as_deref(), &interrupted)?;
             (arguments.common.json, runtime.block_on(latency::run(&bench, &arguments))?)
         }
+        Bench::Poison(arguments) => {
+            let bench = Setup::new(arguments.common.bief.as_deref(), &interrupted)?;
+            (arguments.common.json, runtime.block_on(poison::run(&bench, &arguments))?)
+        }
         Bench::Peers(arguments) => {
             let bench = Setup::new(arguments.bief.as_deref(), &interrupted)?;
             (arguments.json, runtime.block_on(peers::run(&bench, &arguments))?)
@@ -151,14 +172,16 @@ struct Setup {
     servers: Servers,
     kafka_jars: PathBuf,
     bief: PathBuf,
+    null_consumer: PathBuf,
     interrupted: Arc<AtomicBool>,
 }
 
 impl Setup {
     fn new(bief: Option<&Path>, interrupted: &Arc<AtomicBool>) -> Result<Self> {
+        let null_consumer = build(&["--example", "null_consumer"])?.join("examples/null_consumer");
         let bief = match bief {
             Some(path) => path.canonicalize().with_context(|| format!("cannot find {}", path.display()))?,
-            None => build()?,
+            None => build(&["--bin", "bief"])?.join("bief"),
         };
         let cache = Cache::open()?;
         let servers = Servers::start(&cache, &[Kind::Kafka, Kind::Mysql], Durability::Durable, interrupted)?;
@@ -166,7 +189,7 @@ impl Setup {
             eprintln!("started {} at {}", running.version, running.address);
         }
         let kafka_jars = servers::fetch(&cache, Kind::Kafka)?;
-        Ok(Self { servers, kafka_jars, bief, interrupted: Arc::clone(interrupted) })
+        Ok(Self { servers, kafka_jars, bief, null_consumer, interrupted: Arc::clone(interrupted) })
     }
 
     fn kafka(&self) -> Result<&str> {
@@ -189,21 +212,22 @@ fn workspace() -> PathBuf {
     here.parent().unwrap_or(here).to_path_buf()
 }
 
-/// Builds the release binary, and says where it is.
-fn build() -> Result<PathBuf> {
+/// Builds a release binary, and says in which folder they are.
+fn build(what: &[&str]) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(&cargo)
-        .args(["build", "--release", "--bin", "bief"])
+        .args(["build", "--release"])
+        .args(what)
         .current_dir(workspace())
         .status()
         .context("cannot run cargo")?;
-    anyhow::ensure!(status.success(), "bief does not build");
+    anyhow::ensure!(status.success(), "{} does not build", what.join(" "));
     let metadata = shell::output(
         Command::new(&cargo).args(["metadata", "--format-version", "1", "--no-deps"]).current_dir(workspace()),
     )?;
     let metadata: serde_json::Value = serde_json::from_str(&metadata).context("cannot read cargo's metadata")?;
     let target = metadata["target_directory"].as_str().context("cargo's metadata name no target directory")?;
-    Ok(Path::new(target).join("release/bief"))
+    Ok(Path::new(target).join("release"))
 }
 
 /// Processors that this process may use.

@@ -10,21 +10,33 @@ use super::bare::{self, CHUNK_ROWS};
 use super::config::{Config, FACT};
 use super::daemon::{self, Daemon, Replay};
 use super::database::{self, Rows};
+use super::null::NullConsumer;
 use super::{Schema, Setup, SinkArguments, cores};
 
 /// How often the committed offsets are read.
 const POLL: Duration = Duration::from_millis(20);
 
+/// Clients of a bare run, and whether a consumer reads beside.
+const TURNS: [(usize, bool); 4] = [(1, false), (2, false), (1, true), (2, true)];
+
 /// A pass that takes longer has failed.
 const PASS_LIMIT: Duration = Duration::from_secs(1800);
 
-/// One turn of all three.
+/// One turn of all.
 struct Pair {
-    bare_1: f64,
-    bare_2: f64,
+    bare: Bare,
+    /// The same while a null consumer reads the topic on the same cores.
+    beside: Bare,
     bief: Pass,
-    /// Processor seconds of the server for the bare run with two clients.
-    bare_mysql_cpu: f64,
+}
+
+/// Rows a second with nothing but clients, by their number.
+#[derive(Clone, Copy, Default)]
+struct Bare {
+    with_1: f64,
+    with_2: f64,
+    /// Processor seconds of the server for the run with two clients.
+    mysql_cpu: f64,
 }
 
 /// What was seen of one `bief run`.
@@ -47,13 +59,26 @@ struct Cpu {
     kafka: f64,
 }
 
-impl Pair {
-    fn best_bare(&self) -> f64 {
-        self.bare_1.max(self.bare_2)
+impl Bare {
+    fn best(&self) -> f64 {
+        self.with_1.max(self.with_2)
     }
 
+    fn set(&mut self, clients: usize, rate: f64, mysql_cpu: f64) {
+        match clients {
+            1 => self.with_1 = rate,
+            _ => (self.with_2, self.mysql_cpu) = (rate, mysql_cpu),
+        }
+    }
+}
+
+impl Pair {
     fn ratio(&self) -> f64 {
-        self.bief.rows_per_s / self.best_bare()
+        self.bief.rows_per_s / self.bare.best()
+    }
+
+    fn ratio_beside(&self) -> f64 {
+        self.bief.rows_per_s / self.beside.best()
     }
 }
 
@@ -112,19 +137,20 @@ async fn insert_pair(
     records: u64,
 ) -> Result<Pair> {
     let mysql = setup.mysql()?;
-    let mut bare = [0.0; 2];
-    let mut bare_mysql_cpu = 0.0;
-    for (clients, rate) in (1..).zip(&mut bare) {
+    let (mut bare, mut beside) = (Bare::default(), Bare::default());
+    for (clients, shared) in TURNS {
         database::recreate(mysql).await?;
         database::migrate(mysql, &config.migrations()).await?;
         let before = server_cpu(setup, "mysql");
-        *rate = bare::insert(mysql, parents, facts, clients).await?;
-        bare_mysql_cpu = server_cpu(setup, "mysql") - before;
+        let consumer = shared.then(|| NullConsumer::start(setup)).transpose()?;
+        let rate = bare::insert(mysql, parents, facts, clients, consumer).await?;
+        let of = if shared { &mut beside } else { &mut bare };
+        of.set(clients, rate, server_cpu(setup, "mysql") - before);
     }
     database::recreate(mysql).await?;
     let bief = pass(setup, path, records).await?;
     database::assert_complete(mysql, records).await?;
-    Ok(Pair { bare_1: bare[0], bare_2: bare[1], bief, bare_mysql_cpu })
+    Ok(Pair { bare, beside, bief })
 }
 
 /// The table is full; before each run every row is made to differ from its record, and after it none does.
@@ -134,13 +160,14 @@ async fn update_pair(setup: &Setup, path: &Path, facts: &Rows, records: u64) -> 
     let column = database::free_number(&mut conn).await?;
     conn.disconnect().await?;
     let before = database::fingerprint(mysql, &column).await?;
-    let mut bare = [0.0; 2];
-    let mut bare_mysql_cpu = 0.0;
-    for (clients, rate) in (1..).zip(&mut bare) {
+    let (mut bare, mut beside) = (Bare::default(), Bare::default());
+    for (clients, shared) in TURNS {
         database::disturb(mysql, &column).await?;
         let before = server_cpu(setup, "mysql");
-        *rate = bare::update(mysql, facts, clients).await?;
-        bare_mysql_cpu = server_cpu(setup, "mysql") - before;
+        let consumer = shared.then(|| NullConsumer::start(setup)).transpose()?;
+        let rate = bare::update(mysql, facts, clients, consumer).await?;
+        let of = if shared { &mut beside } else { &mut bare };
+        of.set(clients, rate, server_cpu(setup, "mysql") - before);
     }
     database::disturb(mysql, &column).await?;
     database::forget_offsets(mysql).await?;
@@ -148,7 +175,7 @@ async fn update_pair(setup: &Setup, path: &Path, facts: &Rows, records: u64) -> 
     database::assert_complete(mysql, records).await?;
     let after = database::fingerprint(mysql, &column).await?;
     anyhow::ensure!(before == after, "not every row was updated: {column} was {before}, is {after}");
-    Ok(Pair { bare_1: bare[0], bare_2: bare[1], bief, bare_mysql_cpu })
+    Ok(Pair { bare, beside, bief })
 }
 
 /// Runs the daemon until every record is committed.
@@ -195,15 +222,19 @@ fn server_cpu(setup: &Setup, name: &str) -> f64 {
 
 fn report(number: u32, pair: &Pair) {
     println!(
-        "pair {number}: bare 1 client {:.0} rows/s, 2 clients {:.0} rows/s; bief {:.0} rows/s ({:.1} s from its start, \
-         {:.0} MiB at its peak); ratio {:.3}; processor seconds: bare MySQL {:.1}; bief {:.1}, MySQL {:.1}, Kafka {:.1}",
-        pair.bare_1,
-        pair.bare_2,
+        "pair {number}: bare 1 client {:.0} rows/s, 2 clients {:.0} rows/s, with a null consumer beside {:.0} and {:.0}; \
+         bief {:.0} rows/s ({:.1} s from its start, {:.0} MiB at its peak); ratio {:.3}, {:.3} with the consumer beside; \
+         processor seconds: bare MySQL {:.1}; bief {:.1}, MySQL {:.1}, Kafka {:.1}",
+        pair.bare.with_1,
+        pair.bare.with_2,
+        pair.beside.with_1,
+        pair.beside.with_2,
         pair.bief.rows_per_s,
         pair.bief.wall_seconds,
         mebibytes(pair.bief.peak_rss),
         pair.ratio(),
-        pair.bare_mysql_cpu,
+        pair.ratio_beside(),
+        pair.bare.mysql_cpu,
         pair.bief.cpu.bief,
         pair.bief.cpu.mysql,
         pair.bief.cpu.kafka,
@@ -216,16 +247,18 @@ pub fn mebibytes(bytes: u64) -> f64 {
 
 fn summary(arguments: &SinkArguments, config: &Config, records: u64, pairs: &[Pair]) -> Value {
     let of = |value: fn(&Pair) -> f64| median(pairs.iter().map(value).collect());
-    let ratio = of(Pair::ratio);
+    let (ratio, ratio_beside) = (of(Pair::ratio), of(Pair::ratio_beside));
     let peak_rss = pairs.iter().map(|pair| pair.bief.peak_rss).max().unwrap_or(0);
     println!(
-        "{} schema, {}: ratio {ratio:.3} (median of {}): bief {:.0} rows/s, the best bare LOAD DATA {:.0} rows/s; \
+        "{} schema, {}: ratio {ratio:.3}, {ratio_beside:.3} with a null consumer beside (median of {}): \
+         bief {:.0} rows/s, the best bare LOAD DATA {:.0} rows/s, with the consumer {:.0} rows/s; \
          {:.0} MiB resident at the peak (memory = {}); {records} rows, {} cores",
         arguments.common.schema.name(),
         if arguments.updates { "every record an update" } else { "every record a new row" },
         pairs.len(),
         of(|pair| pair.bief.rows_per_s),
-        of(Pair::best_bare),
+        of(|pair| pair.bare.best()),
+        of(|pair| pair.beside.best()),
         mebibytes(peak_rss),
         config.memory(),
         cores(),
@@ -233,10 +266,13 @@ fn summary(arguments: &SinkArguments, config: &Config, records: u64, pairs: &[Pa
     let pair = |pair: &Pair| {
         json!({
             "ratio": rounded(pair.ratio(), 1000.0),
-            "bare_1_rows_per_s": pair.bare_1.round(),
-            "bare_2_rows_per_s": pair.bare_2.round(),
+            "ratio_beside": rounded(pair.ratio_beside(), 1000.0),
+            "bare_1_rows_per_s": pair.bare.with_1.round(),
+            "bare_2_rows_per_s": pair.bare.with_2.round(),
+            "beside_1_rows_per_s": pair.beside.with_1.round(),
+            "beside_2_rows_per_s": pair.beside.with_2.round(),
             "bief_rows_per_s": pair.bief.rows_per_s.round(),
-            "bare_mysql_cpu_seconds": rounded(pair.bare_mysql_cpu, 100.0),
+            "bare_mysql_cpu_seconds": rounded(pair.bare.mysql_cpu, 100.0),
             "bief_cpu_seconds": rounded(pair.bief.cpu.bief, 100.0),
             "mysql_cpu_seconds": rounded(pair.bief.cpu.mysql, 100.0),
             "kafka_cpu_seconds": rounded(pair.bief.cpu.kafka, 100.0),
@@ -245,10 +281,10 @@ fn summary(arguments: &SinkArguments, config: &Config, records: u64, pairs: &[Pa
     };
     json!({
         "ratio": rounded(ratio, 1000.0),
+        "ratio_beside": rounded(ratio_beside, 1000.0),
         "bief_rows_per_s": of(|pair| pair.bief.rows_per_s).round(),
-        "bare_rows_per_s": of(Pair::best_bare).round(),
-        "bare_1_rows_per_s": of(|pair| pair.bare_1).round(),
-        "bare_2_rows_per_s": of(|pair| pair.bare_2).round(),
+        "bare_rows_per_s": of(|pair| pair.bare.best()).round(),
+        "beside_rows_per_s": of(|pair| pair.beside.best()).round(),
         "peak_rss_bytes": peak_rss,
         "schema": arguments.common.schema.name(),
         "updates": arguments.updates,
@@ -287,6 +323,9 @@ mod tests {
     #[test]
     fn a_pairs_ratio_is_against_the_better_of_the_bare_runs() {
         let bief = Pass { rows_per_s: 60.0, wall_seconds: 1.0, peak_rss: 1, cpu: Cpu::default() };
-        assert_eq!(Pair { bare_1: 100.0, bare_2: 120.0, bief, bare_mysql_cpu: 1.0 }.ratio(), 0.5);
+        let bare = Bare { with_1: 100.0, with_2: 120.0, mysql_cpu: 1.0 };
+        let beside = Bare { with_1: 80.0, with_2: 60.0, mysql_cpu: 1.0 };
+        let pair = Pair { bare, beside, bief };
+        assert_eq!((pair.ratio(), pair.ratio_beside()), (0.5, 0.75));
     }
 }

@@ -81,7 +81,7 @@ pub async fn run(setup: &Setup, arguments: &PeersArguments) -> Result<Value> {
         for clients in [1, 2] {
             database::recreate(mysql).await?;
             database::migrate(mysql, &config.migrations()).await?;
-            best = best.max(bare::insert(mysql, &[], &facts, clients).await?);
+            best = best.max(bare::insert(mysql, &[], &facts, clients, None).await?);
         }
         database::recreate(mysql).await?;
         let bief = sink::pass(setup, &path, records).await?;
