@@ -234,13 +234,17 @@ impl Committer {
                 commit_plan::mark_changed(target.on_conflict, prepared, &unchanged, &mut early.changed);
             }
         }
-        warehouse.commit().await?;
-        crate::failpoint!("after-parents", |what| return Err(WarehouseError::Transient { what }));
+        // While the rows' locks still order the lanes; what is not committed after all is forgotten.
         for (index, table) in &tables {
             for prepared in &table.groups {
                 self.known().remember(*index, prepared, &plan.targets[*index], arena);
             }
         }
+        if let Err(error) = warehouse.commit().await {
+            self.known().forget();
+            return Err(error);
+        }
+        crate::failpoint!("after-parents", |what| return Err(WarehouseError::Transient { what }));
         Ok(early)
     }
 

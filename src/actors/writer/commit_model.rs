@@ -78,10 +78,12 @@ impl Database {
 }
 
 /// What happened to a warehouse, and what shall.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Ledger {
     /// What is committed.
     pub database: Database,
+    /// Happens once the next commit is in and before its answer is: what another lane does meanwhile.
+    pub meanwhile: Option<Box<dyn FnOnce()>>,
     pub fail_commit: bool,
     /// The next commit goes in, and its answer is lost.
     pub lose_answer: bool,
@@ -90,7 +92,7 @@ pub struct Ledger {
     pub rolled_back: usize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Model {
     pub ledger: Rc<RefCell<Ledger>>,
     open: Option<Database>,
@@ -192,6 +194,11 @@ impl Warehouse for Model {
         ledger.database = open;
         if std::mem::take(&mut ledger.lose_answer) {
             return Err(WarehouseError::Transient { what: "the connection is lost after COMMIT".to_owned() });
+        }
+        let meanwhile = ledger.meanwhile.take();
+        drop(ledger);
+        if let Some(happens) = meanwhile {
+            happens();
         }
         Ok(())
     }

@@ -329,6 +329,28 @@ fn an_assignment_makes_the_lanes_forget() {
 }
 
 #[test]
+fn a_lane_remembers_no_parent_that_another_has_changed_meanwhile() {
+    let mut bench = Bench::with_lanes(shop(Update), 2);
+    let eve = ANN.replace("Ann", "Eve");
+    let (of_0, of_1) = (bench.batch(&[(0, 0, ANN.to_owned())]), bench.batch(&[(1, 0, eve)]));
+    let mut other = std::mem::replace(&mut bench.lanes[1], {
+        let nobody = Arc::new(Mutex::new(Known::new(bench.plan.targets.len())));
+        Committer::new(Arc::clone(&bench.plan), nobody, 2)
+    });
+    let (mut model, held) = (Model::default(), bench.held.clone());
+    model.ledger = Rc::clone(&bench.ledger);
+    bench.ledger.borrow_mut().meanwhile = Some(Box::new(move || {
+        let committing = std::pin::pin!(other.commit(&mut model, &of_1, &held, DateTime::UNIX_EPOCH));
+        let done = committing.poll(&mut std::task::Context::from_waker(std::task::Waker::noop()));
+        assert!(matches!(done, std::task::Poll::Ready(Ok(_))), "the model never waits");
+    }));
+    bench.commit(0, &of_0).unwrap();
+    assert_eq!(bench.rows("customers"), ["code=\"a\" name=\"Eve\""]);
+    bench.write(&[ANN]);
+    assert_eq!(bench.rows("customers"), ["code=\"a\" name=\"Ann\""], "it is not what the table has");
+}
+
+#[test]
 fn a_rehearsal_tells_what_would_be_and_leaves_no_trace() {
     let mut bench = Bench::new(shop(Update));
     let mut batch = bench.batch(&[(0, 0, ANN.to_owned()), (0, 1, ANN.replace(":1", ":-1")), (1, 0, "[]".to_owned())]);
