@@ -1,29 +1,17 @@
-//! Sets the C library's allocator up so that memory that was given back leaves the process: bief holds large buffers for
-//! a short time on many threads, which glibc's defaults keep for the rest of its life, up to several times what is in
-//! use. One of the two files with `unsafe`: it only sets numbers, before there are threads.
+//! The allocator of the whole process, C libraries included: bief and librdkafka fill and free large buffers all the
+//! time, on many threads. glibc either gives each of them back to the system at once, so that every use faults its pages
+//! in anew (a seventh of bief's processor time), or keeps up to several times what is in use; jemalloc keeps what was
+//! freed for a moment and then gives it back. One of the two files with `unsafe`: it only names the settings.
 
+#![cfg(all(target_os = "linux", target_env = "gnu"))]
 #![allow(unsafe_code)]
 
-/// Allocations of so many bytes are mapped by themselves and unmapped when they are freed. Fixed, since glibc otherwise
-/// raises it to the largest buffer it has seen freed, and keeps everything below.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-const MAPPED: i32 = 256 << 10;
-/// Free bytes at the end of a heap beyond which it shrinks.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-const TRIMMED: i32 = 1 << 20;
-/// Heaps for all threads together: each keeps what its threads have freed. glibc makes eight for each core.
-#[cfg(all(target_os = "linux", target_env = "gnu"))]
-const HEAPS: i32 = 4;
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// To be called once, at the start of the process. Values that the environment sets (`GLIBC_TUNABLES`) are replaced.
-/// Does nothing where the allocator is another.
-pub fn set_up() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: mallopt takes two numbers by value and only changes how later allocations are served; one that it does
-    // not know it refuses.
-    unsafe {
-        libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, TRIMMED);
-        libc::mallopt(libc::M_ARENA_MAX, HEAPS);
-    }
-}
+/// Read by jemalloc before anything is allocated; `MALLOC_CONF` of the environment goes over it. Freed pages leave
+/// within about a second, by a thread of jemalloc's own; buffers of several MiB are no exception; threads share few heaps.
+// SAFETY: jemalloc looks for a pointer to text that ends with a NUL byte by this name; the first word of the slice is one.
+#[unsafe(export_name = "malloc_conf")]
+pub static SETTINGS: &[u8] =
+    b"background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0,narenas:4,oversize_threshold:0\0";

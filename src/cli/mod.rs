@@ -89,7 +89,6 @@ pub fn main() -> u8 {
             return code;
         }
     };
-    crate::adapters::allocator::set_up();
     let _failpoints = crate::failpoints::from_environment();
     crate::runtime::panics::install();
     let log = cli.log.as_deref();
