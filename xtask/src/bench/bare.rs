@@ -21,7 +21,7 @@ const PACKET: usize = 256 * 1024;
 const DEADLOCK: u16 = 1213;
 
 /// Loads the parents, then the facts with this many clients, each a stretch of its own. Returns rows of the fact
-/// table a second; the parents' time counts. Who reads beside begins with it, and is waited for.
+/// table a second; the parents' time counts. Who reads beside begins with it.
 pub async fn insert(
     mysql: &str,
     parents: &[Rows],
@@ -139,10 +139,10 @@ fn begin(mut beside: Option<NullConsumer>) -> Result<Option<NullConsumer>> {
 
 async fn finish(connections: Vec<Conn>, facts: &Rows, beside: Option<NullConsumer>, start: Instant) -> Result<f64> {
     let rows: u64 = facts.chunks.iter().map(|(_, rows)| rows).sum();
+    let seconds = start.elapsed().as_secs_f64();
     if let Some(consumer) = beside {
         consumer.wait(rows)?;
     }
-    let seconds = start.elapsed().as_secs_f64();
     for conn in connections {
         conn.disconnect().await?;
     }

@@ -172,13 +172,11 @@ struct Setup {
     servers: Servers,
     kafka_jars: PathBuf,
     bief: PathBuf,
-    null_consumer: PathBuf,
     interrupted: Arc<AtomicBool>,
 }
 
 impl Setup {
     fn new(bief: Option<&Path>, interrupted: &Arc<AtomicBool>) -> Result<Self> {
-        let null_consumer = build(&["--example", "null_consumer"])?.join("examples/null_consumer");
         let bief = match bief {
             Some(path) => path.canonicalize().with_context(|| format!("cannot find {}", path.display()))?,
             None => build(&["--bin", "bief"])?.join("bief"),
@@ -189,7 +187,7 @@ impl Setup {
             eprintln!("started {} at {}", running.version, running.address);
         }
         let kafka_jars = servers::fetch(&cache, Kind::Kafka)?;
-        Ok(Self { servers, kafka_jars, bief, null_consumer, interrupted: Arc::clone(interrupted) })
+        Ok(Self { servers, kafka_jars, bief, interrupted: Arc::clone(interrupted) })
     }
 
     fn kafka(&self) -> Result<&str> {

@@ -1,12 +1,18 @@
 //! The null consumer as a process of its own: it gets ready, waits, and reads the topic when told to.
 
 use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use super::Setup;
 use super::config::TOPIC;
+use super::{Setup, build};
+
+/// Builds its program, and says where it is.
+pub fn program() -> Result<PathBuf> {
+    Ok(build(&["--example", "null_consumer"])?.join("examples/null_consumer"))
+}
 
 /// Ends by itself: at the topic's end, or when nothing comes.
 pub struct NullConsumer {
@@ -16,8 +22,8 @@ pub struct NullConsumer {
 
 impl NullConsumer {
     /// Returns once it is ready to read.
-    pub fn start(setup: &Setup) -> Result<Self> {
-        let mut child = Command::new(&setup.null_consumer)
+    pub fn start(setup: &Setup, program: &Path) -> Result<Self> {
+        let mut child = Command::new(program)
             .args([setup.kafka()?, TOPIC])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -10,7 +10,7 @@ use super::bare::{self, CHUNK_ROWS};
 use super::config::{Config, FACT};
 use super::daemon::{self, Daemon, Replay};
 use super::database::{self, Rows};
-use super::null::NullConsumer;
+use super::null::{self, NullConsumer};
 use super::{Schema, Setup, SinkArguments, cores};
 
 /// How often the committed offsets are read.
@@ -47,16 +47,26 @@ pub struct Pass {
     /// From the start of the process to the last commit.
     wall_seconds: f64,
     pub peak_rss: u64,
-    /// Processor seconds.
+    /// Processor seconds between those two commits.
     cpu: Cpu,
 }
 
-/// Processor seconds of a pass, from the daemon's start to the last commit.
+/// Processor seconds.
 #[derive(Clone, Copy, Default)]
 struct Cpu {
     bief: f64,
     mysql: f64,
     kafka: f64,
+}
+
+impl Cpu {
+    fn now(setup: &Setup, daemon: &Daemon) -> Self {
+        Self { bief: daemon.cpu_seconds(), mysql: server_cpu(setup, "mysql"), kafka: server_cpu(setup, "kafka") }
+    }
+
+    fn since(self, earlier: Self) -> Self {
+        Self { bief: self.bief - earlier.bief, mysql: self.mysql - earlier.mysql, kafka: self.kafka - earlier.kafka }
+    }
 }
 
 impl Bare {
@@ -109,18 +119,19 @@ pub async fn run(setup: &Setup, arguments: &SinkArguments) -> Result<Value> {
     }
     let facts = database::read(mysql, FACT, CHUNK_ROWS).await?;
 
+    let reader = null::program()?;
     let mut pairs = Vec::new();
     if arguments.updates {
         config.set_on_conflict("update")?;
         let path = config.write()?;
         for number in 1..=arguments.pairs {
-            let pair = update_pair(setup, &path, &facts, records).await?;
+            let pair = update_pair(setup, &path, &facts, &reader, records).await?;
             report(number, &pair);
             pairs.push(pair);
         }
     } else {
         for number in 1..=arguments.pairs {
-            let pair = insert_pair(setup, &path, &config, &parents, &facts, records).await?;
+            let pair = insert_pair(setup, &path, &config, (&parents, &facts), &reader, records).await?;
             report(number, &pair);
             pairs.push(pair);
         }
@@ -132,8 +143,8 @@ async fn insert_pair(
     setup: &Setup,
     path: &Path,
     config: &Config,
-    parents: &[Rows],
-    facts: &Rows,
+    (parents, facts): (&[Rows], &Rows),
+    reader: &Path,
     records: u64,
 ) -> Result<Pair> {
     let mysql = setup.mysql()?;
@@ -142,7 +153,7 @@ async fn insert_pair(
         database::recreate(mysql).await?;
         database::migrate(mysql, &config.migrations()).await?;
         let before = server_cpu(setup, "mysql");
-        let consumer = shared.then(|| NullConsumer::start(setup)).transpose()?;
+        let consumer = shared.then(|| NullConsumer::start(setup, reader)).transpose()?;
         let rate = bare::insert(mysql, parents, facts, clients, consumer).await?;
         let of = if shared { &mut beside } else { &mut bare };
         of.set(clients, rate, server_cpu(setup, "mysql") - before);
@@ -154,7 +165,7 @@ async fn insert_pair(
 }
 
 /// The table is full; before each run every row is made to differ from its record, and after it none does.
-async fn update_pair(setup: &Setup, path: &Path, facts: &Rows, records: u64) -> Result<Pair> {
+async fn update_pair(setup: &Setup, path: &Path, facts: &Rows, reader: &Path, records: u64) -> Result<Pair> {
     let mysql = setup.mysql()?;
     let mut conn = database::connect(mysql, true).await?;
     let column = database::free_number(&mut conn).await?;
@@ -164,7 +175,7 @@ async fn update_pair(setup: &Setup, path: &Path, facts: &Rows, records: u64) -> 
     for (clients, shared) in TURNS {
         database::disturb(mysql, &column).await?;
         let before = server_cpu(setup, "mysql");
-        let consumer = shared.then(|| NullConsumer::start(setup)).transpose()?;
+        let consumer = shared.then(|| NullConsumer::start(setup, reader)).transpose()?;
         let rate = bare::update(mysql, facts, clients, consumer).await?;
         let of = if shared { &mut beside } else { &mut bare };
         of.set(clients, rate, server_cpu(setup, "mysql") - before);
@@ -181,15 +192,14 @@ async fn update_pair(setup: &Setup, path: &Path, facts: &Rows, records: u64) -> 
 /// Runs the daemon until every record is committed.
 pub async fn pass(setup: &Setup, config: &Path, records: u64) -> Result<Pass> {
     let mut conn = database::connect(setup.mysql()?, true).await?;
-    let servers = (server_cpu(setup, "mysql"), server_cpu(setup, "kafka"));
     let mut daemon = Daemon::start(setup, config)?;
-    let mut first: Option<(Instant, u64)> = None;
+    let mut first: Option<(Instant, u64, Cpu)> = None;
     let (last, seen) = loop {
         daemon.look(setup)?;
         let committed = database::committed(&mut conn).await?;
         let now = Instant::now();
         if committed > 0 && first.is_none() {
-            first = Some((now, committed));
+            first = Some((now, committed, Cpu::now(setup, &daemon)));
         }
         if committed >= records {
             break (now, committed);
@@ -200,12 +210,8 @@ pub async fn pass(setup: &Setup, config: &Path, records: u64) -> Result<Pass> {
         tokio::time::sleep(POLL).await;
     };
     daemon.look(setup)?;
-    let cpu = Cpu {
-        bief: daemon.cpu_seconds(),
-        mysql: server_cpu(setup, "mysql") - servers.0,
-        kafka: server_cpu(setup, "kafka") - servers.1,
-    };
-    let (first, first_seen) = first.context("nothing was committed")?;
+    let cpu = Cpu::now(setup, &daemon);
+    let (first, first_seen, before) = first.context("nothing was committed")?;
     let (wall_seconds, peak_rss) = (last.duration_since(daemon.started).as_secs_f64(), daemon.peak_rss);
     daemon.stop(setup)?;
     conn.disconnect().await?;
@@ -213,7 +219,7 @@ pub async fn pass(setup: &Setup, config: &Path, records: u64) -> Result<Pass> {
         bail!("all {records} records were committed between two looks: replay more");
     }
     let rows_per_s = (seen - first_seen) as f64 / last.duration_since(first).as_secs_f64();
-    Ok(Pass { rows_per_s, wall_seconds, peak_rss, cpu })
+    Ok(Pass { rows_per_s, wall_seconds, peak_rss, cpu: cpu.since(before) })
 }
 
 fn server_cpu(setup: &Setup, name: &str) -> f64 {
