@@ -1,13 +1,17 @@
 //! A daemon that is stopped in the middle of a batch, past its session timeout, while another takes its partitions
 //! over: when it goes on, its commit is refused and counted, and no record is lost or written twice.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::parts::{Parts, long};
 use super::support::*;
 
 pub fn tests() -> Vec<(&'static str, super::Test)> {
-    vec![("a_daemon_that_slept_past_its_session_can_commit_nothing", slept)]
+    vec![
+        ("a_daemon_that_slept_past_its_session_can_commit_nothing", slept),
+        ("a_daemon_that_sleeps_on_its_locks_delays_the_others_by_half_a_minute_at_most", slept_on_locks),
+    ]
 }
 
 const PARTITIONS: usize = 4;
@@ -20,6 +24,54 @@ const SHORT_SESSION: &str = "\
 
 [warehouse]";
 
+const ADVANCED: &str = "SELECT SUM(next_offset) FROM bief_offset";
+/// The group's patience, the database's with a silent session, and as much again for a slow machine.
+const FREE_AGAIN: Duration = Duration::from_secs(2 * (6 + 30));
+
+fn replace_in(config: &Path, changes: &[(&str, &str)]) {
+    let text = std::fs::read_to_string(config).unwrap();
+    let changed = changes.iter().fold(text, |text, (from, to)| {
+        assert!(text.contains(from), "{from} in {text}");
+        text.replace(from, to)
+    });
+    std::fs::write(config, changed).unwrap();
+}
+
+fn send_until_stopped(sleeper: &Daemon, parts: &mut Parts, round: usize) {
+    let began = Instant::now();
+    while !sleeper.is_stopped() {
+        assert!(began.elapsed() < PATIENCE, "round {round}: it never stopped: {:#?}", sleeper.log());
+        parts.send(60);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn slept_on_locks(servers: &Servers) {
+    let (database, folder) = (Database::create(&servers.mysql), tempfile::tempdir().unwrap());
+    let mut parts = Parts::new(servers, PARTITIONS as i32);
+    let config = parts.config(folder.path(), &database.url(), &parts.topic.clone(), 20);
+    replace_in(&config, &[("[warehouse]", SHORT_SESSION)]);
+    parts.send(200);
+    let stays = Daemon::start(&config);
+    stays.wait("holding all", |status| partitions(status).len() == PARTITIONS);
+    let sleeper = Daemon::start_with(&config, &[("FAILPOINTS", "after-advance=5*off->1*return(stop)->off")]);
+    send_until_stopped(&sleeper, &mut parts, 0);
+    let began = Instant::now();
+    stays.wait("going on", |_| database.count(ADVANCED) == parts.total());
+    let delayed = began.elapsed();
+    assert!(delayed < FREE_AGAIN, "{delayed:?}");
+    sleeper.signal("-CONT");
+    sleeper.wait("back in the group", |status| !partitions(status).is_empty());
+    parts.send(100);
+    stays.wait("all in", |_| database.count(ADVANCED) == parts.total());
+    sleeper.stop();
+    stays.wait_caught_up(parts.total());
+    stays.stop();
+    assert_clean(&config);
+    parts.assert_rows(&database, "sleeping on locks");
+    println!("the others went on after {delayed:?}");
+}
+
 fn slept(servers: &Servers) {
     let rounds = if long() { 50 } else { 3 };
     for (server, rounds) in [(&servers.mysql, rounds - rounds / 3), (&servers.mariadb, rounds / 3)] {
@@ -28,8 +80,7 @@ fn slept(servers: &Servers) {
         let config = parts.config(folder.path(), &database.url(), &parts.topic.clone(), 20);
         // One lane: with a second, whose transaction was under way, its locks would make the other daemon wait until
         // the server gives the silent session up, and with it the one that is to be refused.
-        let text = std::fs::read_to_string(&config).unwrap();
-        std::fs::write(&config, text.replace("lanes = 2", "lanes = 1").replace("[warehouse]", SHORT_SESSION)).unwrap();
+        replace_in(&config, &[("lanes = 2", "lanes = 1"), ("[warehouse]", SHORT_SESSION)]);
         let all = |status: &serde_json::Value| partitions(status).len() == PARTITIONS;
         parts.send(200);
         let mut stays = Daemon::start(&config);
@@ -38,15 +89,10 @@ fn slept(servers: &Servers) {
         for round in 0..rounds {
             // It stops itself within a transaction that has not touched an offset yet: the other need not wait.
             let sleeper = Daemon::start_with(&config, &[("FAILPOINTS", "after-begin=5*off->1*return(stop)->off")]);
-            let began = Instant::now();
-            while !sleeper.is_stopped() {
-                assert!(began.elapsed() < PATIENCE, "round {round}: it never stopped: {:#?}", sleeper.log());
-                parts.send(60);
-                std::thread::sleep(Duration::from_millis(50));
-            }
+            send_until_stopped(&sleeper, &mut parts, round);
             stays.wait("holding all", all);
             parts.send(100);
-            stays.wait("going on", |_| database.count("SELECT SUM(next_offset) FROM bief_offset") == parts.total());
+            stays.wait("going on", |_| database.count(ADVANCED) == parts.total());
             sleeper.signal("-CONT");
             let fenced = format!("bief_fenced_commits_total{{stream=\"{}\"}}", parts.topic);
             sleeper.wait("fenced", |_| sleeper.metric(&fenced) >= Some(1.0));

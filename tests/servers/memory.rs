@@ -31,7 +31,7 @@ fn is_long() -> bool {
 
 fn large_records(servers: &Servers) {
     // An item with 2 KiB that no mapping reads.
-    let records = if is_long() { 500_000 } else { 90_000 };
+    let records = if is_long() { 520_000 } else { 90_000 };
     let held = Duration::from_secs(if is_long() { 600 } else { 15 });
     below_the_ceiling(servers, 64, records, 2048, held);
 }

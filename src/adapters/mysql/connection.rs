@@ -28,11 +28,12 @@ const PREPARED: usize = 256;
 const KEPT_BUFFER: usize = 1 << 20;
 
 /// A daemon that is paused, or whose host is gone, must not hold its rows' locks for the server's usual 8 hours:
-/// hence `wait_timeout`, in seconds. A connection that idled away is opened again.
+/// hence `wait_timeout`, in seconds. It is less than the group's usual patience (45 s), so that whoever takes the
+/// partitions over finds them free. A connection that idled away is opened again.
 /// `ESCAPED BY` needs backslash escapes, so NO_BACKSLASH_ESCAPES must be absent; so must ANSI_QUOTES.
 const SESSION: &str = "SET SESSION sql_mode = 'STRICT_ALL_TABLES,STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,\
      ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', time_zone = '+00:00', foreign_key_checks = 1, \
-     unique_checks = 1, autocommit = 1, sql_safe_updates = 0, wait_timeout = 60";
+     unique_checks = 1, autocommit = 1, sql_safe_updates = 0, wait_timeout = 30";
 
 /// Where the server is and how to log in.
 #[derive(Clone)]
