@@ -70,7 +70,9 @@ impl Decoder {
 
 /// Decodes a whole batch.
 pub fn decode_batch(plan: &Plan, order: &mut FieldOrder, mut source: RecordBatch) -> RowBatch {
-    let mut tables = vec![TableRows::default(); plan.targets.len()];
+    // Each record makes at most a row of each mapping; most tables have one.
+    let mut tables: Vec<TableRows> =
+        plan.targets.iter().map(|target| TableRows::with_room(source.records.len(), target.columns.len())).collect();
     let mut rejected = Vec::new();
     let mut decoder = RecordDecoder::new(plan, order, &source.bytes);
     for (index, record) in source.records.iter().enumerate() {

@@ -355,7 +355,7 @@ fn compare(a: &Cell, b: &Cell, arena: &[u8]) -> Ordering {
 fn equal(a: &Cell, b: &Cell, arena: &[u8]) -> bool {
     match (a, b) {
         (Cell::Text(a), Cell::Text(b)) | (Cell::Bytes(a), Cell::Bytes(b)) | (Cell::Decimal(a), Cell::Decimal(b)) => {
-            a.of(arena) == b.of(arena)
+            a == b || a.of(arena) == b.of(arena)
         }
         _ => a == b,
     }

@@ -3,7 +3,8 @@
 //! names field, value and column.
 //!
 //! Nothing is allocated for a row: fields are found in the order in which the record before had them, text
-//! without escapes stays where it was polled, and only what JSON wrote with a backslash is copied.
+//! without escapes stays where it was polled, and only what JSON wrote with a backslash is copied. A parent's row that
+//! records repeat is decoded once.
 
 use std::fmt;
 
@@ -12,8 +13,9 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::cell::{Cell, Span};
-use super::mapping::{Plan, PlannedColumn, PlannedSource};
+use super::mapping::{Plan, PlannedColumn, PlannedMapping, PlannedSource};
 use super::outcome::{Reason, Rejection};
+use super::repeats::Repeats;
 use super::value::{self, Fit};
 
 /// Rows for one target, in the order of their records.
@@ -23,6 +25,13 @@ pub struct TableRows {
     pub cells: Vec<Cell>,
     /// The record that each row came from: its position in the batch.
     pub records: Vec<u32>,
+}
+
+impl TableRows {
+    /// With room for so many rows of so many columns.
+    pub fn with_room(rows: usize, columns: usize) -> Self {
+        Self { cells: Vec::with_capacity(rows * columns), records: Vec::with_capacity(rows) }
+    }
 }
 
 /// What is known of a record beside its payload.
@@ -66,6 +75,8 @@ pub struct RecordDecoder<'p> {
     arena: &'p [u8],
     /// The present record's raw values, by field; kept for its room.
     values: Vec<Option<&'p str>>,
+    /// For each mapping, rows that later records are likely to repeat.
+    repeats: Vec<Repeats<'p>>,
 }
 
 /// Field names as the last record had them, and how often each unknown one was seen.
@@ -82,7 +93,12 @@ const UNKNOWN_KEPT: usize = 256;
 impl<'p> RecordDecoder<'p> {
     /// `arena` are the batch's bytes: keys and payloads handed to [`RecordDecoder::decode`] must lie within them.
     pub fn new(plan: &'p Plan, order: &'p mut FieldOrder, arena: &'p [u8]) -> Self {
-        Self { plan, order, extra: Vec::new(), base: arena.len(), arena, values: Vec::new() }
+        let of = |mapping: &PlannedMapping| {
+            let target = &plan.targets[mapping.target];
+            Repeats::of(mapping, target.columns.len(), target.dimension)
+        };
+        let repeats = plan.mappings.iter().map(of).collect();
+        Self { plan, order, extra: Vec::new(), base: arena.len(), arena, values: Vec::new(), repeats }
     }
 
     /// Appends the record's rows to `tables` (one entry a target), or nothing at all and the reason why not.
@@ -157,9 +173,16 @@ impl<'p> RecordDecoder<'p> {
         tables: &mut [TableRows],
     ) -> Result<(), Rejection> {
         let plan = self.plan;
+        let number = mapping;
         let mapping = &plan.mappings[mapping];
         let width = plan.targets[mapping.target].columns.len();
         let rows = &mut tables[mapping.target];
+        let place = self.repeats[number].place(values);
+        if let Some(row) = place.and_then(|place| self.repeats[number].find(place, values)) {
+            rows.cells.extend_from_slice(row);
+            rows.records.push(record.index);
+            return Ok(());
+        }
         let start = rows.cells.len();
         rows.cells.resize(start + width, Cell::Missing);
         for column in &mapping.columns {
@@ -186,6 +209,9 @@ impl<'p> RecordDecoder<'p> {
             }
         }
         rows.records.push(record.index);
+        if let Some(place) = place {
+            self.repeats[number].keep(place, values, &rows.cells[start..]);
+        }
         Ok(())
     }
 

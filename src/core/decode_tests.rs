@@ -37,13 +37,29 @@ fn a_record_becomes_a_row_of_each_table() {
 fn text_stays_where_it_was_and_only_escaped_text_is_copied() {
     let plan = shop(Update);
     let payload = r#"{"id":1,"quantity":1,"customer":"ab","name":"A\u006e\tn"}"#;
-    let decoded = decode_fresh(&plan, &[payload, payload]);
+    let other = &payload.replace("ab", "cd");
+    let decoded = decode_fresh(&plan, &[payload, other]);
     let row = &decoded.tables[CUSTOMERS].cells[3..6];
     let (Cell::Text(name), Cell::Text(code)) = (row[0], row[1]) else { panic!("{row:?}") };
     assert_eq!(code.start as usize, payload.len() + payload.find("ab").unwrap());
     assert!(name.start as usize >= 2 * payload.len());
     assert_eq!(name.of(&decoded.arena), b"An\tn");
     assert_eq!(decoded.arena.len(), 2 * payload.len() + 2 * "An\tn".len());
+}
+
+#[test]
+fn a_parent_that_records_repeat_is_decoded_once() {
+    let plan = shop(Update);
+    let payload = |id: u32, name: &str| format!(r#"{{"id":{id},"quantity":1,"customer":"ab","name":"{name}"}}"#);
+    let payloads = [payload(1, "A\\n"), payload(2, "A\\n"), payload(3, "B\\n"), payload(4, "A\\n")];
+    let payloads: Vec<&str> = payloads.iter().map(String::as_str).collect();
+    let decoded = decode_fresh(&plan, &payloads);
+    let names: Vec<Vec<String>> = decoded.shown(&plan, CUSTOMERS).into_iter().map(|row| row[..1].to_vec()).collect();
+    assert_eq!(names, [["\"A\\n\""], ["\"A\\n\""], ["\"B\\n\""], ["\"A\\n\""]]);
+    assert_eq!(decoded.tables[CUSTOMERS].records, [0, 1, 2, 3]);
+    let cells = &decoded.tables[CUSTOMERS].cells;
+    assert_eq!(cells[0], cells[3], "the same copy of the text");
+    assert_ne!(cells[0], cells[9], "the place was taken by another row meanwhile");
 }
 
 #[test]

@@ -13,6 +13,7 @@ pub mod mapping;
 pub mod memory;
 pub mod outcome;
 pub mod printable;
+pub mod repeats;
 pub mod replay;
 pub mod reset;
 pub mod schema;
