@@ -84,13 +84,28 @@ fn act(name: &str, action: &str) -> Option<String> {
         "stall" => std::thread::sleep(STALL),
         "stop" => {
             let own = std::process::id().to_string();
-            if let Err(error) = std::process::Command::new("kill").args(["-STOP", &own]).status() {
-                tracing::error!(%error, "the failpoint could not stop the process");
+            match std::process::Command::new("kill").args(["-STOP", &own]).status() {
+                Ok(_) => wait_until_stopped(),
+                Err(error) => tracing::error!(%error, "the failpoint could not stop the process"),
             }
         }
         _ => return Some(format!("failpoint {name}")),
     }
     None
+}
+
+/// The signal stops the process when one of its threads, not necessarily this one, has taken it: until then this one
+/// must not go on. Returns once the process has stood still.
+#[cfg(feature = "failpoints")]
+fn wait_until_stopped() {
+    const STOOD_STILL: std::time::Duration = std::time::Duration::from_secs(1);
+    loop {
+        let before = std::time::Instant::now();
+        std::thread::sleep(std::time::Duration::from_millis(5));
+        if before.elapsed() > STOOD_STILL {
+            return;
+        }
+    }
 }
 
 /// Whether the failpoint of this name is told to act now.
