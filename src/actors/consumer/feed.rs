@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::lanes::{BatchLimits, Filling, MemoryLimit, Position};
 use crate::messages::{Assignments, Board, RecordBatch};
 use crate::metrics::{QueueMetrics, StreamMetrics};
-use crate::ports::{Clock, PartitionOffset, Polled, RecordSource, SourceError, SourceEvent};
+use crate::ports::{Clock, PartitionOffset, Polled, RecordSource, SourceError, SourceEvent, WarehouseError};
 use crate::runtime::ExitGuard;
 
 /// How long a revocation waits for batches on their way before the pipeline is rebuilt and the database's
@@ -37,7 +37,7 @@ const POLLED_AT_ONCE: usize = 512;
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
 /// What the actor answers to an assignment.
-pub type Claims = Result<Vec<Claimed>, (String, bool)>;
+pub type Claims = Result<Vec<Claimed>, Ended>;
 
 /// A partition that was taken over in the database.
 #[derive(Debug, Clone)]
@@ -68,16 +68,49 @@ pub struct Feed {
 }
 
 /// Why the thread ended.
+#[derive(Debug)]
 pub enum Ended {
     Drained,
     Cancelled,
-    Failed { error: String, fatal: bool },
+    /// Broker, database or group are in the way for now: the pipeline is built again until they are not.
+    Passing {
+        error: String,
+    },
+    Failed {
+        error: String,
+        fatal: bool,
+    },
+}
+
+impl Ended {
+    /// Says it by the guard of who ended.
+    pub fn tell(self, guard: &ExitGuard) {
+        match self {
+            Ended::Drained | Ended::Cancelled => guard.finish(),
+            Ended::Passing { error } => guard.pass(error),
+            Ended::Failed { error, fatal } => guard.fail(error, fatal),
+        }
+    }
 }
 
 impl From<SourceError> for Ended {
     fn from(error: SourceError) -> Self {
-        let fatal = matches!(error, SourceError::Fatal(_));
-        Ended::Failed { error: error.to_string(), fatal }
+        match error {
+            SourceError::Fatal(error) => Ended::Failed { error, fatal: true },
+            // In doubt: the next start looks at the offsets, and waits for an operator.
+            SourceError::Transient(error) | SourceError::InDoubt(error) => Ended::Passing { error },
+        }
+    }
+}
+
+impl From<WarehouseError> for Ended {
+    fn from(error: WarehouseError) -> Self {
+        let told = format!("partitions could not be taken over: {error}");
+        match error {
+            WarehouseError::Fatal { .. } => Ended::Failed { error: told, fatal: true },
+            WarehouseError::Transient { .. } | WarehouseError::Fenced { .. } => Ended::Passing { error: told },
+            WarehouseError::SchemaChanged { .. } => Ended::Failed { error: told, fatal: false },
+        }
     }
 }
 
@@ -284,10 +317,10 @@ impl Feed {
                             "partition taken over"
                         );
                     }
-                    crate::failpoint!("assign", |error| return Err(Ended::Failed { error, fatal: false }));
+                    crate::failpoint!("assign", |error| return Err(Ended::Passing { error }));
                     self.source.assign(&started)?;
                 }
-                Ok(Err((error, fatal))) => return Err(Ended::Failed { error, fatal }),
+                Ok(Err(ended)) => return Err(ended),
                 Err(TryRecvError::Empty) => return Ok(()),
                 Err(TryRecvError::Disconnected) => {
                     return Err(Ended::Failed { error: "nobody claims partitions any more".to_owned(), fatal: false });
@@ -313,9 +346,8 @@ impl Feed {
         }
         if state.revoking.keys().any(|p| self.assignments.in_flight(*p) > 0) {
             if state.revoking.values().any(|deadline| *deadline <= Instant::now()) {
-                return Err(Ended::Failed {
+                return Err(Ended::Passing {
                     error: format!("a revoked partition's batch was not written within {REVOCATION_WAIT:?}"),
-                    fatal: false,
                 });
             }
             return Ok(());
