@@ -4,6 +4,7 @@
 
 mod feed;
 mod lanes;
+mod pending;
 mod watch;
 
 use std::sync::mpsc;

@@ -2,7 +2,7 @@
 //! hands it on as soon as the lane has room. A full lane is simply not polled, so that its records wait in
 //! librdkafka's queue, while the group goes on being served.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
@@ -14,13 +14,14 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::Instant;
 
 use super::lanes::{BatchLimits, Filling, MemoryLimit, Position};
+use super::pending::Pending;
 use crate::messages::{Assignments, Board, RecordBatch};
 use crate::metrics::{QueueMetrics, StreamMetrics};
 use crate::ports::{Clock, PartitionOffset, Polled, RecordSource, SourceError, SourceEvent, WarehouseError};
 use crate::runtime::ExitGuard;
 
-/// How long a revocation waits for batches on their way before the pipeline is rebuilt and the database's
-/// compare-and-set decides.
+/// How long a revocation waits for batches and claims on their way before the pipeline is rebuilt and the database's
+/// compare-and-set decides; a drain waits as long for claims.
 const REVOCATION_WAIT: Duration = Duration::from_secs(5);
 /// How long the thread sleeps when a lane is full or the memory used up: their room is not signalled.
 const FULL_WAIT: Duration = Duration::from_millis(1);
@@ -117,9 +118,11 @@ impl From<WarehouseError> for Ended {
 struct State {
     positions: BTreeMap<i32, Position>,
     /// Assigned by the group, not yet claimed in the database.
-    claiming: BTreeSet<i32>,
-    /// Revoked by the group, batches still on their way, and until when they may be.
+    claiming: Pending,
+    /// Revoked by the group, batches or a claim still on their way, and until when they may be.
     revoking: BTreeMap<i32, Instant>,
+    /// Until when a drain waits for claims.
+    draining: Option<Instant>,
     filling: Vec<Filling>,
     /// Since when each lane has had no room.
     blocked: Vec<Option<Instant>>,
@@ -172,8 +175,9 @@ impl Feed {
     pub fn begin(self) -> Polling {
         let state = State {
             positions: BTreeMap::new(),
-            claiming: BTreeSet::new(),
+            claiming: Pending::default(),
             revoking: BTreeMap::new(),
+            draining: None,
             filling: (0..self.lanes.len()).map(|_| Filling::default()).collect(),
             blocked: vec![None; self.lanes.len()],
             starved: None,
@@ -188,7 +192,7 @@ impl Feed {
         for event in events.drain(..) {
             match event {
                 SourceEvent::Assigned(partitions) => {
-                    state.claiming.extend(&partitions);
+                    state.claiming.asked(&partitions);
                     (self.claim)(partitions);
                 }
                 SourceEvent::Revoked(partitions) => self.revoke(state, &partitions),
@@ -296,12 +300,9 @@ impl Feed {
             match self.claims.try_recv() {
                 Ok(Ok(claimed)) => {
                     let mut started = Vec::with_capacity(claimed.len());
-                    for Claimed { offset, high } in claimed {
+                    // It may have been revoked while the database was asked.
+                    for Claimed { offset, high } in claimed.into_iter().filter_map(|c| state.claiming.answered(c)) {
                         let partition = offset.partition;
-                        // It may have been revoked while the database was asked.
-                        if !state.claiming.remove(&partition) {
-                            continue;
-                        }
                         let lane = partition as usize % self.lanes.len();
                         let position = Position { epoch: offset.epoch, lane, next: offset.next_offset, end: None };
                         self.assignments.assign(partition, offset.epoch);
@@ -331,7 +332,7 @@ impl Feed {
 
     fn revoke(&mut self, state: &mut State, partitions: &[i32]) {
         for &partition in partitions {
-            state.claiming.remove(&partition);
+            state.claiming.revoked(partition);
             state.positions.remove(&partition);
             self.assignments.revoke(partition);
             state.filling.iter_mut().for_each(|f| f.forget(partition));
@@ -339,15 +340,18 @@ impl Feed {
         }
     }
 
-    /// Gives partitions back whose last batch has ended.
+    /// Gives partitions back whose last batch has ended, and of which no claim is under way: one that lands later would
+    /// fence whoever holds the partition by then.
     fn give_back(&mut self, state: &mut State) -> Result<(), Ended> {
         if state.revoking.is_empty() {
             return Ok(());
         }
-        if state.revoking.keys().any(|p| self.assignments.in_flight(*p) > 0) {
+        let claiming = state.revoking.keys().any(|p| state.claiming.contains(*p));
+        if claiming || state.revoking.keys().any(|p| self.assignments.in_flight(*p) > 0) {
             if state.revoking.values().any(|deadline| *deadline <= Instant::now()) {
+                let what = if claiming { "claim was not answered" } else { "batch was not written" };
                 return Err(Ended::Passing {
-                    error: format!("a revoked partition's batch was not written within {REVOCATION_WAIT:?}"),
+                    error: format!("a revoked partition's {what} within {REVOCATION_WAIT:?}"),
                 });
             }
             return Ok(());
@@ -366,7 +370,15 @@ impl Feed {
     /// A turn of a drain: nothing more is polled; what is on its way ends, then the group is left.
     fn drain(&mut self, state: &mut State, events: &mut Vec<SourceEvent>) -> Result<Turn, Ended> {
         self.lanes.clear();
-        if !self.assignments.any_in_flight() {
+        while let Ok(answer) = self.claims.try_recv() {
+            match answer {
+                Ok(claimed) => claimed.into_iter().for_each(|c| drop(state.claiming.answered(c))),
+                Err(_) => state.claiming.clear(),
+            }
+        }
+        let until = *state.draining.get_or_insert_with(|| Instant::now() + REVOCATION_WAIT);
+        let claimed = state.claiming.is_empty() || until <= Instant::now();
+        if claimed && !self.assignments.any_in_flight() {
             self.report(state);
             return Err(Ended::Drained);
         }
@@ -404,3 +416,7 @@ enum Turn {
     Full,
     Idle,
 }
+
+#[cfg(test)]
+#[path = "feed_tests.rs"]
+mod tests;
