@@ -7,6 +7,7 @@ mod lanes;
 mod pending;
 mod watch;
 
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::mpsc;
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
@@ -89,6 +90,8 @@ impl Consumer {
             broker: Arc::clone(&settings.broker),
             board: settings.board.clone(),
             clock: Arc::clone(&settings.clock),
+            missing: AtomicBool::default(),
+            asked: AtomicUsize::default(),
         });
         Self {
             settings: Some(settings),
