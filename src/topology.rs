@@ -339,7 +339,7 @@ impl Pipeline {
                 bytes: stream.max_batch_bytes,
                 record_bytes: stream.max_record_bytes,
             },
-            memory: MemoryLimit { shares: self.shares.clone(), cost },
+            memory: MemoryLimit { shares: self.shares.iter().map(Share::anew).collect(), cost },
             open_source,
             open_bookkeeping: warehouse::open_bookkeeping(&self.config.warehouse),
             broker,

@@ -18,7 +18,7 @@ use bief::messages::{Assignments, Board};
 use bief::metrics::Metrics;
 use bief::ports::{Bookkeeping, Claim, Clock, OpenWarehouse, SystemClock, TopicStanding, Warehouse};
 use bief::runtime::{
-    Budget, Incarnation, Options, Placement, RestartPolicy, StartError, Supervisor, SupervisorHandle, UnitSpec,
+    Budget, Incarnation, Options, Placement, RestartPolicy, Share, StartError, Supervisor, SupervisorHandle, UnitSpec,
 };
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
@@ -169,7 +169,10 @@ impl Pipeline {
             source: Box::new(Source::open(Arc::clone(&self.world), Arc::clone(&self.gate))),
             lanes,
             limits: BatchLimits { records: self.setup.batch_records, bytes: 100_000, record_bytes: LARGEST },
-            memory: self.memory.clone(),
+            memory: MemoryLimit {
+                shares: self.memory.shares.iter().map(Share::anew).collect(),
+                cost: self.memory.cost,
+            },
             assignments,
             board: self.board.clone(),
             blocked: metrics.blocked_seconds("consumer"),
