@@ -240,9 +240,9 @@ mod tests {
                 }
                 prop_assert_eq!(budget.used(), held.iter().map(|(_, permit)| permit.bytes()).sum::<u64>());
                 prop_assert!(budget.used() <= limit.max(units as u64));
-                for unit in 0..units {
+                for (unit, share) in shares.iter().enumerate() {
                     let own: u64 = held.iter().filter(|(u, _)| *u == unit).map(|(_, p)| p.bytes()).sum();
-                    prop_assert!(own >= limit / 2 / units as u64 || shares[unit].room() > 0);
+                    prop_assert!(own >= limit / 2 / units as u64 || share.room() > 0);
                 }
             }
             held.clear();
