@@ -383,7 +383,8 @@ pub type OpenSource = Arc<dyn Fn() -> Result<Box<dyn RecordSource>, SourceError>
 pub trait Broker: Send + Sync {
     fn bounds(&self, topic: &str, partition: i32) -> Result<Bounds, SourceError>;
 
-    /// Partitions of the topic; empty where there is no such topic.
+    /// Partitions of the topic; empty where the broker says that there is no such topic, which one that has just started
+    /// may say of any. What it will not tell, and what it can't tell just now, is an error.
     fn partitions(&self, topic: &str) -> Result<Vec<i32>, SourceError>;
 
     /// The broker's id of the topic; empty where it gives none.

@@ -5,6 +5,7 @@ use std::io;
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::Utc;
 use tokio::sync::{Mutex, mpsc};
@@ -29,12 +30,15 @@ use crate::messages::{Assignments, Board};
 use crate::metrics::Metrics;
 use crate::ports::{
     Broker, Clock, LetterPublisher, OpenLetterPublisher, OpenSource, RecordSource, SourceError, SystemClock,
-    WarehouseError,
+    TopicStanding, WarehouseError,
 };
 use crate::runtime::{
     Budget, Incarnation, Options, RestartPolicy, Share, StartError, Supervisor, SupervisorHandle, UnitSpec, UnitState,
     UnitStatus,
 };
+
+/// A partition that the broker does not name is asked for again after so long: a broker that has just started names none.
+const ASKED_AGAIN: Duration = Duration::from_secs(2);
 
 /// Batches that wait between two stages of a lane. One: while it waits the next fills, so that batches grow
 /// with the load and no larger number would make them come sooner.
@@ -247,12 +251,13 @@ impl Pipeline {
         let Stream { name, topic, .. } = &*self.stream;
         let bookkeeping = (warehouse::open_bookkeeping(&self.config.warehouse))().await.map_err(warehouse_start)?;
         let recorded = bookkeeping.offsets(Some(topic)).await.map_err(warehouse_start)?;
-        let (asked, of_topic) = (Arc::clone(broker), topic.clone());
-        let standing = tokio::task::spawn_blocking(move || asked.standing(&of_topic))
-            .await
-            .map_err(StartError::transient)?
-            .map_err(source_start)?;
-        let doubts = standing.doubts(&recorded);
+        let mut standing = standing(broker, topic).await?;
+        let mut doubts = standing.doubts(&recorded);
+        if doubts.iter().any(|d| d.kind == doubt::Kind::NoPartition) {
+            tokio::time::sleep(ASKED_AGAIN).await;
+            standing = self::standing(broker, topic).await?;
+            doubts = doubt::confirmed(&doubts, standing.doubts(&recorded));
+        }
         self.board.in_doubt(name, &doubts, self.clock.now());
         if !doubts.is_empty() {
             let told = doubt::describe(topic, &doubts);
@@ -334,7 +339,7 @@ impl Pipeline {
                 bytes: stream.max_batch_bytes,
                 record_bytes: stream.max_record_bytes,
             },
-            memory: MemoryLimit { shares: self.shares.clone(), cost },
+            memory: MemoryLimit { shares: self.shares.iter().map(Share::anew).collect(), cost },
             open_source,
             open_bookkeeping: warehouse::open_bookkeeping(&self.config.warehouse),
             broker,
@@ -348,6 +353,13 @@ impl Pipeline {
         let (guard, poll_guard) = (incarnation.guard("consumer"), incarnation.guard("poll"));
         arbiters.start("consumer", move |_| Consumer::new(consumer, guard, poll_guard));
     }
+}
+
+/// Where a topic stands; the broker is asked on a thread that may wait.
+async fn standing(broker: &Arc<dyn Broker>, topic: &str) -> Result<TopicStanding, StartError> {
+    let (asked, topic) = (Arc::clone(broker), topic.to_owned());
+    let told = tokio::task::spawn_blocking(move || asked.standing(&topic)).await.map_err(StartError::transient)?;
+    told.map_err(source_start)
 }
 
 /// The consumer group of a stream.

@@ -4,8 +4,10 @@
 
 mod feed;
 mod lanes;
+mod pending;
 mod watch;
 
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::mpsc;
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
@@ -19,9 +21,7 @@ use self::watch::{LOOK_EVERY, Watch};
 use crate::core::doubt;
 use crate::messages::{Assignments, Board, RecordBatch};
 use crate::metrics::{QueueMetrics, StreamMetrics};
-use crate::ports::{
-    Bounds, Broker, Claim, Clock, OpenBookkeeping, OpenSource, SourceError, TopicStanding, WarehouseError,
-};
+use crate::ports::{Bounds, Broker, Claim, Clock, OpenBookkeeping, OpenSource, SourceError, TopicStanding};
 use crate::runtime::ExitGuard;
 
 /// Where a partition begins that the database does not know yet.
@@ -90,6 +90,8 @@ impl Consumer {
             broker: Arc::clone(&settings.broker),
             board: settings.board.clone(),
             clock: Arc::clone(&settings.clock),
+            missing: AtomicBool::default(),
+            asked: AtomicUsize::default(),
         });
         Self {
             settings: Some(settings),
@@ -134,10 +136,7 @@ impl Actor for Consumer {
                 .run(guard),
                 Err(error) => error.into(),
             };
-            match outcome {
-                Ended::Drained | Ended::Cancelled => guard.finish(),
-                Ended::Failed { error, fatal } => guard.fail(error, fatal),
-            }
+            outcome.tell(guard);
             ended.do_send(PollingEnded);
         };
         let spawned = std::thread::Builder::new().name(name).spawn(move || guard.run(poll));
@@ -168,7 +167,7 @@ impl Consumer {
             match found {
                 Ok(Ok(None)) => {}
                 Ok(Ok(Some(doubt))) => {
-                    actor.guard.fail(doubt, false);
+                    actor.guard.pass(doubt);
                     ctx.stop();
                 }
                 // The source tells that no broker answers.
@@ -218,12 +217,10 @@ struct Claimer {
 
 impl Claimer {
     async fn claim(&self, partitions: Vec<i32>) -> Claims {
-        let told = |e: WarehouseError| {
-            (format!("partitions could not be taken over: {e}"), matches!(e, WarehouseError::Fatal { .. }))
-        };
-        let bookkeeping = (self.open_bookkeeping)().await.map_err(told)?;
+        let passing = |error: String| Err(Ended::Passing { error });
+        let bookkeeping = (self.open_bookkeeping)().await?;
         // Before the broker is asked: whoever commits meanwhile moves within what the broker has.
-        let recorded = bookkeeping.offsets(Some(&self.topic)).await.map_err(told)?;
+        let recorded = bookkeeping.offsets(Some(&self.topic)).await?;
         let (topic, broker) = (self.topic.clone(), Arc::clone(&self.broker));
         let asked = partitions.clone();
         let standing = tokio::task::spawn_blocking(move || -> Result<TopicStanding, SourceError> {
@@ -233,16 +230,18 @@ impl Claimer {
         });
         let standing = match standing.await {
             Ok(Ok(standing)) => standing,
-            Ok(Err(error)) => return Err((error.to_string(), matches!(error, SourceError::Fatal(_)))),
-            Err(error) => return Err((format!("asking the broker failed: {error}"), false)),
+            Ok(Err(error)) => return Err(error.into()),
+            Err(error) => {
+                return Err(Ended::Failed { error: format!("asking the broker failed: {error}"), fatal: false });
+            }
         };
         let ours: Vec<_> = recorded.iter().filter(|o| partitions.contains(&o.partition)).cloned().collect();
         let doubts = standing.doubts(&ours);
         if !doubts.is_empty() {
-            return Err((doubt::describe(&self.topic, &doubts), false));
+            return passing(doubt::describe(&self.topic, &doubts));
         }
         if self.topic_id.get_or_init(|| standing.topic_id.clone()) != &standing.topic_id {
-            return Err((format!("topic {} was made anew while it was read", self.topic), false));
+            return passing(format!("topic {} was made anew while it was read", self.topic));
         }
         let at = |partition: &i32| standing.partitions.get(partition).copied().unwrap_or(Bounds { low: 0, high: 0 });
         let claims: Vec<Claim> = partitions
@@ -258,8 +257,8 @@ impl Claimer {
                 },
             })
             .collect();
-        crate::failpoint!("claim", |error| return Err((error, false)));
-        let offsets = bookkeeping.claim(&self.topic, &claims, self.clock.now()).await.map_err(told)?;
+        crate::failpoint!("claim", |error| return passing(error));
+        let offsets = bookkeeping.claim(&self.topic, &claims, self.clock.now()).await?;
         let claimed = offsets.into_iter().map(|offset| {
             // The one who held it before may have gone on since the broker was asked.
             let high = at(&offset.partition).high.max(offset.next_offset);

@@ -71,7 +71,14 @@ struct Lane {
 enum Outcome {
     Committed(Committed),
     Cancelled,
-    Failed { error: String, fatal: bool },
+    /// Another has taken the partitions over.
+    Fenced {
+        error: String,
+    },
+    Failed {
+        error: String,
+        fatal: bool,
+    },
 }
 
 impl Writer {
@@ -170,6 +177,10 @@ impl StreamHandler<RowBatch> for Writer {
                 }
                 ctx.stop();
             }
+            Outcome::Fenced { error } => {
+                actor.guard.pass(error);
+                ctx.stop();
+            }
             Outcome::Failed { error, fatal } => {
                 actor.guard.fail(error, fatal);
                 ctx.stop();
@@ -219,7 +230,7 @@ async fn write(
             Err(WarehouseError::Transient { what }) => what,
             Err(error @ WarehouseError::Fenced { .. }) => {
                 reporter.metrics.fenced_commits.inc();
-                return Outcome::Failed { error: error.to_string(), fatal: false };
+                return Outcome::Fenced { error: error.to_string() };
             }
             Err(error @ WarehouseError::SchemaChanged { .. }) => {
                 return Outcome::Failed { error: error.to_string(), fatal: false };

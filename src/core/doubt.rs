@@ -68,6 +68,13 @@ pub fn judge(
     }
 }
 
+/// What to believe of two looks, seconds apart: the later one, but for partitions that only it missed. A broker that has
+/// just started knows of no topic.
+pub fn confirmed(first: &[Doubt], second: Vec<Doubt>) -> Vec<Doubt> {
+    let missed = |d: &Doubt| first.iter().any(|f| f.partition == d.partition && f.kind == Kind::NoPartition);
+    second.into_iter().filter(|d| d.kind != Kind::NoPartition || missed(d)).collect()
+}
+
 /// Partitions named in one sentence; beyond them only their number is told.
 const NAMED: usize = 3;
 
@@ -107,6 +114,17 @@ mod tests {
         assert_eq!(kind(("", 10), ("a", Some((5, 9)))), Some(Kind::PastEnd));
         assert_eq!(kind(("a", 5), ("a", None)), Some(Kind::NoPartition));
         assert_eq!(kind(("a", 5), ("", None)), Some(Kind::NoPartition));
+    }
+
+    #[test]
+    fn a_partition_is_missing_only_where_two_looks_missed_it() {
+        let look = |found: &[(i32, Option<(i64, i64)>)]| -> Vec<Doubt> {
+            found.iter().filter_map(|(p, bounds)| judge(*p, ("a", 7), ("a", *bounds))).collect()
+        };
+        let first = look(&[(0, None), (1, None), (2, Some((0, 9)))]);
+        let second = look(&[(0, None), (1, Some((8, 9))), (2, None)]);
+        let kinds: Vec<_> = confirmed(&first, second).iter().map(|d| (d.partition, d.kind)).collect();
+        assert_eq!(kinds, [(0, Kind::NoPartition), (1, Kind::BeforeStart)]);
     }
 
     #[test]

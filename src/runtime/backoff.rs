@@ -17,7 +17,7 @@ pub struct RestartPolicy {
     /// A unit that ran for so long without a failure starts again at `initial`.
     pub healthy_after: Duration,
     /// Restarts within `window`; one more and the unit is failed for good. A start that was refused for a
-    /// passing reason costs nothing of it.
+    /// passing reason, and an actor that ended for one, cost nothing of it.
     pub budget: u32,
     pub window: Duration,
     /// How long the actors of a failed incarnation may take to end after they were told to. Then their

@@ -3,9 +3,11 @@
 //! [`Share::room`] first, and comes again later.
 //!
 //! Half of the budget is set aside in equal reserves, one for each unit, so that a unit whose batches are stuck cannot
-//! starve the others; the other half is a pool for whoever needs more. A unit that holds nothing always has room: the
-//! largest batch goes on alone, whatever its size, and nothing is ever stuck for want of memory.
+//! starve the others; the other half is a pool for whoever needs more. A unit whose present incarnation holds nothing
+//! always has room: the largest batch goes on alone, whatever its size, and nothing is ever stuck for want of memory, not
+//! even where an incarnation that was left behind keeps all there is.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Cheap to clone; all clones are one budget.
@@ -46,7 +48,7 @@ impl Budget {
     /// restarts: what an earlier incarnation still holds counts.
     pub fn share(&self, unit: usize) -> Share {
         let last = self.0.lock().len().saturating_sub(1);
-        Share { budget: Arc::clone(&self.0), unit: unit.min(last) }
+        Share { budget: Arc::clone(&self.0), unit: unit.min(last), held: Arc::default() }
     }
 }
 
@@ -67,14 +69,21 @@ impl Inner {
 pub struct Share {
     budget: Arc<Inner>,
     unit: usize,
+    /// Bytes that the unit's present incarnation holds: what its permits were made from are clones of one share.
+    held: Arc<AtomicU64>,
 }
 
 impl Share {
-    /// Bytes that the unit may take now; at least 1 while it holds nothing.
+    /// The same part for the unit's next incarnation: what earlier ones still hold counts against the budget, but does
+    /// not keep this one from going on.
+    pub fn anew(&self) -> Self {
+        Self { held: Arc::default(), ..self.clone() }
+    }
+
+    /// Bytes that the unit may take now; at least 1 while its present incarnation holds nothing.
     pub fn room(&self) -> u64 {
-        let taken = self.budget.lock();
-        let room = self.budget.room(self.unit, &taken);
-        if taken[self.unit] == 0 { room.max(1) } else { room }
+        let room = self.budget.room(self.unit, &self.budget.lock());
+        if self.held.load(Ordering::SeqCst) == 0 { room.max(1) } else { room }
     }
 
     /// Bytes that the unit could take while the others take nothing beyond their reserves.
@@ -106,6 +115,7 @@ impl Permit {
     pub fn grow(&mut self, bytes: u64) {
         self.bytes += bytes;
         self.share.budget.lock()[self.share.unit] += bytes;
+        self.share.held.fetch_add(bytes, Ordering::SeqCst);
     }
 }
 
@@ -113,6 +123,7 @@ impl Drop for Permit {
     fn drop(&mut self) {
         let mut taken = self.share.budget.lock();
         taken[self.share.unit] = taken[self.share.unit].saturating_sub(self.bytes);
+        self.share.held.fetch_sub(self.bytes, Ordering::SeqCst);
     }
 }
 
@@ -183,9 +194,26 @@ mod tests {
     fn what_an_earlier_incarnation_holds_counts() {
         let budget = Budget::new(100, 1);
         let left_behind = holding(&budget.share(0), 80);
-        assert_eq!(budget.share(0).room(), 20);
+        let next = budget.share(0);
+        assert_eq!(next.room(), 20);
         drop(left_behind);
         assert_eq!(budget.share(0).room(), 100);
+    }
+
+    #[test]
+    fn an_incarnation_goes_on_though_one_that_was_left_behind_holds_all_there_is() {
+        let budget = Budget::new(100, 1);
+        let first = budget.share(0);
+        let left_behind = holding(&first, 130);
+        let next = first.anew();
+        assert_eq!((first.room(), next.room()), (0, 1));
+        let batch = holding(&next, 40);
+        assert_eq!(next.clone().room(), 0, "one batch at a time");
+        assert_eq!(budget.used(), 170);
+        drop(batch);
+        assert_eq!(next.room(), 1);
+        drop(left_behind);
+        assert_eq!((next.room(), budget.used()), (100, 0));
     }
 
     proptest! {
@@ -198,22 +226,23 @@ mod tests {
             steps in proptest::collection::vec((0_usize..5, 1_u64..5_000, any::<bool>()), 0..200),
         ) {
             let budget = Budget::new(limit, units);
+            let shares: Vec<Share> = (0..units).map(|unit| budget.share(unit)).collect();
             let mut held: Vec<(usize, Permit)> = Vec::new();
             for (unit, bytes, give) in steps {
                 let unit = unit % units;
                 if give && !held.is_empty() {
                     held.swap_remove(bytes as usize % held.len());
                 } else {
-                    let room = budget.share(unit).room();
+                    let room = shares[unit].room();
                     if room > 0 {
-                        held.push((unit, holding(&budget.share(unit), bytes.min(room))));
+                        held.push((unit, holding(&shares[unit], bytes.min(room))));
                     }
                 }
                 prop_assert_eq!(budget.used(), held.iter().map(|(_, permit)| permit.bytes()).sum::<u64>());
                 prop_assert!(budget.used() <= limit.max(units as u64));
-                for unit in 0..units {
+                for (unit, share) in shares.iter().enumerate() {
                     let own: u64 = held.iter().filter(|(u, _)| *u == unit).map(|(_, p)| p.bytes()).sum();
-                    prop_assert!(own >= limit / 2 / units as u64 || budget.share(unit).room() > 0);
+                    prop_assert!(own >= limit / 2 / units as u64 || share.room() > 0);
                 }
             }
             held.clear();

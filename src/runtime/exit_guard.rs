@@ -14,7 +14,10 @@ use super::unit::Incarnation;
 pub enum Exit {
     /// It had nothing more to do, or was told to end.
     Finished,
-    /// It could not go on. `fatal`: building it again does not help.
+    /// Something outside that passes by itself was in its way (a server that is away, work that another took over):
+    /// built again for as long as it takes, at no cost to the restart budget.
+    Passing { error: String },
+    /// It could not go on, and nobody knows whether it will. `fatal`: building it again does not help.
     Failed { error: String, fatal: bool },
     /// The message and where, if the panic hook is installed ([`panics::install`]).
     Panicked { message: Option<String> },
@@ -26,12 +29,13 @@ impl Exit {
         matches!(self, Exit::Failed { fatal: true, .. })
     }
 
-    /// Panics and fatal failures are causes; a plain failure may be the echo of one.
+    /// Panics and fatal failures are causes; a plain failure may be the echo of one, or of what passes.
     pub(super) fn weight(&self) -> u8 {
         match self {
             Exit::Finished => 0,
             Exit::Failed { fatal: false, .. } => 1,
-            Exit::Failed { fatal: true, .. } | Exit::Panicked { .. } => 2,
+            Exit::Passing { .. } => 2,
+            Exit::Failed { fatal: true, .. } | Exit::Panicked { .. } => 3,
         }
     }
 }
@@ -40,7 +44,7 @@ impl Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Exit::Finished => f.write_str("finished"),
-            Exit::Failed { error, .. } => f.write_str(error),
+            Exit::Passing { error } | Exit::Failed { error, .. } => f.write_str(error),
             Exit::Panicked { message: Some(message) } => write!(f, "panicked: {message}"),
             Exit::Panicked { message: None } => f.write_str("panicked"),
         }
@@ -58,7 +62,7 @@ pub(super) struct Report {
 
 /// Held by an actor for as long as it lives; its drop reports how the actor ended:
 /// - a panic unwinds through it: panicked, whatever was said before;
-/// - `finish` or `fail` were called: that, the first word counting;
+/// - `finish`, `pass` or `fail` were called: that, the first word counting;
 /// - neither: finished if its unit was cancelled, else failed, since nobody drops an actor that is at work.
 ///
 /// A stage whose neighbour went away calls `fail`: should the neighbour have panicked, then that is taken for
@@ -82,6 +86,12 @@ impl ExitGuard {
     pub fn finish(&self) {
         // A word said before stands.
         let _ = self.said.set(Exit::Finished);
+    }
+
+    /// The actor can't go on for a cause outside that passes by itself; it stops itself now. Its unit is built again
+    /// with growing waits, however often, and none of it counts against the restart budget.
+    pub fn pass(&self, error: impl Display) {
+        let _ = self.said.set(Exit::Passing { error: error.to_string() });
     }
 
     /// The actor can't go on; it stops itself now. `fatal`: building it again does not help (wrong

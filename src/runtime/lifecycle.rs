@@ -89,7 +89,8 @@ impl Lifecycle {
                     if running_since.is_some_and(|since: Instant| since.elapsed() >= policy.healthy_after) {
                         backoff.reset();
                     }
-                    let given_up = exit.is_fatal() || !(self.ending() || budget.spend(Instant::now()));
+                    let passing = matches!(exit, Exit::Passing { .. });
+                    let given_up = exit.is_fatal() || !(self.ending() || passing || budget.spend(Instant::now()));
                     if given_up || self.ending() {
                         let what_now = match () {
                             () if !given_up => "failed while it was ending; it is not built again",
@@ -100,16 +101,28 @@ impl Lifecycle {
                         break if given_up { UnitState::Failed } else { UnitState::Stopped };
                     }
                     let delay = backoff.next_delay();
-                    tracing::error!(
-                        unit = self.name(),
-                        actor = &*actor,
-                        generation,
-                        error = %exit,
-                        backtrace,
-                        attempt = backoff.attempt(),
-                        next_try_in = ?delay,
-                        "failed; the unit is built again"
-                    );
+                    if passing {
+                        tracing::warn!(
+                            unit = self.name(),
+                            actor = &*actor,
+                            generation,
+                            error = %exit,
+                            attempt = backoff.attempt(),
+                            next_try_in = ?delay,
+                            "can't go on for now; the unit is built again, however often it takes"
+                        );
+                    } else {
+                        tracing::error!(
+                            unit = self.name(),
+                            actor = &*actor,
+                            generation,
+                            error = %exit,
+                            backtrace,
+                            attempt = backoff.attempt(),
+                            next_try_in = ?delay,
+                            "failed; the unit is built again"
+                        );
+                    }
                     self.board.restarting(self.name(), &actor);
                     if let Some(on_restart) = &self.on_restart {
                         on_restart(self.name(), &actor, &exit);

@@ -50,7 +50,7 @@ impl From<&Exit> for ActorState {
     fn from(exit: &Exit) -> Self {
         match exit {
             Exit::Finished => ActorState::Finished,
-            Exit::Failed { .. } => ActorState::Failed,
+            Exit::Passing { .. } | Exit::Failed { .. } => ActorState::Failed,
             Exit::Panicked { .. } => ActorState::Panicked,
         }
     }

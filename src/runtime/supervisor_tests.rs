@@ -641,3 +641,33 @@ impl std::io::Write for Log {
         Ok(())
     }
 }
+
+#[actix::test]
+async fn what_passes_by_itself_is_waited_out_with_growing_waits_and_spends_no_restart_but_panics_do() {
+    tokio::time::pause();
+    let (initial, max) = (Duration::from_secs(1), Duration::from_secs(30));
+    let spec = UnitSpec::new("pipeline", RestartPolicy { budget: 2, initial, max, ..policy() }, |incarnation| {
+        let writer = incarnation.guard("writer");
+        match incarnation.generation() {
+            // Each time its echo is heard first.
+            1..=100 => {
+                incarnation.guard("decoder").fail("the writer is gone", false);
+                writer.pass("another has taken the partition over");
+            }
+            _ => writer.fail("breaks the unit", false),
+        }
+        Box::pin(async { Ok(()) })
+    });
+    let (supervisor, restarts) = launch(vec![spec], Placement::Current);
+    let begun = Instant::now();
+    let hours = Duration::from_secs(4 * 3600);
+    let there = supervisor.board().until(|units| units[0].generation == 100);
+    let passing = tokio::time::timeout(hours, there).await.expect("it is built a hundred times").remove(0);
+    assert_eq!(passing.last_error.as_deref(), Some("writer: another has taken the partition over"));
+    // A hundred waits below one second would be over by then.
+    assert!(begun.elapsed() > Duration::from_secs(600), "waited for {:?} in all", begun.elapsed());
+    let ended = supervisor.board().until(|units| units[0].state == UnitState::Failed);
+    let given_up = tokio::time::timeout(hours, ended).await.expect("it is given up").remove(0);
+    assert_eq!((given_up.generation, given_up.restarts), (103, 102), "two failures were borne, the third was not");
+    assert_eq!(restarts.load(Ordering::SeqCst), 102, "each is counted all the same");
+}

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use bief::adapters::bookkeeping::connect::{Sessions, connect};
+use bief::adapters::proxy::{Proxy, Traffic};
 use bief::adapters::{bookkeeping, migrations, warehouse};
 use bief::config::{Load, Secret, Tls, WarehouseConfig};
 use bief::core::outcome::Reason;
@@ -14,6 +15,7 @@ use bief::ports::{Bookkeeping, Claim, CountsView, DeadLetterFilter, WarehouseErr
 use chrono::{DateTime, Utc};
 use sea_orm::sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
 use sea_orm::sqlx::{self, AssertSqlSafe, ConnectOptions, Row};
+use sea_orm::{ConnectionTrait, DbBackend, Statement};
 use tempfile::TempDir;
 
 /// A database of its own, dropped by [`Server::end`].
@@ -179,6 +181,60 @@ pub async fn a_claim_and_a_writer_never_deadlock(url: &str) {
     tokio::time::timeout(Duration::from_secs(60), async { tokio::join!(writing, claiming) }).await.unwrap();
     let offsets = books.offsets(Some("orders")).await.unwrap();
     assert_eq!((offsets[0].next_offset, offsets[0].epoch), (65, 61));
+    server.end().await;
+}
+
+/// A server that falls silent while a claim waits there does not keep it waiting for ever.
+pub async fn a_claim_whose_server_falls_silent_ends_and_is_tried_again(url: &str) {
+    let mut server = Server::new(url).await;
+    server.prepare().await.unwrap();
+    server.books().await.claim("orders", &claims(0..2), now()).await.unwrap();
+    let mut behind = url::Url::parse(server.settings.url.expose()).unwrap();
+    let upstream = format!("{}:{}", behind.host_str().unwrap(), behind.port().unwrap());
+    let proxy = Proxy::start(&upstream, false).await.unwrap();
+    behind.set_host(Some("127.0.0.1")).unwrap();
+    behind.set_port(Some(proxy.address().port())).unwrap();
+    let settings = WarehouseConfig { url: Secret::new(behind.to_string()), ..server.settings.clone() };
+    let books = warehouse::open_bookkeeping(&settings)().await.unwrap();
+    let mut writer = MySqlConnectOptions::from_str(server.settings.url.expose()).unwrap().connect().await.unwrap();
+    execute(&mut writer, "BEGIN").await;
+    execute(&mut writer, "SELECT * FROM bief_offset FOR UPDATE").await;
+    let waits = "SELECT CAST(COUNT(*) AS CHAR) FROM information_schema.processlist \
+                 WHERE db = DATABASE() AND info LIKE '%bief_offset%FOR UPDATE%' AND id <> CONNECTION_ID()";
+    let wanted = claims(0..2);
+    let claiming = books.claim("orders", &wanted, now());
+    let silence = async {
+        let mut tries = 0;
+        while server.column(waits).await == ["0"] {
+            tries += 1;
+            assert!(tries < 2000, "the claim never waited for the row");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        proxy.traffic(Traffic { hangs: true, ..Traffic::default() });
+        // Nobody answers any more, so that time passes at once.
+        tokio::time::pause();
+    };
+    let limit = Duration::from_secs(600);
+    let (claimed, ()) = tokio::join!(tokio::time::timeout(limit, claiming), silence);
+    tokio::time::resume();
+    let error = claimed.expect("it ends by itself").unwrap_err();
+    assert!(matches!(error, WarehouseError::Transient { .. }), "{error:?}");
+    assert!(error.to_string().contains("did not answer within"), "{error}");
+    drop((books, proxy));
+    execute(&mut writer, "ROLLBACK").await;
+    server.end().await;
+}
+
+/// A daemon that is stopped while it holds rows or the right to publish keeps them for a minute, not for 8 hours.
+pub async fn a_bookkeeping_session_that_falls_silent_is_given_up_by_the_server(url: &str) {
+    let server = Server::new(url).await;
+    for sessions in [Sessions::Few, Sessions::One] {
+        let db = connect(&server.settings, sessions).await.unwrap();
+        let told = "SELECT @@SESSION.wait_timeout AS idle, @@SESSION.innodb_lock_wait_timeout AS locked";
+        let row = db.query_one_raw(Statement::from_string(DbBackend::MySql, told)).await.unwrap().unwrap();
+        let limit = |name: &str| row.try_get::<u64>("", name).unwrap();
+        assert_eq!((limit("idle"), limit("locked")), (60, 10), "{sessions:?}");
+    }
     server.end().await;
 }
 

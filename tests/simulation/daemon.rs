@@ -16,9 +16,9 @@ use bief::core::mapping::Plan;
 use bief::core::memory::RecordCost;
 use bief::messages::{Assignments, Board};
 use bief::metrics::Metrics;
-use bief::ports::{Bookkeeping, Claim, Clock, OpenWarehouse, SystemClock, TopicStanding, Warehouse, WarehouseError};
+use bief::ports::{Bookkeeping, Claim, Clock, OpenWarehouse, SystemClock, TopicStanding, Warehouse};
 use bief::runtime::{
-    Budget, Incarnation, Options, Placement, RestartPolicy, StartError, Supervisor, SupervisorHandle, UnitSpec,
+    Budget, Incarnation, Options, Placement, RestartPolicy, Share, StartError, Supervisor, SupervisorHandle, UnitSpec,
 };
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
@@ -59,10 +59,9 @@ impl Daemon {
                 cost: RecordCost::of(plan),
             },
         });
-        // A restart for each fault, however many there are.
+        // The budget is what a daemon has unless told otherwise: no outage may spend it.
         let policy = RestartPolicy {
             max: Duration::from_secs(3),
-            budget: u32::MAX,
             abandon_after: Duration::from_secs(5),
             ..RestartPolicy::default()
         };
@@ -170,7 +169,10 @@ impl Pipeline {
             source: Box::new(Source::open(Arc::clone(&self.world), Arc::clone(&self.gate))),
             lanes,
             limits: BatchLimits { records: self.setup.batch_records, bytes: 100_000, record_bytes: LARGEST },
-            memory: self.memory.clone(),
+            memory: MemoryLimit {
+                shares: self.memory.shares.iter().map(Share::anew).collect(),
+                cost: self.memory.cost,
+            },
             assignments,
             board: self.board.clone(),
             blocked: metrics.blocked_seconds("consumer"),
@@ -212,10 +214,7 @@ impl Pipeline {
                 }
             };
             drop(polling);
-            match ended {
-                Ended::Drained | Ended::Cancelled => guard.finish(),
-                Ended::Failed { error, fatal } => guard.fail(error, fatal),
-            }
+            ended.tell(&guard);
         });
     }
 
@@ -256,8 +255,7 @@ impl Pipeline {
 }
 
 async fn claim(book: &Book, partitions: Vec<i32>) -> Claims {
-    let told = |e: WarehouseError| (format!("partitions could not be taken over: {e}"), false);
-    let recorded = book.offsets(Some(TOPIC)).await.map_err(told)?;
+    let recorded = book.offsets(Some(TOPIC)).await?;
     takes(book.world.millis(0, 20)).await;
     while book.world.faults().broker_until.is_some_and(|until| Instant::now() < until) {
         sleep(Duration::from_millis(100)).await;
@@ -271,13 +269,13 @@ async fn claim(book: &Book, partitions: Vec<i32>) -> Claims {
     let ours: Vec<_> = recorded.into_iter().filter(|o| partitions.contains(&o.partition)).collect();
     let doubts = standing.doubts(&ours);
     if !doubts.is_empty() {
-        return Err((doubt::describe(TOPIC, &doubts), false));
+        return Err(Ended::Passing { error: doubt::describe(TOPIC, &doubts) });
     }
     let claims: Vec<Claim> = partitions
         .iter()
         .map(|p| Claim { partition: *p, topic_id: "t".to_owned(), start_offset: standing.partitions[p].low })
         .collect();
-    let offsets = book.claim(TOPIC, &claims, chrono::DateTime::UNIX_EPOCH).await.map_err(told)?;
+    let offsets = book.claim(TOPIC, &claims, chrono::DateTime::UNIX_EPOCH).await?;
     let claimed = offsets.into_iter().map(|offset| {
         let high = standing.partitions[&offset.partition].high.max(offset.next_offset);
         Claimed { offset, high }

@@ -2,7 +2,7 @@
 //! hands it on as soon as the lane has room. A full lane is simply not polled, so that its records wait in
 //! librdkafka's queue, while the group goes on being served.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Duration;
@@ -14,13 +14,14 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::Instant;
 
 use super::lanes::{BatchLimits, Filling, MemoryLimit, Position};
+use super::pending::Pending;
 use crate::messages::{Assignments, Board, RecordBatch};
 use crate::metrics::{QueueMetrics, StreamMetrics};
-use crate::ports::{Clock, PartitionOffset, Polled, RecordSource, SourceError, SourceEvent};
+use crate::ports::{Clock, PartitionOffset, Polled, RecordSource, SourceError, SourceEvent, WarehouseError};
 use crate::runtime::ExitGuard;
 
-/// How long a revocation waits for batches on their way before the pipeline is rebuilt and the database's
-/// compare-and-set decides.
+/// How long a revocation waits for batches and claims on their way before the pipeline is rebuilt and the database's
+/// compare-and-set decides; a drain waits as long for claims.
 const REVOCATION_WAIT: Duration = Duration::from_secs(5);
 /// How long the thread sleeps when a lane is full or the memory used up: their room is not signalled.
 const FULL_WAIT: Duration = Duration::from_millis(1);
@@ -37,7 +38,7 @@ const POLLED_AT_ONCE: usize = 512;
 const REPORT_EVERY: Duration = Duration::from_secs(1);
 
 /// What the actor answers to an assignment.
-pub type Claims = Result<Vec<Claimed>, (String, bool)>;
+pub type Claims = Result<Vec<Claimed>, Ended>;
 
 /// A partition that was taken over in the database.
 #[derive(Debug, Clone)]
@@ -68,25 +69,60 @@ pub struct Feed {
 }
 
 /// Why the thread ended.
+#[derive(Debug)]
 pub enum Ended {
     Drained,
     Cancelled,
-    Failed { error: String, fatal: bool },
+    /// Broker, database or group are in the way for now: the pipeline is built again until they are not.
+    Passing {
+        error: String,
+    },
+    Failed {
+        error: String,
+        fatal: bool,
+    },
+}
+
+impl Ended {
+    /// Says it by the guard of who ended.
+    pub fn tell(self, guard: &ExitGuard) {
+        match self {
+            Ended::Drained | Ended::Cancelled => guard.finish(),
+            Ended::Passing { error } => guard.pass(error),
+            Ended::Failed { error, fatal } => guard.fail(error, fatal),
+        }
+    }
 }
 
 impl From<SourceError> for Ended {
     fn from(error: SourceError) -> Self {
-        let fatal = matches!(error, SourceError::Fatal(_));
-        Ended::Failed { error: error.to_string(), fatal }
+        match error {
+            SourceError::Fatal(error) => Ended::Failed { error, fatal: true },
+            // In doubt: the next start looks at the offsets, and waits for an operator.
+            SourceError::Transient(error) | SourceError::InDoubt(error) => Ended::Passing { error },
+        }
+    }
+}
+
+impl From<WarehouseError> for Ended {
+    fn from(error: WarehouseError) -> Self {
+        let told = format!("partitions could not be taken over: {error}");
+        match error {
+            WarehouseError::Fatal { .. } => Ended::Failed { error: told, fatal: true },
+            WarehouseError::Transient { .. } | WarehouseError::Fenced { .. } => Ended::Passing { error: told },
+            WarehouseError::SchemaChanged { .. } => Ended::Failed { error: told, fatal: false },
+        }
     }
 }
 
 struct State {
     positions: BTreeMap<i32, Position>,
     /// Assigned by the group, not yet claimed in the database.
-    claiming: BTreeSet<i32>,
-    /// Revoked by the group, batches still on their way, and until when they may be.
+    claiming: Pending,
+    /// Revoked by the group, batches or a claim still on their way, and until when they may be.
     revoking: BTreeMap<i32, Instant>,
+    /// Until when a drain waits for claims.
+    draining: Option<Instant>,
     filling: Vec<Filling>,
     /// Since when each lane has had no room.
     blocked: Vec<Option<Instant>>,
@@ -139,8 +175,9 @@ impl Feed {
     pub fn begin(self) -> Polling {
         let state = State {
             positions: BTreeMap::new(),
-            claiming: BTreeSet::new(),
+            claiming: Pending::default(),
             revoking: BTreeMap::new(),
+            draining: None,
             filling: (0..self.lanes.len()).map(|_| Filling::default()).collect(),
             blocked: vec![None; self.lanes.len()],
             starved: None,
@@ -155,7 +192,7 @@ impl Feed {
         for event in events.drain(..) {
             match event {
                 SourceEvent::Assigned(partitions) => {
-                    state.claiming.extend(&partitions);
+                    state.claiming.asked(&partitions);
                     (self.claim)(partitions);
                 }
                 SourceEvent::Revoked(partitions) => self.revoke(state, &partitions),
@@ -263,12 +300,9 @@ impl Feed {
             match self.claims.try_recv() {
                 Ok(Ok(claimed)) => {
                     let mut started = Vec::with_capacity(claimed.len());
-                    for Claimed { offset, high } in claimed {
+                    // It may have been revoked while the database was asked.
+                    for Claimed { offset, high } in claimed.into_iter().filter_map(|c| state.claiming.answered(c)) {
                         let partition = offset.partition;
-                        // It may have been revoked while the database was asked.
-                        if !state.claiming.remove(&partition) {
-                            continue;
-                        }
                         let lane = partition as usize % self.lanes.len();
                         let position = Position { epoch: offset.epoch, lane, next: offset.next_offset, end: None };
                         self.assignments.assign(partition, offset.epoch);
@@ -284,10 +318,10 @@ impl Feed {
                             "partition taken over"
                         );
                     }
-                    crate::failpoint!("assign", |error| return Err(Ended::Failed { error, fatal: false }));
+                    crate::failpoint!("assign", |error| return Err(Ended::Passing { error }));
                     self.source.assign(&started)?;
                 }
-                Ok(Err((error, fatal))) => return Err(Ended::Failed { error, fatal }),
+                Ok(Err(ended)) => return Err(ended),
                 Err(TryRecvError::Empty) => return Ok(()),
                 Err(TryRecvError::Disconnected) => {
                     return Err(Ended::Failed { error: "nobody claims partitions any more".to_owned(), fatal: false });
@@ -298,7 +332,7 @@ impl Feed {
 
     fn revoke(&mut self, state: &mut State, partitions: &[i32]) {
         for &partition in partitions {
-            state.claiming.remove(&partition);
+            state.claiming.revoked(partition);
             state.positions.remove(&partition);
             self.assignments.revoke(partition);
             state.filling.iter_mut().for_each(|f| f.forget(partition));
@@ -306,16 +340,18 @@ impl Feed {
         }
     }
 
-    /// Gives partitions back whose last batch has ended.
+    /// Gives partitions back whose last batch has ended, and of which no claim is under way: one that lands later would
+    /// fence whoever holds the partition by then.
     fn give_back(&mut self, state: &mut State) -> Result<(), Ended> {
         if state.revoking.is_empty() {
             return Ok(());
         }
-        if state.revoking.keys().any(|p| self.assignments.in_flight(*p) > 0) {
+        let claiming = state.revoking.keys().any(|p| state.claiming.contains(*p));
+        if claiming || state.revoking.keys().any(|p| self.assignments.in_flight(*p) > 0) {
             if state.revoking.values().any(|deadline| *deadline <= Instant::now()) {
-                return Err(Ended::Failed {
-                    error: format!("a revoked partition's batch was not written within {REVOCATION_WAIT:?}"),
-                    fatal: false,
+                let what = if claiming { "claim was not answered" } else { "batch was not written" };
+                return Err(Ended::Passing {
+                    error: format!("a revoked partition's {what} within {REVOCATION_WAIT:?}"),
                 });
             }
             return Ok(());
@@ -334,7 +370,15 @@ impl Feed {
     /// A turn of a drain: nothing more is polled; what is on its way ends, then the group is left.
     fn drain(&mut self, state: &mut State, events: &mut Vec<SourceEvent>) -> Result<Turn, Ended> {
         self.lanes.clear();
-        if !self.assignments.any_in_flight() {
+        while let Ok(answer) = self.claims.try_recv() {
+            match answer {
+                Ok(claimed) => claimed.into_iter().for_each(|c| drop(state.claiming.answered(c))),
+                Err(_) => state.claiming.clear(),
+            }
+        }
+        let until = *state.draining.get_or_insert_with(|| Instant::now() + REVOCATION_WAIT);
+        let claimed = state.claiming.is_empty() || until <= Instant::now();
+        if claimed && !self.assignments.any_in_flight() {
             self.report(state);
             return Err(Ended::Drained);
         }
@@ -372,3 +416,7 @@ enum Turn {
     Full,
     Idle,
 }
+
+#[cfg(test)]
+#[path = "feed_tests.rs"]
+mod tests;

@@ -1,7 +1,9 @@
 //! Looks now and then whether the topic at the broker is still the one that is read. Must never take an answer that
-//! failed for a change: an outage of the broker puts nothing in doubt.
+//! failed for a change, nor a first word that the topic is not there: an outage of the broker puts nothing in doubt, and
+//! neither does one that has just started.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::core::doubt::{self, Doubt, Kind};
@@ -11,8 +13,8 @@ use crate::ports::{Broker, Clock, SourceError};
 /// A topic that is made anew is to be noticed within 5 s, the rebuilding of the pipeline included.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// Partitions whose ends are asked for in one look: a topic can have thousands. Of the others librdkafka tells when it
-/// asks for an offset that is not there.
+/// Partitions whose ends are asked for in one look, the next ones in the next look: a topic can have thousands. Of the
+/// others librdkafka tells meanwhile, when it asks for an offset that is not there.
 const ENDS_ASKED: usize = 8;
 
 pub(super) struct Watch {
@@ -21,6 +23,10 @@ pub(super) struct Watch {
     pub broker: Arc<dyn Broker>,
     pub board: Board,
     pub clock: Arc<dyn Clock>,
+    /// The last look was told that there is no such topic.
+    pub missing: AtomicBool,
+    /// How many ends were asked for so far.
+    pub asked: AtomicUsize,
 }
 
 impl Watch {
@@ -55,11 +61,18 @@ impl Watch {
         let id = match self.broker.topic_id(&self.topic) {
             Ok(id) => id,
             // The answer to a topic that is gone, and to much else.
-            Err(error) => match self.broker.partitions(&self.topic)?.is_empty() {
-                true => return Ok(held.iter().filter_map(|p| judge(p, "", None)).collect()),
-                false => return Err(error),
-            },
+            Err(error) => {
+                let partitions = self.broker.partitions(&self.topic);
+                let missing = partitions.as_ref().is_ok_and(Vec::is_empty);
+                let confirmed = self.missing.swap(missing, Ordering::SeqCst) && missing;
+                return match partitions? {
+                    _ if confirmed => Ok(held.iter().filter_map(|p| judge(p, "", None)).collect()),
+                    _ if missing => Ok(Vec::new()),
+                    _ => Err(error),
+                };
+            }
         };
+        self.missing.store(false, Ordering::SeqCst);
         if !expected.is_empty() && !id.is_empty() {
             // The id alone tells: as long as it is the same, the log can only have lost its end.
             let anew: Vec<Doubt> = held.iter().filter_map(|p| judge(p, &id, Some((p.1, p.1)))).collect();
@@ -68,7 +81,9 @@ impl Watch {
             }
         }
         let mut doubts = Vec::new();
-        for (partition, next) in held.iter().take(ENDS_ASKED) {
+        let ends = held.len().min(ENDS_ASKED);
+        let from = self.asked.fetch_add(ends, Ordering::SeqCst) % held.len();
+        for (partition, next) in held.iter().cycle().skip(from).take(ends) {
             let bounds = self.broker.bounds(&self.topic, *partition)?;
             // What retention took may have been fetched before; librdkafka says when it was not.
             let low = bounds.low.min(*next);
@@ -76,5 +91,121 @@ impl Watch {
         }
         doubts.retain(|d| d.kind != Kind::BeforeStart);
         Ok(doubts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Range;
+    use std::sync::Mutex;
+
+    use chrono::DateTime;
+
+    use super::*;
+    use crate::messages::RecordBatch;
+    use crate::ports::{Bounds, CountsView, PartitionOffset, SystemClock};
+
+    /// What the broker says: the topic's partitions, or why it does not tell.
+    #[derive(Debug, Clone, Copy)]
+    enum Says {
+        Topic,
+        NoTopic,
+        Denied,
+    }
+
+    struct Scripted {
+        says: Mutex<Says>,
+        /// Whose ends were asked for.
+        asked: Mutex<Vec<i32>>,
+    }
+
+    impl Broker for Scripted {
+        fn bounds(&self, _: &str, partition: i32) -> Result<Bounds, SourceError> {
+            self.asked.lock().unwrap().push(partition);
+            // One partition has lost its end.
+            Ok(Bounds { low: 0, high: if partition == 19 { 3 } else { 10 } })
+        }
+
+        fn partitions(&self, _: &str) -> Result<Vec<i32>, SourceError> {
+            match *self.says.lock().unwrap() {
+                Says::Topic => Ok(vec![0]),
+                Says::NoTopic => Ok(Vec::new()),
+                Says::Denied => Err(SourceError::Fatal("denied".to_owned())),
+            }
+        }
+
+        fn topic_id(&self, _: &str) -> Result<String, SourceError> {
+            match *self.says.lock().unwrap() {
+                Says::Topic => Ok("id".to_owned()),
+                _ => Err(SourceError::Transient("not described".to_owned())),
+            }
+        }
+
+        fn group_members(&self, _: &str) -> Result<Vec<String>, SourceError> {
+            Ok(Vec::new())
+        }
+
+        fn look(&self, _: &str, _: &[(i32, i64)], _: usize) -> Result<RecordBatch, SourceError> {
+            Ok(RecordBatch::default())
+        }
+
+        fn records_within(&self, _: &str, _: i32, _: &[Range<i64>]) -> Result<Vec<i64>, SourceError> {
+            Ok(Vec::new())
+        }
+    }
+
+    fn watch(partitions: Range<i32>) -> (Watch, Arc<Scripted>) {
+        let broker = Arc::new(Scripted { says: Mutex::new(Says::Topic), asked: Mutex::default() });
+        let board = Board::default();
+        board.declare("orders", "orders");
+        for partition in partitions {
+            let offset = PartitionOffset {
+                topic: "orders".to_owned(),
+                partition,
+                topic_id: "id".to_owned(),
+                epoch: 1,
+                start_offset: 0,
+                next_offset: 5,
+                counts: CountsView::default(),
+                updated_at: DateTime::UNIX_EPOCH,
+            };
+            board.claimed("orders", &offset, 0, 10);
+        }
+        let watch = Watch {
+            stream: "orders".to_owned(),
+            topic: "orders".to_owned(),
+            broker: Arc::clone(&broker) as Arc<dyn Broker>,
+            board,
+            clock: Arc::new(SystemClock),
+            missing: AtomicBool::default(),
+            asked: AtomicUsize::default(),
+        };
+        (watch, broker)
+    }
+
+    #[test]
+    fn a_topic_is_gone_only_when_two_looks_in_a_row_are_told_so_and_a_refusal_tells_nothing() {
+        let (watch, broker) = watch(0..3);
+        let look = |says: Says| {
+            *broker.says.lock().unwrap() = says;
+            watch.look("id").map(|doubt| doubt.is_some()).map_err(drop)
+        };
+        assert_eq!(look(Says::Topic), Ok(false));
+        assert_eq!(look(Says::NoTopic), Ok(false), "a broker that has just started says so too");
+        assert_eq!(look(Says::Topic), Ok(false));
+        assert_eq!(look(Says::NoTopic), Ok(false));
+        assert_eq!(look(Says::Denied), Err(()));
+        assert_eq!(look(Says::NoTopic), Ok(false));
+        assert_eq!(look(Says::NoTopic), Ok(true));
+    }
+
+    #[test]
+    fn the_ends_of_all_partitions_are_asked_for_in_turn() {
+        let (watch, broker) = watch(0..20);
+        let looks: Vec<bool> = (0..3).map(|_| watch.look("id").unwrap().is_some()).collect();
+        assert_eq!(looks, [false, false, true], "the last partition has lost its end");
+        let asked = broker.asked.lock().unwrap();
+        assert_eq!(asked[..20], (0..20).collect::<Vec<i32>>());
+        assert_eq!(asked.len(), 24, "eight in each look");
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sea_orm::sqlx::mysql::{MySqlConnectOptions, MySqlPoolOptions, MySqlSslMode};
 use sea_orm::sqlx::sqlite::SqlitePoolOptions;
-use sea_orm::sqlx::{ConnectOptions, Connection};
+use sea_orm::sqlx::{ConnectOptions, Connection, Executor};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 
 use crate::adapters::sql_errors::{from_db_err, warehouse_error};
@@ -26,6 +26,10 @@ pub enum Sessions {
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// Longer than a commit takes, shorter than a caller's patience; the caller tries again.
 const ACQUIRE_LIMIT: Duration = Duration::from_secs(10);
+/// What the writers' sessions have too, in seconds. A daemon that is stopped within a claim, or whose host is gone, must
+/// not hold rows and locks for the server's usual 8 hours: hence `wait_timeout`. A lock that is not given up within 10 s
+/// is waited for by asking again.
+const SESSION: &str = "SET SESSION wait_timeout = 60, innodb_lock_wait_timeout = 10";
 /// Another daemon's schema changes may rebuild a table.
 const SCHEMA_LOCK_SECONDS: u32 = 300;
 
@@ -53,13 +57,14 @@ pub async fn connect(settings: &WarehouseConfig, sessions: Sessions) -> Result<D
         })?
         .map_err(|e| warehouse_error("connecting to the database", &e))?;
     // Best effort: the server drops it all the same.
-    let _ = first.close().await;
+    let _ = tokio::time::timeout(CONNECT_LIMIT, first.close()).await;
     let pool = MySqlPoolOptions::new()
         .max_connections(sessions.limit())
         .acquire_timeout(ACQUIRE_LIMIT)
         .idle_timeout(None)
         .max_lifetime(None)
         .test_before_acquire(sessions == Sessions::Few)
+        .after_connect(|session, _| Box::pin(async move { session.execute(SESSION).await.map(drop) }))
         .connect_lazy_with(options);
     Ok(DatabaseConnection::from(pool))
 }

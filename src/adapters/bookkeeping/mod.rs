@@ -4,6 +4,7 @@
 pub mod connect;
 pub mod entities;
 mod letter_book;
+mod limits;
 pub mod migrator;
 mod resets;
 mod sql_bookkeeping;
@@ -17,6 +18,7 @@ use crate::adapters::sql_errors::from_db_err;
 use crate::config::WarehouseConfig;
 use crate::ports::{Bookkeeping, LetterBook, OpenBookkeeping, OpenLetterBook, WarehouseError};
 
+use limits::Limited;
 use migrator::Migrator;
 pub use sql_bookkeeping::SqlBookkeeping;
 
@@ -27,7 +29,10 @@ pub fn open(settings: &WarehouseConfig) -> OpenBookkeeping {
         let settings = settings.clone();
         Box::pin(async move {
             let db = connect::connect(&settings, connect::Sessions::Few).await?;
-            Ok(Box::new(SqlBookkeeping::new(db)) as Box<dyn Bookkeeping>)
+            let sqlite = db.get_database_backend() == DbBackend::Sqlite;
+            let books = SqlBookkeeping::new(db);
+            // A file has its busy timeout, and no host that could vanish.
+            Ok(if sqlite { Box::new(books) } else { Box::new(Limited(books)) as Box<dyn Bookkeeping> })
         })
     })
 }
@@ -40,7 +45,9 @@ pub fn open_letter_book(settings: &WarehouseConfig) -> OpenLetterBook {
         let settings = settings.clone();
         Box::pin(async move {
             let db = connect::connect(&settings, connect::Sessions::One).await?;
-            Ok(Box::new(SqlBookkeeping::new(db)) as Box<dyn LetterBook>)
+            let sqlite = db.get_database_backend() == DbBackend::Sqlite;
+            let book = SqlBookkeeping::new(db);
+            Ok(if sqlite { Box::new(book) } else { Box::new(Limited(book)) as Box<dyn LetterBook> })
         })
     })
 }

@@ -117,13 +117,18 @@ impl Broker for KafkaBroker {
     }
 
     fn partitions(&self, topic: &str) -> Result<Vec<i32>, SourceError> {
-        let metadata = self.ask(&format!("topic {topic}"), |client| client.fetch_metadata(Some(topic), ANSWER))?;
-        let mut partitions: Vec<i32> = metadata
-            .topics()
-            .iter()
-            .filter(|t| t.name() == topic && t.error().is_none())
-            .flat_map(|t| t.partitions().iter().map(|p| p.id()))
-            .collect();
+        let what = format!("topic {topic}");
+        let metadata = self.ask(&what, |client| client.fetch_metadata(Some(topic), ANSWER))?;
+        let Some(told) = metadata.topics().iter().find(|t| t.name() == topic) else {
+            return Err(SourceError::Transient(format!("{what}: the broker's answer does not name it")));
+        };
+        match told.error().map(RDKafkaErrorCode::from) {
+            None => {}
+            Some(RDKafkaErrorCode::UnknownTopic | RDKafkaErrorCode::UnknownTopicOrPartition) => return Ok(Vec::new()),
+            // Not described for another reason, which says nothing of whether it is there.
+            Some(code) => return Err(client::classify(code, format!("{what}: {code}"))),
+        }
+        let mut partitions: Vec<i32> = told.partitions().iter().map(|p| p.id()).collect();
         partitions.sort_unstable();
         Ok(partitions)
     }
@@ -219,5 +224,35 @@ impl Broker for KafkaBroker {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::types::RDKafkaRespErr as Code;
+
+    use super::*;
+
+    #[test]
+    fn only_a_topic_that_is_said_to_be_unknown_is_not_there() {
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("t", 3, 1).unwrap();
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", cluster.bootstrap_servers());
+        let broker = KafkaBroker::new(config, "g").unwrap();
+        assert_eq!(broker.partitions("t").unwrap(), [0, 1, 2]);
+
+        cluster.topic_error("t", Code::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED).unwrap();
+        let Err(SourceError::Fatal(what)) = broker.partitions("t") else { panic!("a refusal is no absence") };
+        assert!(what.contains("topic t: ") && what.contains("grant READ and DESCRIBE"), "{what}");
+        assert!(broker.standing("t").is_err());
+
+        cluster.topic_error("t", Code::RD_KAFKA_RESP_ERR_LEADER_NOT_AVAILABLE).unwrap();
+        let outcome = broker.partitions("t");
+        assert!(matches!(outcome, Err(SourceError::Transient(_))), "{outcome:?}");
+
+        cluster.topic_error("t", Code::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART).unwrap();
+        assert_eq!(broker.partitions("t").unwrap(), Vec::<i32>::new());
     }
 }

@@ -111,8 +111,6 @@ impl Ground {
 name = "drill"
 http = "127.0.0.1:0"
 on_fatal = "exit"
-# Faults are made on purpose here.
-restart_budget = 1000
 log = "json"
 
 [kafka]

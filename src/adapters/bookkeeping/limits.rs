@@ -1,0 +1,123 @@
+//! The bookkeeping of a server, with an end to every wait: a host that vanished without a word answers nothing and
+//! closes nothing, and a call without a limit would wait for it for ever. Must never take a call that ran out of time for
+//! one that did nothing: it may still be done.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+
+use super::SqlBookkeeping;
+use crate::core::reset::Step;
+use crate::ports::{
+    Bookkeeping, Claim, DeadLetterFilter, LetterBook, LetterKey, Loss, PartitionOffset, StoredDeadLetter,
+    WarehouseError,
+};
+
+/// A claim waits for whoever writes under the partitions' rows. After 60 s without a word the server has given up a
+/// daemon that was stopped there, so that the claim gets through by itself.
+pub const CLAIM_LIMIT: Duration = Duration::from_secs(75);
+/// A statement that takes longer hangs; as long as the writers give theirs.
+const ANSWER_LIMIT: Duration = Duration::from_secs(120);
+/// Counting reads the whole table.
+const COUNT_LIMIT: Duration = Duration::from_secs(3600);
+
+/// What has a limit for each call; what runs into it is transient.
+pub struct Limited(pub SqlBookkeeping);
+
+async fn limited<T>(
+    what: &str,
+    limit: Duration,
+    call: impl Future<Output = Result<T, WarehouseError>>,
+) -> Result<T, WarehouseError> {
+    tokio::time::timeout(limit, call).await.unwrap_or_else(|_| {
+        Err(WarehouseError::Transient {
+            what: format!("{what}: the database did not answer within {} s", limit.as_secs()),
+        })
+    })
+}
+
+const READING: &str = "reading the bookkeeping tables";
+const LETTERS: &str = "reading dead letters";
+
+#[async_trait(?Send)]
+impl Bookkeeping for Limited {
+    async fn claim(
+        &self,
+        topic: &str,
+        claims: &[Claim],
+        now: DateTime<Utc>,
+    ) -> Result<Vec<PartitionOffset>, WarehouseError> {
+        limited("taking partitions over", CLAIM_LIMIT, self.0.claim(topic, claims, now)).await
+    }
+
+    async fn offsets(&self, topic: Option<&str>) -> Result<Vec<PartitionOffset>, WarehouseError> {
+        limited(READING, ANSWER_LIMIT, self.0.offsets(topic)).await
+    }
+
+    async fn gaps(&self, topic: &str, partition: i32) -> Result<Vec<Range<i64>>, WarehouseError> {
+        limited(READING, ANSWER_LIMIT, self.0.gaps(topic, partition)).await
+    }
+
+    async fn losses(&self, topic: &str) -> Result<Vec<Loss>, WarehouseError> {
+        limited(READING, ANSWER_LIMIT, self.0.losses(topic)).await
+    }
+
+    async fn reset(&self, topic: &str, steps: &[(Step, i64)], now: DateTime<Utc>) -> Result<(), WarehouseError> {
+        limited("setting offsets", ANSWER_LIMIT, self.0.reset(topic, steps, now)).await
+    }
+
+    async fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<Vec<StoredDeadLetter>, WarehouseError> {
+        limited(LETTERS, ANSWER_LIMIT, self.0.dead_letters(filter)).await
+    }
+
+    async fn dead_letter(&self, id: i64) -> Result<Option<StoredDeadLetter>, WarehouseError> {
+        limited(LETTERS, ANSWER_LIMIT, self.0.dead_letter(id)).await
+    }
+
+    async fn dead_letter_counts(&self, topic: &str) -> Result<Vec<(i32, i64)>, WarehouseError> {
+        limited("counting dead letters", COUNT_LIMIT, self.0.dead_letter_counts(topic)).await
+    }
+
+    async fn count_rows(&self, table: &str) -> Result<i64, WarehouseError> {
+        limited(&format!("counting the rows of {table}"), COUNT_LIMIT, self.0.count_rows(table)).await
+    }
+}
+
+#[async_trait(?Send)]
+impl LetterBook for Limited {
+    async fn letter_keys(&self, filter: &DeadLetterFilter) -> Result<Vec<LetterKey>, WarehouseError> {
+        limited(LETTERS, ANSWER_LIMIT, self.0.letter_keys(filter)).await
+    }
+
+    async fn dropped_counts(&self, topic: &str) -> Result<Vec<(i32, i64)>, WarehouseError> {
+        limited("counting dropped dead letters", COUNT_LIMIT, self.0.dropped_counts(topic)).await
+    }
+
+    async fn is_publisher(&self, topic: &str) -> Result<bool, WarehouseError> {
+        limited("asking for the right to publish dead letters", ANSWER_LIMIT, self.0.is_publisher(topic)).await
+    }
+
+    async fn unpublished(&self, topic: &str, limit: u64) -> Result<Vec<StoredDeadLetter>, WarehouseError> {
+        limited(LETTERS, ANSWER_LIMIT, self.0.unpublished(topic, limit)).await
+    }
+
+    async fn mark_published(&self, ids: &[i64], now: DateTime<Utc>) -> Result<(), WarehouseError> {
+        limited("marking dead letters as published", ANSWER_LIMIT, self.0.mark_published(ids, now)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_never_answered_ends_at_its_limit_and_is_transient() {
+        let never = std::future::pending::<Result<(), WarehouseError>>();
+        let error = limited("taking partitions over", CLAIM_LIMIT, never).await.unwrap_err();
+        assert!(matches!(error, WarehouseError::Transient { .. }), "{error:?}");
+        assert!(error.to_string().contains("taking partitions over: the database did not answer within 75 s"));
+        assert_eq!(limited("", CLAIM_LIMIT, async { Ok(7) }).await.unwrap(), 7);
+    }
+}
