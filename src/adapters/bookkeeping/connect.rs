@@ -29,7 +29,7 @@ const ACQUIRE_LIMIT: Duration = Duration::from_secs(10);
 /// What the writers' sessions have too, in seconds. A daemon that is stopped within a claim, or whose host is gone, must
 /// not hold rows and locks for the server's usual 8 hours: hence `wait_timeout`. A lock that is not given up within 10 s
 /// is waited for by asking again.
-const SESSION: &str = "SET SESSION wait_timeout = 60, innodb_lock_wait_timeout = 10";
+const SESSION: &str = "SET SESSION wait_timeout = 30, innodb_lock_wait_timeout = 10";
 /// Another daemon's schema changes may rebuild a table.
 const SCHEMA_LOCK_SECONDS: u32 = 300;
 
