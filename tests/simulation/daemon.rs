@@ -85,6 +85,11 @@ impl Daemon {
         self.supervisor.drain(Duration::from_secs(20)).await;
     }
 
+    /// How often the pipeline was built again.
+    pub fn restarts(&self) -> u64 {
+        self.supervisor.status().iter().map(|unit| unit.restarts).sum()
+    }
+
     /// How the unit does, for a failure's message.
     pub fn status(&self) -> String {
         format!("{:?}", self.supervisor.status())
