@@ -189,6 +189,7 @@ pub async fn churn(seed: u64, stage: &Stage) -> (Played, u64) {
     if !is_caught_up(&world, PARTITIONS) {
         broken.push(format!("not caught up: {}", daemons.iter().map(Daemon::status).collect::<Vec<_>>().join("; ")));
     }
+    broken.extend(daemons.iter().filter(|d| d.has_failed()).map(|d| format!("given up: {}", d.status())));
     let restarts = daemons.iter().map(Daemon::restarts).max().unwrap_or_default();
     for daemon in &daemons {
         daemon.kill().await;
