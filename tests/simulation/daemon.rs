@@ -19,6 +19,7 @@ use bief::metrics::Metrics;
 use bief::ports::{Bookkeeping, Claim, Clock, OpenWarehouse, SystemClock, TopicStanding, Warehouse};
 use bief::runtime::{
     Budget, Incarnation, Options, Placement, RestartPolicy, Share, StartError, Supervisor, SupervisorHandle, UnitSpec,
+    UnitState,
 };
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
@@ -83,6 +84,16 @@ impl Daemon {
     /// SIGTERM.
     pub async fn drain(&self) {
         self.supervisor.drain(Duration::from_secs(20)).await;
+    }
+
+    /// The pipeline was given up.
+    pub fn has_failed(&self) -> bool {
+        self.supervisor.status().iter().any(|unit| unit.state == UnitState::Failed)
+    }
+
+    /// How often the pipeline was built again.
+    pub fn restarts(&self) -> u64 {
+        self.supervisor.status().iter().map(|unit| unit.restarts).sum()
     }
 
     /// How the unit does, for a failure's message.

@@ -17,9 +17,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use bief::metrics::Metrics;
-use bief::runtime::{panics, seed_backoffs};
+use bief::runtime::{RestartPolicy, panics, seed_backoffs};
 
-use crate::play::{Played, Stage, play};
+use crate::play::{Played, Stage, churn, play};
 use crate::world::Bug;
 
 /// Seeds of a plain test run.
@@ -27,9 +27,13 @@ const SEEDS: u64 = 200;
 
 fn run(seed: u64, bug: Bug, stage: &Stage) -> Played {
     seed_backoffs(seed);
+    in_paused_time(play(seed, bug, stage))
+}
+
+fn in_paused_time<T>(run: impl Future<Output = T>) -> T {
     let runtime =
         || tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
-    actix::System::with_tokio_rt(runtime).block_on(play(seed, bug, stage))
+    actix::System::with_tokio_rt(runtime).block_on(run)
 }
 
 fn stage() -> Stage {
@@ -124,6 +128,18 @@ fn found(bug: Bug) -> Option<(u64, Vec<String>)> {
         true
     });
     found.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[test]
+fn revocations_that_slow_commits_hold_up_for_minutes_fail_no_stream() {
+    panics::install();
+    for seed in 0..5 {
+        seed_backoffs(seed);
+        let (played, restarts) = in_paused_time(churn(seed, &stage()));
+        assert!(played.broken.is_empty(), "seed {seed}: {:?}", played.broken);
+        let allowed = u64::from(RestartPolicy::default().budget);
+        assert!(restarts > allowed, "seed {seed}: too tame with {restarts} restarts: {:?}", played.seen);
+    }
 }
 
 #[test]

@@ -161,6 +161,42 @@ pub async fn play(seed: u64, bug: Bug, stage: &Stage) -> Played {
     Played { broken, seen: world.seen(), trail: world.trail() }
 }
 
+/// Minutes in which commits often take longer than a revocation waits, while partitions go to and fro. Answers how often
+/// the pipelines were built again.
+pub async fn churn(seed: u64, stage: &Stage) -> (Played, u64) {
+    const PARTITIONS: usize = 4;
+    let world = World::new(seed, Bug::None, PARTITIONS);
+    let setup = Setup { lanes: 2, batch_records: 40, memory: 4 << 20 };
+    let daemons = [(); 2].map(|()| Daemon::start(&world, &stage.plan, &stage.metrics, setup));
+    world.set_faults(|f| f.slow = 250);
+    let until = Instant::now() + Duration::from_secs(400);
+    while Instant::now() < until {
+        sleep(world.millis(1_000, 3_000)).await;
+        (0..PARTITIONS).for_each(|partition| lock(&world.broker).produce(&world, partition, false));
+        lock(&world.broker).expire();
+        if world.chance(500) {
+            lock(&world.broker).rebalance(1);
+        }
+    }
+    lock(&world.broker).close();
+    world.set_faults(|f| *f = Faults::default());
+    let until = Instant::now() + CATCH_UP;
+    while !is_caught_up(&world, PARTITIONS) && Instant::now() < until {
+        sleep(Duration::from_millis(100)).await;
+        lock(&world.broker).expire();
+    }
+    let mut broken = verdict::findings(&world);
+    if !is_caught_up(&world, PARTITIONS) {
+        broken.push(format!("not caught up: {}", daemons.iter().map(Daemon::status).collect::<Vec<_>>().join("; ")));
+    }
+    broken.extend(daemons.iter().filter(|d| d.has_failed()).map(|d| format!("given up: {}", d.status())));
+    let restarts = daemons.iter().map(Daemon::restarts).max().unwrap_or_default();
+    for daemon in &daemons {
+        daemon.kill().await;
+    }
+    (Played { broken, seen: world.seen(), trail: world.trail() }, restarts)
+}
+
 fn is_caught_up(world: &World, partitions: usize) -> bool {
     (0..partitions as i32).all(|p| lock(&world.tables).next(p) == lock(&world.broker).bounds(p).high)
 }

@@ -27,6 +27,10 @@ const REVOCATION_WAIT: Duration = Duration::from_secs(5);
 const FULL_WAIT: Duration = Duration::from_millis(1);
 /// How long it sleeps when there is nothing to do: the group wants to be served now and then.
 const IDLE_WAIT: Duration = Duration::from_millis(20);
+/// Partitions that are not taken over after so long are told as trouble: they are not read meanwhile.
+const CLAIM_PATIENCE: Duration = Duration::from_secs(5);
+const UNCLAIMED: &str = "partitions that the group gave are not taken over yet: the database, another daemon that holds \
+                         their rows, or the broker keeps the answer back; it is waited for, and asked for again";
 /// The thread's name on the board.
 const ACTOR: &str = "poll";
 /// A lane that was given a batch so recently lets the next grow: a transaction costs the database the same for one
@@ -121,6 +125,8 @@ struct State {
     claiming: Pending,
     /// Revoked by the group, batches or a claim still on their way, and until when they may be.
     revoking: BTreeMap<i32, Instant>,
+    /// Since when some claim has been under way, as far as it was looked at.
+    claiming_since: Option<Instant>,
     /// Until when a drain waits for claims.
     draining: Option<Instant>,
     filling: Vec<Filling>,
@@ -177,6 +183,7 @@ impl Feed {
             positions: BTreeMap::new(),
             claiming: Pending::default(),
             revoking: BTreeMap::new(),
+            claiming_since: None,
             draining: None,
             filling: (0..self.lanes.len()).map(|_| Filling::default()).collect(),
             blocked: vec![None; self.lanes.len()],
@@ -389,7 +396,11 @@ impl Feed {
 
     fn report(&mut self, state: &mut State) {
         state.reported = Instant::now();
-        match self.source.trouble() {
+        let since = state.claiming_since.unwrap_or(state.reported);
+        state.claiming_since = (!state.claiming.is_empty()).then_some(since);
+        let unclaimed = state.claiming_since.filter(|since| since.elapsed() >= CLAIM_PATIENCE);
+        let unclaimed = unclaimed.map(|_| UNCLAIMED.to_owned());
+        match self.source.trouble().or(unclaimed) {
             Some(cause) => self.board.troubled(&self.stream, ACTOR, &cause, self.clock.now()),
             None => self.board.well(&self.stream, ACTOR),
         }

@@ -79,6 +79,8 @@ impl Stage {
         let (answers, claims) = mpsc::channel();
         let (ask, asked) = mpsc::channel();
         let assignments = Assignments::default();
+        let board = Board::default();
+        board.declare("orders", "orders");
         let polling = Feed {
             stream: "orders".to_owned(),
             source: Box::new(Script(Arc::clone(&told))),
@@ -89,7 +91,7 @@ impl Stage {
                 cost: RecordCost::of(&testing::shop(OnConflict::Update)),
             },
             assignments: assignments.clone(),
-            board: Board::default(),
+            board,
             blocked: metrics.blocked_seconds("consumer"),
             queue: metrics.queue("decoder", 1),
             metrics,
@@ -160,6 +162,24 @@ async fn a_revocation_waits_5_s_for_a_claim_and_then_the_pipeline_is_built_again
     tokio::time::advance(Duration::from_millis(1)).await;
     let Err(Ended::Passing { error }) = stage.step() else { panic!("it waits on") };
     assert_eq!(error, "a revoked partition's claim was not answered within 5s");
+    stage.end();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_is_not_answered_is_told_as_trouble_until_it_is() {
+    let mut stage = Stage::new();
+    stage.group(SourceEvent::Assigned(vec![0]));
+    let mut told = Vec::new();
+    for _ in 0..8 {
+        tokio::time::advance(REPORT_EVERY).await;
+        stage.turn();
+        told.push(!stage.polling.feed.board.snapshot()[0].troubles.is_empty());
+    }
+    assert_eq!(told, [false, false, false, false, false, true, true, true]);
+    stage.answer(&[(0, 1, 0)]);
+    tokio::time::advance(REPORT_EVERY).await;
+    stage.turn();
+    assert!(stage.polling.feed.board.snapshot()[0].troubles.is_empty());
     stage.end();
 }
 
