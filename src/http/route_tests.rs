@@ -247,7 +247,7 @@ fn first_status(daemon: &Daemon, head: &str) -> u16 {
 }
 
 /// What comes back until the daemon hangs up, within `limit`.
-fn until_closed(stream: &mut TcpStream, limit: Duration) -> Vec<u8> {
+pub(super) fn until_closed(stream: &mut TcpStream, limit: Duration) -> Vec<u8> {
     stream.set_read_timeout(Some(limit)).unwrap();
     let mut bytes = Vec::new();
     match stream.read_to_end(&mut bytes) {
