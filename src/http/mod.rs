@@ -16,6 +16,8 @@ mod rates;
 #[cfg(test)]
 mod route_tests;
 mod routes;
+#[cfg(test)]
+mod script_tests;
 mod status;
 #[cfg(test)]
 mod tests;
