@@ -4,7 +4,9 @@
 const KEPT_RATES = 120; // two minutes of seconds
 const PARTITIONS_SHOWN = 50; // a stream's partitions beyond these are in /status
 const SILENCE_MS = 4000; // a document comes each second; after so long the daemon counts as gone
-const POLL_MS = 2000; // where the event stream is refused
+const POLL_MS = 2000; // where too many pages are open for an event stream of one's own
+const POLLS = 15; // then the stream is tried again
+const RETRY_MAX_MS = 15000; // between two tries to reach a daemon that is away; the first come sooner
 
 const byId = (id) => document.getElementById(id);
 const number = new Intl.NumberFormat("en");
@@ -13,6 +15,7 @@ const count = (value) => (value === undefined ? "" : value === null ? "–" : nu
 const rates = [];
 let source = null;
 let polling = null;
+let retryMs = POLL_MS;
 let lastHeard = 0;
 let lastAnnounced = "";
 
@@ -363,17 +366,15 @@ async function listen() {
   stop();
   const stream = new AbortController();
   source = stream;
-  let reader = null;
+  let full = false;
   try {
     const answer = await request("/events", stream.signal);
     if (answer.status === 401) {
       if (source === stream) askForToken();
       return;
     }
-    if (answer.ok) {
-      reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-      await readEvents(reader);
-    }
+    full = answer.status === 503;
+    if (answer.ok) await readEvents(answer.body.pipeThrough(new TextDecoderStream()).getReader());
   } catch {
     // The daemon went away, or the page is not looked at any more: the watch below says so.
   } finally {
@@ -382,9 +383,14 @@ async function listen() {
   }
   if (source !== stream) return;
   source = null;
-  // Where the stream is refused since too many pages are open, the document is asked for instead.
-  if (reader === null) poll();
-  else if (!document.hidden) polling = setTimeout(listen, POLL_MS);
+  if (document.hidden) return;
+  // Where too many pages are open, the document is asked for instead, for a while.
+  if (full) {
+    poll(POLLS);
+    return;
+  }
+  polling = setTimeout(listen, retryMs);
+  retryMs = Math.min(2 * retryMs, RETRY_MAX_MS);
 }
 
 /** Shows each document of an event stream until it ends. Events have one data line each. */
@@ -398,23 +404,31 @@ async function readEvents(reader) {
     rest = events.pop();
     for (const event of events) {
       const data = event.split("\n").find((line) => line.startsWith("data: "));
-      if (data) show(JSON.parse(data.slice(6)));
+      if (!data) continue;
+      retryMs = POLL_MS;
+      show(JSON.parse(data.slice(6)));
     }
   }
 }
 
-async function poll() {
+/** Asks for the document, and so on until it was had so many times or the daemon is away; then listens again. */
+async function poll(times) {
+  let heard = false;
   try {
     const answer = await request("/status", AbortSignal.timeout(SILENCE_MS));
     if (answer.status === 401) {
       askForToken();
       return;
     }
-    if (answer.ok) show(await answer.json());
+    if (answer.ok) {
+      show(await answer.json());
+      heard = true;
+    }
   } catch {
     // The watch below says that nothing was heard.
   }
-  if (!source && !document.hidden) polling = setTimeout(poll, POLL_MS);
+  if (source || document.hidden) return;
+  polling = setTimeout(() => (heard && times > 1 ? poll(times - 1) : listen()), POLL_MS);
 }
 
 function stop() {
@@ -441,7 +455,10 @@ function watch() {
 // A page that nobody sees asks for nothing.
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) stop();
-  else if (byId("login").hidden) listen();
+  else if (byId("login").hidden) {
+    retryMs = POLL_MS;
+    listen();
+  }
 });
 byId("spark").append(area, line);
 withRoles(document.querySelector(".actors"));

@@ -73,7 +73,8 @@ pub fn run(args: &Args, log: Option<&str>) -> u8 {
     };
     if let Some(http) = args.http {
         if let Err(error) = config.daemon.allow(http) {
-            return fail(args.json, &format!("--http: {error}"));
+            fail(args.json, &format!("--http: {error}"));
+            return exit::USAGE;
         }
         config.daemon.http = http;
     }

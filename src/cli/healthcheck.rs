@@ -1,4 +1,5 @@
-//! `bief healthcheck`: asks a running daemon whether it lives, for images that hold no shell and no curl.
+//! `bief healthcheck`: asks a running daemon whether it lives, for images that hold no shell and no curl. Shows the
+//! daemon's token to nobody: probes need none.
 
 use std::time::Duration;
 
@@ -40,11 +41,14 @@ impl Args {
 /// Prints nothing when the daemon is well, else the reason to stderr.
 pub fn run(args: &Args) -> u8 {
     let path = if args.ready { "/readyz" } else { "/livez" };
-    match args.daemon.get(path, Duration::from_secs(args.timeout)) {
+    match args.daemon.probe(path, Duration::from_secs(args.timeout)) {
         Ok(answer) if answer.status == 200 => exit::OK,
         Ok(answer) => {
             eprintln!("{path} answered {}", answer.status);
             answer.body.lines().for_each(|line| eprintln!("  {}", printable(line)));
+            if answer.body.trim() == "not ready" {
+                eprintln!("  `bief status` tells the causes, with the daemon's token");
+            }
             exit::NOT_READY
         }
         Err(error @ AskError::Usage(_)) => {

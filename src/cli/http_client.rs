@@ -1,5 +1,6 @@
 //! How a command asks a running daemon: which address, with which token, and one GET. Goes straight to the daemon,
-//! through no proxy, follows no redirect and takes a bounded answer. The token gets into no message.
+//! through no proxy, follows no redirect and takes a bounded answer. The token gets into no message, and to no route
+//! that answers without it: whoever else holds the port would have it too.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -48,29 +49,22 @@ pub struct Answer {
 }
 
 impl Daemon {
-    /// Asks for `path`, waiting at most `timeout` for the whole answer.
+    /// Asks for `path`, which needs no token, waiting at most `timeout` for the whole answer.
+    ///
+    /// # Errors
+    /// When the address cannot be told or nothing answers; any HTTP status is an answer.
+    pub fn probe(&self, path: &str, timeout: Duration) -> Result<Answer, AskError> {
+        let (base, _) = self.address_and_token(&|name| std::env::var(name).ok())?;
+        ask(&format!("{base}{path}"), None, timeout)
+    }
+
+    /// Asks for `path` with the token, where there is one, waiting at most `timeout` for the whole answer.
     ///
     /// # Errors
     /// When the address cannot be told or nothing answers; any HTTP status is an answer.
     pub fn get(&self, path: &str, timeout: Duration) -> Result<Answer, AskError> {
         let (base, token) = self.address_and_token(&|name| std::env::var(name).ok())?;
-        let url = format!("{base}{path}");
-        let unreachable = |what: String| AskError::Unreachable { url: url.clone(), what };
-        let agent: ureq::Agent = ureq::Agent::config_builder()
-            .timeout_global(Some(timeout))
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .proxy(None)
-            .user_agent(concat!("bief/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .into();
-        let mut request = agent.get(&url);
-        if let Some(token) = token {
-            request = request.header("Authorization", format!("Bearer {}", token.expose()));
-        }
-        let mut answer = request.call().map_err(|error| unreachable(error.to_string()))?;
-        let body = answer.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_to_string();
-        Ok(Answer { status: answer.status().as_u16(), body: body.map_err(|error| unreachable(error.to_string()))? })
+        ask(&format!("{base}{path}"), token.as_ref(), timeout)
     }
 
     /// `http://host:port`, and what to show there. With a configuration its own token, else that of the environment.
@@ -86,24 +80,50 @@ impl Daemon {
         let text = std::fs::read_to_string(path)
             .map_err(|error| AskError::Usage(format!("{} cannot be read: {error}", path.display())))?;
         let section = daemon_section(path, &text)?;
-        // A variable that is not set here is no mistake: probes need no token, and the daemon says where one is needed.
         let base = path.parent().unwrap_or(Path::new(""));
+        let address = address_of(path, section.http.as_deref(), &|text| config::resolve(text, base, env))?;
+        // A variable that is not set here is no mistake: probes need no token, and the daemon says where one is needed.
         let token = section.token.as_deref().and_then(|token| config::resolve(token, base, env)).filter(sendable);
-        Ok((format!("http://{}", address_of(path, section.http.as_deref())?), token))
+        Ok((format!("http://{address}"), token))
     }
+}
+
+fn ask(url: &str, token: Option<&Secret>, timeout: Duration) -> Result<Answer, AskError> {
+    let unreachable = |what: String| AskError::Unreachable { url: url.to_owned(), what };
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .timeout_global(Some(timeout))
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .proxy(None)
+        .user_agent(concat!("bief/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .into();
+    let mut request = agent.get(url);
+    if let Some(token) = token {
+        request = request.header("Authorization", format!("Bearer {}", token.expose()));
+    }
+    let mut answer = request.call().map_err(|error| unreachable(error.to_string()))?;
+    let body = answer.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_to_string();
+    Ok(Answer { status: answer.status().as_u16(), body: body.map_err(|error| unreachable(error.to_string()))? })
 }
 
 /// What a status of 401 means for whoever ran the command.
 pub const TOKEN_NEEDED: &str = "the daemon wants its token: set BIEF_TOKEN, or name the daemon's configuration with \
      `-c` and set what its `token` refers to";
 
+/// The URL is not repeated: it may hold what somebody took for the place of a password or a token.
 fn parse_url(url: &str) -> Result<String, AskError> {
-    let wrong = |why: &str| AskError::Usage(format!("the URL {url:?} {why}; write it as http://127.0.0.1:8080"));
+    let wrong = |why: &str| AskError::Usage(format!("the URL of --url {why}; write it as http://127.0.0.1:8080"));
     let parsed = url::Url::parse(url).map_err(|_| wrong("is none"))?;
     if parsed.scheme() != "http" {
         return Err(wrong("does not start with http://"));
     }
-    if !matches!(parsed.path(), "" | "/") || parsed.query().is_some() || !parsed.username().is_empty() {
+    if !parsed.username().is_empty() || parsed.password().is_some() {
+        return Err(wrong(
+            "holds a user or a password, which the daemon takes in no URL (the token goes in BIEF_TOKEN)",
+        ));
+    }
+    if !matches!(parsed.path(), "" | "/") || parsed.query().is_some() || parsed.fragment().is_some() {
         return Err(wrong("has more than host and port"));
     }
     let host = parsed.host_str().ok_or_else(|| wrong("has no host"))?;
@@ -126,12 +146,22 @@ fn daemon_section(path: &Path, text: &str) -> Result<DaemonSection, AskError> {
     Ok(DaemonSection { http: value("http"), token: value("token") })
 }
 
-fn address_of(path: &Path, http: Option<&str>) -> Result<SocketAddr, AskError> {
-    let written = http.unwrap_or(DEFAULT_ADDRESS);
+/// `resolve` puts references in; what it put in is in no message.
+fn address_of(
+    path: &Path,
+    http: Option<&str>,
+    resolve: &dyn Fn(&str) -> Option<Secret>,
+) -> Result<SocketAddr, AskError> {
+    let wrong = |why: &str| AskError::Usage(format!("{}: daemon.http {why}; use --url", path.display()));
+    let raw = http.unwrap_or(DEFAULT_ADDRESS);
+    let written = resolve(raw).ok_or_else(|| wrong(&format!("= {raw:?} refers to what is not set here")))?;
+    let written = written.expose();
     let numeric = written.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
-    let mut address: SocketAddr = numeric.as_deref().unwrap_or(written).parse().map_err(|_| {
-        AskError::Usage(format!("{}: daemon.http = {written:?} is not an address and port; use --url", path.display()))
-    })?;
+    let mut address: SocketAddr = numeric
+        .as_deref()
+        .unwrap_or(written)
+        .parse()
+        .map_err(|_| wrong(&format!("= {raw:?} is not an address and port")))?;
     if address.ip().is_unspecified() {
         // Listening on every address, so on loopback too.
         address.set_ip(match address.ip() {
@@ -148,7 +178,9 @@ mod tests {
 
     fn address(text: &str) -> String {
         let path = Path::new("actors.toml");
-        let found = daemon_section(path, text).and_then(|section| address_of(path, section.http.as_deref()));
+        let env = |name: &str| (name == "HTTP").then(|| "127.0.0.1:9001".to_owned());
+        let resolve = |text: &str| config::resolve(text, Path::new(""), &env);
+        let found = daemon_section(path, text).and_then(|section| address_of(path, section.http.as_deref(), &resolve));
         found.map_or_else(|e| e.to_string(), |a| a.to_string())
     }
 
@@ -160,6 +192,7 @@ mod tests {
         );
         assert_eq!(address("[[stream]]\ntopic = \"orders\"\n"), "127.0.0.1:8080");
         assert_eq!(address("[daemon]\nhttp = \"localhost:81\"\n"), "127.0.0.1:81");
+        assert_eq!(address("[daemon]\nhttp = \"${HTTP}\"\n"), "127.0.0.1:9001");
     }
 
     #[test]
@@ -191,15 +224,52 @@ mod tests {
     #[test]
     fn what_is_wrong_with_the_address_is_said_with_the_way_out() {
         assert_eq!(
-            address("[daemon]\nhttp = \"${HTTP}\"\n"),
-            "actors.toml: daemon.http = \"${HTTP}\" is not an address and port; use --url"
+            address("[daemon]\nhttp = \"${UNSET}\"\n"),
+            "actors.toml: daemon.http = \"${UNSET}\" refers to what is not set here; use --url"
+        );
+        assert_eq!(
+            address("[daemon]\nhttp = \"x${HTTP}\"\n"),
+            "actors.toml: daemon.http = \"x${HTTP}\" is not an address and port; use --url"
         );
         assert!(address("[daemon\n").starts_with("actors.toml is not valid TOML: "));
         for url in ["127.0.0.1:8080", "https://127.0.0.1", "http://127.0.0.1/path", "http://u:p@127.0.0.1", "x"] {
             assert!(matches!(parse_url(url), Err(AskError::Usage(_))), "{url}");
         }
+        for url in ["http://:h1dden@127.0.0.1", "http://h1dden@x", "http://u:h1dden@x:port", "http://x?token=h1dden"] {
+            let told = parse_url(url).unwrap_err().to_string();
+            assert!(!told.contains("h1dden") && told.contains("write it as"), "{url}: {told}");
+        }
         assert_eq!(parse_url("http://bief.example").unwrap(), "http://bief.example:80");
         assert_eq!(parse_url("http://[::1]:8080/").unwrap(), "http://[::1]:8080");
+    }
+
+    #[test]
+    fn a_probe_shows_no_token_to_whoever_holds_the_port() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("actors.toml");
+        let http = listener.local_addr().unwrap();
+        std::fs::write(&file, format!("[daemon]\nhttp = \"{http}\"\ntoken = \"of-some-length-h1dden\"\n")).unwrap();
+        let asked = std::thread::spawn(move || {
+            [(); 2].map(|()| {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    let mut byte = [0; 1];
+                    std::io::Read::read_exact(&mut stream, &mut byte).unwrap();
+                    head.extend(byte);
+                }
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+                std::io::Write::write_all(&mut stream, answer).unwrap();
+                String::from_utf8(head).unwrap()
+            })
+        });
+        let daemon = Daemon { url: None, config: Some(file) };
+        daemon.probe("/readyz", Duration::from_secs(30)).unwrap();
+        daemon.get("/status", Duration::from_secs(30)).unwrap();
+        let [probe, status] = asked.join().unwrap();
+        assert!(probe.starts_with("GET /readyz ") && !probe.contains("h1dden"), "{probe}");
+        assert!(status.starts_with("GET /status ") && status.contains("h1dden"), "{status}");
     }
 
     #[test]

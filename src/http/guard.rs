@@ -1,7 +1,8 @@
 //! What every request passes and every answer carries. A page elsewhere on the web can make a browser send requests
 //! to 127.0.0.1 under a name of its own (DNS rebinding), so the Host header must be one of ours, and what a browser
-//! says comes from another site is refused, but for following a link. Where there is a token it must be shown. A
-//! route that only reads takes GET and HEAD and no body. What is not in the table of routes needs the token.
+//! says comes from another site is refused, but for following a link. Where there is a token it must be shown; where
+//! there is none, nothing can be changed. A route that only reads takes GET and HEAD and no body. What is not in the
+//! table of routes needs the token.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -107,7 +108,7 @@ pub(super) async fn refuse_strangers(
     }
 }
 
-/// Why a request is refused, in this order: name, origin, token, method, size. Who may not ask learns no more.
+/// Why a request is refused, in this order: name, origin, token (no change without one), method, size. Who may not ask learns no more.
 fn refusal(
     shared: &Shared,
     route: Option<&Served>,
@@ -132,6 +133,13 @@ fn refusal(
         return Some(problem(
             StatusCode::FORBIDDEN,
             "This came from a page of another site. Open this daemon's own page, or ask with a program.",
+        ));
+    }
+    if does == Does::Changes && !shared.door.has_token() {
+        return Some(problem(
+            StatusCode::FORBIDDEN,
+            "Changing anything needs a token, and this daemon has none. Write token = \"${BIEF_TOKEN}\" in the \
+             configuration's [daemon] section, set that variable and start it again.",
         ));
     }
     let open = needs == Needs::Nothing || (needs == Needs::MetricsToken && shared.door.open_metrics);

@@ -1,17 +1,23 @@
 //! The daemon's HTTP side: the page, `/status`, `/events`, `/metrics`, `/livez` and `/readyz`. Reads only what actors
 //! published; it never waits for an actor, a database or a broker, never writes, and never takes a core away from
-//! the stream. Every answer carries the same security headers; who may ask is `guard`'s to say, by the table in
+//! the stream. Every answer of a route carries the same security headers (what is no request at all, or too slow, is
+//! answered by the server itself, with a status alone); who may ask is `guard`'s to say, by the table in
 //! `routes`.
 
+mod connections;
 mod events;
 mod guard;
 mod health;
+#[cfg(test)]
+mod lockout_tests;
 mod page;
 mod problem;
 mod rates;
 #[cfg(test)]
 mod route_tests;
 mod routes;
+#[cfg(test)]
+mod script_tests;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -22,6 +28,7 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
+use actix_web::http::KeepAlive;
 use actix_web::middleware::{Compress, from_fn};
 use actix_web::{App, HttpServer, dev::Server, web};
 use chrono::{DateTime, Utc};
@@ -30,13 +37,13 @@ use crate::config::Access;
 use crate::messages::Board;
 use crate::metrics::Metrics;
 
-/// A client gets so long to send its request's head, and so long to go after the last answer.
+/// A client gets so long to send its request's head, and so long to go after the answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 /// Connections at once. Far above what pages and scrapers need, and with [`events::MAX_READERS`] well below it, so
-/// that open pages never lock a liveness probe out; far below the usual limit of 1,024 file descriptors.
-const MAX_CONNECTIONS: usize = 384;
+/// that open pages never lock a liveness probe out. Each takes two file descriptors, its own and that of
+/// [`connections`]: 384 of the 1,024 that are usual, which leaves the rest for the broker and the database.
+const MAX_CONNECTIONS: usize = 192;
 
 /// A stop waits so long for answers under way; the live stream of a page ends at once.
 const SHUTDOWN_SECONDS: u64 = 1;
@@ -85,6 +92,7 @@ struct Shared {
     door: token::Door,
     rates: rates::Rates,
     readers: events::Readers,
+    connections: Arc<connections::Connections>,
 }
 
 /// Serves on `listener` until the server's handle stops it; signals are the caller's. Must be called within a tokio
@@ -93,16 +101,23 @@ struct Shared {
 /// # Errors
 /// When the listener cannot be used.
 pub fn serve(listener: TcpListener, state: HttpState) -> io::Result<Server> {
-    serve_routes(listener, state, routes::table())
+    let connections = Arc::new(connections::Connections::new(connections::STALLED_AFTER));
+    serve_routes(listener, state, routes::table(), connections)
 }
 
-fn serve_routes(listener: TcpListener, state: HttpState, routes: Vec<routes::Served>) -> io::Result<Server> {
+fn serve_routes(
+    listener: TcpListener,
+    state: HttpState,
+    routes: Vec<routes::Served>,
+    connections: Arc<connections::Connections>,
+) -> io::Result<Server> {
     let shared = Arc::new(Shared {
         door: token::Door::new(&state.access),
         routes,
         hosts: guard::Hosts::new(listener.local_addr()?, &state.allowed_hosts),
         rates: rates::Rates::default(),
         readers: events::Readers::default(),
+        connections: connections.clone(),
         state,
     });
     tokio::spawn(events::publish_every_second(Arc::downgrade(&shared)));
@@ -126,10 +141,11 @@ fn serve_routes(listener: TcpListener, state: HttpState, routes: Vec<routes::Ser
     .max_connections(MAX_CONNECTIONS)
     .client_request_timeout(REQUEST_TIMEOUT)
     .client_disconnect_timeout(REQUEST_TIMEOUT)
-    .keep_alive(KEEP_ALIVE)
+    // The server times the head of a connection's first request alone: a second one would have for ever.
+    .keep_alive(KeepAlive::Disabled)
     .shutdown_timeout(SHUTDOWN_SECONDS)
     .disable_signals()
-    .on_connect(events::keep_socket)
+    .on_connect(move |connection, data| connections.watch(connection, data))
     .listen(listener)?
     .run();
     Ok(server)

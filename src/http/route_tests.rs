@@ -82,6 +82,11 @@ fn asked() -> Vec<(&'static str, Needs, Does)> {
     all
 }
 
+/// What a route of a daemon without a token answers who asks rightly.
+fn right_without_token(path: &str, does: Does) -> u16 {
+    if does == Does::Changes { 403 } else { right(path, does) }
+}
+
 /// What a route answers who asks rightly.
 fn right(path: &str, does: Does) -> u16 {
     match (path, does) {
@@ -144,8 +149,26 @@ fn metrics_can_be_left_open_and_nothing_else_with_them() {
 }
 
 #[test]
+fn where_no_token_is_configured_nothing_can_be_changed() {
+    for open_on_purpose in [false, true] {
+        let daemon = daemon_with(Access { open_on_purpose, ..Access::default() }, with_change());
+        for token in [None, Some(""), Some(TOKEN)] {
+            for (path, _, does) in asked() {
+                let ask = Ask { token, ..Ask::rightly(&daemon, path, does) };
+                assert_eq!(ask.status(&daemon), right_without_token(path, does), "{path} with {token:?}");
+            }
+        }
+        let change = "Content-Type: application/json\r\nContent-Length: 0\r\n";
+        let refused = daemon.send(&format!("POST {CHANGE} HTTP/1.1\r\nHost: {}\r\n{change}", daemon.address));
+        assert!(refused.text().contains("token = "), "says what to write: {}", refused.text());
+    }
+}
+
+#[test]
 fn a_page_of_another_site_gets_no_answer_from_any_route() {
-    for daemon in [guarded(), daemon_with(Access::default(), with_change())] {
+    type Right = fn(&str, Does) -> u16;
+    let open = (daemon_with(Access::default(), with_change()), right_without_token as Right);
+    for (daemon, right) in [(guarded(), right as Right), open] {
         let port = daemon.address.port();
         for (path, _, does) in asked() {
             let ask = || Ask::rightly(&daemon, path, does);
@@ -247,7 +270,7 @@ fn first_status(daemon: &Daemon, head: &str) -> u16 {
 }
 
 /// What comes back until the daemon hangs up, within `limit`.
-fn until_closed(stream: &mut TcpStream, limit: Duration) -> Vec<u8> {
+pub(super) fn until_closed(stream: &mut TcpStream, limit: Duration) -> Vec<u8> {
     stream.set_read_timeout(Some(limit)).unwrap();
     let mut bytes = Vec::new();
     match stream.read_to_end(&mut bytes) {

@@ -17,7 +17,8 @@ const HOSTILE: &str = "<script>alert(1)</script>\"'\n\u{1b}[31m";
 
 pub(super) struct Daemon {
     pub address: SocketAddr,
-    board: Board,
+    pub board: Board,
+    pub connections: Arc<connections::Connections>,
     pub database_up: Arc<AtomicBool>,
     handle: ServerHandle,
     thread: Option<JoinHandle<()>>,
@@ -56,6 +57,12 @@ pub(super) fn daemon() -> Daemon {
 }
 
 pub(super) fn daemon_with(access: Access, routes: Vec<routes::Served>) -> Daemon {
+    daemon_that_waits(connections::STALLED_AFTER, access, routes)
+}
+
+/// `stalled_after`: how long a connection may get no further.
+pub(super) fn daemon_that_waits(stalled_after: Duration, access: Access, routes: Vec<routes::Served>) -> Daemon {
+    let connections = Arc::new(connections::Connections::new(stalled_after));
     let board = Board::default();
     board.declare("orders", "orders.v1");
     let claimed = PartitionOffset {
@@ -90,14 +97,15 @@ pub(super) fn daemon_with(access: Access, routes: Vec<routes::Served>) -> Daemon
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (send, receive) = mpsc::channel();
+    let watched = connections.clone();
     let thread = std::thread::spawn(move || {
         actix_web::rt::System::new().block_on(async {
-            let server = serve_routes(listener, state, routes).unwrap();
+            let server = serve_routes(listener, state, routes, watched).unwrap();
             send.send(server.handle()).unwrap();
             server.await.unwrap();
         });
     });
-    Daemon { address, board, database_up, handle: receive.recv().unwrap(), thread: Some(thread) }
+    Daemon { address, board, connections, database_up, handle: receive.recv().unwrap(), thread: Some(thread) }
 }
 
 impl Daemon {
@@ -123,7 +131,7 @@ impl Daemon {
         self.send(&format!("GET {path} HTTP/1.1\r\nHost: {}\r\n", self.address))
     }
 
-    fn open_events(&self) -> BufReader<TcpStream> {
+    pub fn open_events(&self) -> BufReader<TcpStream> {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         stream
@@ -135,7 +143,7 @@ impl Daemon {
     }
 }
 
-fn next_line(reader: &mut impl BufRead, start: &str) -> String {
+pub(super) fn next_line(reader: &mut impl BufRead, start: &str) -> String {
     loop {
         let mut line = String::new();
         assert!(reader.read_line(&mut line).unwrap() > 0, "the stream ended before a line {start}");

@@ -19,6 +19,10 @@ impl Door {
         Self { hash, open_metrics: access.open_metrics }
     }
 
+    pub(super) fn has_token(&self) -> bool {
+        self.hash.is_some()
+    }
+
     /// There is no token to be shown, or the request shows it: once, and in the Authorization header.
     pub(super) fn lets_in(&self, headers: &HeaderMap) -> bool {
         let Some(wanted) = &self.hash else { return true };

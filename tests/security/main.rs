@@ -5,5 +5,6 @@
 
 mod canary;
 mod daemon;
+mod exposed;
 mod identifiers;
 mod terminal;
