@@ -99,7 +99,10 @@ async fn claim_within(
             .exec(transaction)
             .await?;
     }
+    let unknown: Vec<i32> = partitions().filter(|p| !known.contains(p)).collect();
+    let given_out = resets::former_epochs(transaction, topic, &unknown).await?;
     for claim in claims.iter().filter(|c| !known.contains(&c.partition)) {
+        let epoch = given_out.get(&claim.partition).map_or(1, |last| last + 1);
         // Another claim may have put the row there since: then this one's epoch is the higher.
         let insert = Query::insert()
             .into_table(offset::Entity)
@@ -120,7 +123,7 @@ async fn claim_within(
                 topic.into(),
                 claim.partition.into(),
                 claim.topic_id.as_str().into(),
-                1i64.into(),
+                epoch.into(),
                 claim.start_offset.into(),
                 claim.start_offset.into(),
                 0i64.into(),
