@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, NaiveDateTime, Utc};
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict, Query};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, EntityTrait,
+    ColumnTrait, Condition, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, EntityTrait,
     IsolationLevel, QueryFilter, QueryOrder, QuerySelect, Select, Statement, TransactionOptions, TransactionTrait,
 };
 
@@ -268,6 +268,14 @@ impl Bookkeeping for SqlBookkeeping {
     }
 }
 
+/// Letters of a topic and of its former logs (`orders`, `orders@7`). A range, since LIKE would read `_` as any character:
+/// the column is compared byte by byte, and `A` follows `@`.
+pub(super) fn of_topic(topic: &str) -> Condition {
+    use dead_letter::Column as C;
+    let former = Condition::all().add(C::Topic.gte(format!("{topic}@"))).add(C::Topic.lt(format!("{topic}A")));
+    Condition::any().add(C::Topic.eq(topic)).add(former)
+}
+
 /// Letters that the filter names, ascending by id.
 pub(super) fn filtered(filter: &DeadLetterFilter) -> Select<dead_letter::Entity> {
     use dead_letter::Column as C;
@@ -275,7 +283,10 @@ pub(super) fn filtered(filter: &DeadLetterFilter) -> Select<dead_letter::Entity>
     let moment = |at: DateTime<Utc>| Expr::val(time::datetime_text(at.timestamp_micros()));
     let mut find = dead_letter::Entity::find().order_by_asc(C::Id).limit(filter.limit);
     if let Some(topic) = &filter.topic {
-        find = find.filter(C::Topic.eq(topic.as_str()));
+        find = find.filter(of_topic(topic));
+    }
+    if !filter.ids.is_empty() {
+        find = find.filter(C::Id.is_in(filter.ids.iter().copied()));
     }
     if let Some(reason) = &filter.reason {
         find = find.filter(C::Reason.eq(reason.as_str()));
