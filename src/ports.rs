@@ -181,7 +181,10 @@ pub struct StoredDeadLetter {
 /// Which dead letters to list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeadLetterFilter {
+    /// Of this topic and its former logs.
     pub topic: Option<String>,
+    /// Only these, where there are any.
+    pub ids: Vec<i64>,
     pub reason: Option<String>,
     /// Stored at or after.
     pub since: Option<DateTime<Utc>>,

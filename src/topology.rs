@@ -45,7 +45,7 @@ const ASKED_AGAIN: Duration = Duration::from_secs(2);
 const QUEUE: usize = 1;
 
 /// What an outbox holds in memory of dead letters, at most, unless one is larger.
-const OUTBOX_BYTES: usize = 16 << 20;
+const OUTBOX_BYTES: i64 = 16 << 20;
 
 /// The revision that the binary was built from, where the build tells it.
 pub const REVISION: &str = match option_env!("BIEF_REVISION") {
@@ -203,7 +203,7 @@ impl Pipeline {
                 });
                 let settings = OutboxSettings {
                     topic: pipeline.stream.topic.clone(),
-                    letters_a_round: (OUTBOX_BYTES / pipeline.stream.max_record_bytes.max(1)).clamp(1, 500) as u64,
+                    bytes_a_round: OUTBOX_BYTES,
                     open_book: warehouse::open_letter_book(&pipeline.config.warehouse),
                     open_publisher,
                     clock: Arc::clone(&pipeline.clock),

@@ -329,10 +329,21 @@ fn describe(step: &Step) -> String {
             "partition {partition}: goes back from {from} to {to}; {} offsets are read again, as duplicates and updates",
             grouped(from - to)
         ),
-        (Change::Anew, _) => format!(
-            "partition {partition}: begins anew at {to}, in the log that is there now; the ledger of the former one, \
-             read up to {from}, is put away; how much of that was unread, nobody can tell"
-        ),
+        (Change::Anew, _) => {
+            let passed = match to - step.begins_at {
+                0 => String::new(),
+                passed => format!(
+                    "; {} offsets of it, from {} on, are lost to the tables, counted as a gap and told as an accepted \
+                     loss for ever",
+                    grouped(passed),
+                    step.begins_at
+                ),
+            };
+            format!(
+                "partition {partition}: begins anew at {to}, in the log that is there now{passed}; the ledger of the \
+                 former one, read up to {from}, is put away; how much of that was unread, nobody can tell"
+            )
+        }
         (Change::Forget, _) => {
             format!("partition {partition}: is not there any more; its ledger, read up to {from}, is put away")
         }
@@ -386,6 +397,22 @@ mod tests {
         for wrong in ["-1", "first", "", "99999999999999999999"] {
             assert!(target(wrong).unwrap_err().contains("accept-loss"), "{wrong}");
         }
+    }
+
+    #[test]
+    fn what_is_passed_over_of_another_log_is_told_before_it_is_done() {
+        let step = |begins_at| Step {
+            partition: 1,
+            change: Change::Anew,
+            from: 70,
+            to: 1_000,
+            begins_at,
+            lost: None,
+            topic_id: "b".to_owned(),
+        };
+        let told = describe(&step(0));
+        assert!(told.contains("1,000 offsets of it, from 0 on, are lost to the tables"), "{told}");
+        assert!(!describe(&step(1_000)).contains("lost to the tables"));
     }
 
     #[test]

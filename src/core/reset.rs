@@ -35,7 +35,7 @@ pub enum Change {
     Skip,
     /// Offsets are read again; their gaps and dead letters are put away, to be decided anew.
     Rewind,
-    /// The log is another one: the old ledger is put away as a whole, a new one begins.
+    /// The log is another one: the old ledger is put away as a whole, a new one begins where the new log does.
     Anew,
     /// The broker has no such partition: the old ledger is put away.
     Forget,
@@ -48,7 +48,10 @@ pub struct Step {
     pub change: Change,
     pub from: i64,
     pub to: i64,
-    /// Offsets passed over; `None` where nobody can tell.
+    /// The first offset that the ledger counts from now on, where the log is another one; what lies between it and
+    /// `to` is a gap, counted, and told as an accepted loss for ever. Else `to`.
+    pub begins_at: i64,
+    /// Offsets passed over of the log that was read; `None` where nobody can tell.
     pub lost: Option<i64>,
     /// The topic's id from now on.
     pub topic_id: String,
@@ -58,9 +61,10 @@ pub struct Step {
 pub fn plan(at: Standing<'_>, target: Target) -> Result<Option<Step>, String> {
     let Standing { partition, next_offset: from, topic_id, broker_id, bounds } = at;
     let doubt = doubt::judge(partition, (topic_id, from), (broker_id, bounds)).map(|d| d.kind);
-    let step = |change, to, lost| {
+    let step = |change, to: i64, lost| {
         let id = if broker_id.is_empty() { topic_id } else { broker_id };
-        Ok(Some(Step { partition, change, from, to, lost, topic_id: id.to_owned() }))
+        let begins_at = bounds.filter(|_| change == Change::Anew).map_or(to, |(low, _)| low);
+        Ok(Some(Step { partition, change, from, to, begins_at, lost, topic_id: id.to_owned() }))
     };
     let Some((low, high)) = bounds else {
         return match target {
@@ -138,13 +142,30 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_passed_over_is_counted(next in 0i64..50, low in 0i64..50, length in 0i64..50) {
-            let standing = at(next, "a", Some((low, low + length)));
-            for target in [Target::Earliest, Target::Latest, Target::AcceptLoss] {
-                match plan(standing, target).unwrap() {
-                    Some(step) if step.change == Change::Skip => prop_assert_eq!(step.lost, Some(step.to - next)),
-                    Some(step) => prop_assert!(step.to < next),
-                    None => prop_assert!((low..=low + length).contains(&next)),
+        fn whatever_is_passed_over_is_counted(
+            next in 0i64..50, low in 0i64..50, length in 0i64..50, id in "[ab]?", offset in 0i64..100,
+        ) {
+            let high = low + length;
+            let standing = at(next, &id, Some((low, high)));
+            for target in [Target::Earliest, Target::Latest, Target::AcceptLoss, Target::Offset(offset)] {
+                let Ok(step) = plan(standing, target) else {
+                    prop_assert!(matches!(target, Target::Offset(_)) && !(low..=high).contains(&offset));
+                    continue;
+                };
+                let Some(step) = step else {
+                    prop_assert!(id != "b" && (low..=high).contains(&next));
+                    continue;
+                };
+                prop_assert!((low..=high).contains(&step.to));
+                match step.change {
+                    Change::Skip => prop_assert_eq!(step.lost, Some(step.to - next)),
+                    Change::Rewind => prop_assert!(step.to < next),
+                    // Each offset of the log that is there is either counted as a gap or still to be read.
+                    Change::Anew => {
+                        prop_assert_eq!(step.begins_at, low);
+                        prop_assert!(id == "b" || next > high);
+                    }
+                    Change::Forget => prop_assert!(false, "the partition is there"),
                 }
             }
         }

@@ -59,8 +59,9 @@ pub trait LetterBook {
     /// database, until it ends.
     async fn is_publisher(&self, topic: &str) -> Result<bool, WarehouseError>;
 
-    /// The oldest letters of the topic that were not yet published, ascending by id.
-    async fn unpublished(&self, topic: &str, limit: u64) -> Result<Vec<StoredDeadLetter>, WarehouseError>;
+    /// The oldest letters of the topic, and of its former logs, that were not yet published and have ids above `after`;
+    /// ascending by id, under the topic's own name. As many as hold at most `bytes`, but one where there is one.
+    async fn unpublished(&self, topic: &str, after: i64, bytes: i64) -> Result<Vec<StoredDeadLetter>, WarehouseError>;
 
     /// Marks letters as published.
     async fn mark_published(&self, ids: &[i64], now: DateTime<Utc>) -> Result<(), WarehouseError>;

@@ -11,6 +11,7 @@ use bief::adapters::proxy::{Proxy, Traffic};
 use bief::adapters::{bookkeeping, migrations, warehouse};
 use bief::config::{Load, Secret, Tls, WarehouseConfig};
 use bief::core::outcome::Reason;
+use bief::core::reset::{Change, Step};
 use bief::ports::{Bookkeeping, Claim, CountsView, DeadLetterFilter, WarehouseError};
 use chrono::{DateTime, Utc};
 use sea_orm::sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
@@ -149,6 +150,44 @@ pub async fn claims_that_race_all_get_through_with_epochs_of_their_own(url: &str
     let rounds = |p: i32| i64::from(5 - (p - 7).max(0)) * 4;
     let expected: Vec<_> = (0..12).flat_map(|p| (1..=rounds(p)).map(move |e| (p, e))).collect();
     assert_eq!(epochs, expected);
+    server.end().await;
+}
+
+/// A partition that is gone and comes back, again and again, gets no epoch twice, so that each log can be put away.
+pub async fn a_partition_that_comes_back_goes_on_from_its_former_epochs(url: &str) {
+    let mut server = Server::new(url).await;
+    server.prepare().await.unwrap();
+    let books = server.books().await;
+    for epoch in 1..=3 {
+        assert_eq!(books.claim("orders", &claims(0..2), now()).await.unwrap()[1].epoch, epoch);
+        let gone = |partition| {
+            let (change, topic_id) = (Change::Forget, "id".to_owned());
+            (Step { partition, change, from: 5, to: 5, begins_at: 5, lost: None, topic_id }, epoch)
+        };
+        books.reset("orders", &[gone(0), gone(1)], now()).await.unwrap();
+    }
+    books.claim("orders", &claims(0..1), now()).await.unwrap();
+    let latest = Step {
+        partition: 0,
+        change: Change::Anew,
+        from: 5,
+        to: 1_005,
+        begins_at: 5,
+        lost: None,
+        topic_id: "other".to_owned(),
+    };
+    books.reset("orders", &[(latest, 4)], now()).await.unwrap();
+    let rows = server
+        .column(
+            "SELECT CAST(CONCAT(topic, ' ', epoch, ' ', start_offset, ' ', next_offset, ' ', gaps) AS CHAR) \
+             FROM bief_offset WHERE partition_id = 0 ORDER BY topic",
+        )
+        .await;
+    assert_eq!(
+        rows,
+        ["orders 5 5 1005 1000", "orders@1 1 5 5 0", "orders@2 2 5 5 0", "orders@3 3 5 5 0", "orders@4 4 5 5 0"]
+    );
+    assert_eq!(books.gaps("orders", 0).await.unwrap(), [5..1_005]);
     server.end().await;
 }
 

@@ -48,6 +48,7 @@ fn bookkeeping_tests() -> Vec<(&'static str, Test)> {
     on_both![
         daemons_that_start_at_once_make_the_tables_once,
         claims_that_race_all_get_through_with_epochs_of_their_own,
+        a_partition_that_comes_back_goes_on_from_its_former_epochs,
         a_claim_and_a_writer_never_deadlock,
         a_claim_whose_server_falls_silent_ends_and_is_tried_again,
         a_bookkeeping_session_that_falls_silent_is_given_up_by_the_server,

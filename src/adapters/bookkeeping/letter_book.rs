@@ -1,6 +1,8 @@
 //! What is read and marked of dead letters outside a batch's transaction: which there are, which were dropped, which
 //! are still to be published. Must never delete one: that is done where their counts are moved.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::Expr;
@@ -9,10 +11,15 @@ use sea_orm::{
 };
 
 use super::entities::dead_letter;
-use super::sql_bookkeeping::{SqlBookkeeping, filtered, stored_dead_letter};
+use super::sql_bookkeeping::{SqlBookkeeping, filtered, of_topic, stored_dead_letter};
 use crate::adapters::sql_errors::from_db_err;
 use crate::core::time;
 use crate::ports::{DeadLetterFilter, LetterBook, LetterKey, StoredDeadLetter, WarehouseError};
+
+/// What a letter holds.
+const BYTES: &str = "COALESCE(LENGTH(record_key), 0) + COALESCE(LENGTH(payload), 0)";
+/// Letters to publish at once; some thousand a second are possible, and a statement's list of ids stays short.
+const AT_ONCE: u64 = 500;
 
 #[async_trait(?Send)]
 impl LetterBook for SqlBookkeeping {
@@ -21,7 +28,7 @@ impl LetterBook for SqlBookkeeping {
         let keys: Vec<(i64, String, i32, i64)> = filtered(filter)
             .select_only()
             .columns([C::Id, C::Topic, C::PartitionId])
-            .column_as(Expr::cust("COALESCE(LENGTH(record_key), 0) + COALESCE(LENGTH(payload), 0)"), "bytes")
+            .column_as(Expr::cust(BYTES), "bytes")
             .into_tuple()
             .all(&self.db)
             .await
@@ -56,17 +63,41 @@ impl LetterBook for SqlBookkeeping {
         Ok(ours.flatten() == Some(1))
     }
 
-    async fn unpublished(&self, topic: &str, limit: u64) -> Result<Vec<StoredDeadLetter>, WarehouseError> {
+    async fn unpublished(&self, topic: &str, after: i64, bytes: i64) -> Result<Vec<StoredDeadLetter>, WarehouseError> {
         use dead_letter::Column as C;
-        let rows = dead_letter::Entity::find()
-            .filter(C::Topic.eq(topic))
+        const WHAT: &str = "reading bief_dead_letter";
+        let sizes: Vec<(i64, i64)> = dead_letter::Entity::find()
+            .select_only()
+            .column(C::Id)
+            .column_as(Expr::cust(BYTES), "bytes")
+            .filter(of_topic(topic))
             .filter(C::PublishedAt.is_null())
+            .filter(C::Id.gt(after))
             .order_by_asc(C::Id)
-            .limit(limit)
+            .limit(AT_ONCE)
+            .into_tuple()
             .all(&self.db)
             .await
-            .map_err(|e| from_db_err("reading bief_dead_letter", &e))?;
-        Ok(rows.into_iter().map(stored_dead_letter).collect())
+            .map_err(|e| from_db_err(WHAT, &e))?;
+        let mut sum = 0i64;
+        let fits = sizes.iter().enumerate().take_while(|(position, (_, size))| {
+            sum = sum.saturating_add(*size);
+            *position == 0 || sum <= bytes
+        });
+        let ids: Vec<i64> = fits.map(|(_, (id, _))| *id).collect();
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = dead_letter::Entity::find()
+            .filter(C::Id.is_in(ids))
+            .order_by_asc(C::Id)
+            .all(&self.db)
+            .await
+            .map_err(|e| from_db_err(WHAT, &e))?;
+        let topic: Arc<str> = Arc::from(topic);
+        let mut letters: Vec<StoredDeadLetter> = rows.into_iter().map(stored_dead_letter).collect();
+        letters.iter_mut().for_each(|stored| stored.letter.topic = Arc::clone(&topic));
+        Ok(letters)
     }
 
     async fn mark_published(&self, ids: &[i64], now: DateTime<Utc>) -> Result<(), WarehouseError> {

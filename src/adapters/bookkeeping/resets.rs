@@ -1,6 +1,8 @@
 //! Sets offsets by an operator's word, and tells what was given up. A ledger that can't go on is put away whole, under
 //! the topic's name and the epoch (`orders@7`; no topic of Kafka has an `@`): nothing that it says is deleted.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use sea_orm::sea_query::{Expr, ExprTrait, Query};
 use sea_orm::{
@@ -41,6 +43,30 @@ fn is_former(stored: &str, topic: &str) -> bool {
         let whole = name == topic || (stored.chars().count() == TOPIC_LIMIT && topic.starts_with(name));
         whole && !epoch.is_empty() && epoch.bytes().all(|b| b.is_ascii_digit())
     })
+}
+
+/// The highest epoch that a former log of each of these partitions has: a partition that appears again goes on from
+/// there, so that an epoch is given out once and no second log is put away under a name that is taken.
+pub(super) async fn former_epochs(
+    db: &impl ConnectionTrait,
+    topic: &str,
+    partitions: &[i32],
+) -> Result<BTreeMap<i32, i64>, DbErr> {
+    use offset::Column as C;
+    let mut epochs = BTreeMap::new();
+    if partitions.is_empty() {
+        return Ok(epochs);
+    }
+    let rows = offset::Entity::find()
+        .filter(C::PartitionId.is_in(partitions.iter().copied()))
+        .filter(C::Topic.contains("@"))
+        .all(db)
+        .await?;
+    for row in rows.iter().filter(|row| is_former(&row.topic, topic)) {
+        let last = epochs.entry(row.partition_id).or_insert(row.epoch);
+        *last = std::cmp::Ord::max(*last, row.epoch);
+    }
+    Ok(epochs)
 }
 
 /// Rows are locked ascending by partition, as claims and writers do.
@@ -120,6 +146,7 @@ fn raise(update: Update, step: &Step, now: &str) -> Update {
         .col_expr(C::UpdatedAt, Expr::val(now))
 }
 
+/// The new ledger begins where the log does: what the operator passes over of it is an accepted gap.
 async fn begin_anew(
     transaction: &DatabaseTransaction,
     topic: &str,
@@ -128,21 +155,25 @@ async fn begin_anew(
     now: &str,
 ) -> Result<(), DbErr> {
     use offset::Column as C;
-    let numbers = [C::Applied, C::Duplicates, C::DeadLetters, C::Gaps];
+    let passed = step.to - step.begins_at;
+    if passed > 0 {
+        insert_gap(transaction, topic, step.partition, &[step.begins_at..step.to], Some(now)).await?;
+    }
+    let numbers = [(C::Applied, 0), (C::Duplicates, 0), (C::DeadLetters, 0), (C::Gaps, passed)];
     let columns = [C::Topic, C::PartitionId, C::TopicId, C::Epoch, C::StartOffset, C::NextOffset, C::UpdatedAt];
     let values = [
         Expr::val(topic),
         Expr::val(step.partition),
         Expr::val(step.topic_id.as_str()),
         Expr::val(epoch),
-        Expr::val(step.to),
+        Expr::val(step.begins_at),
         Expr::val(step.to),
         Expr::val(now),
     ];
     let insert = Query::insert()
         .into_table(offset::Entity)
-        .columns(columns.into_iter().chain(numbers))
-        .values_panic(values.into_iter().chain(numbers.map(|_| Expr::val(0i64))))
+        .columns(columns.into_iter().chain(numbers.map(|(column, _)| column)))
+        .values_panic(values.into_iter().chain(numbers.map(|(_, count)| Expr::val(count))))
         .take();
     transaction.execute(&insert).await.map(drop)
 }

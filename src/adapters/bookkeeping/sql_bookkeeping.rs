@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, NaiveDateTime, Utc};
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict, Query};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, EntityTrait,
+    ColumnTrait, Condition, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, EntityTrait,
     IsolationLevel, QueryFilter, QueryOrder, QuerySelect, Select, Statement, TransactionOptions, TransactionTrait,
 };
 
@@ -99,7 +99,10 @@ async fn claim_within(
             .exec(transaction)
             .await?;
     }
+    let unknown: Vec<i32> = partitions().filter(|p| !known.contains(p)).collect();
+    let given_out = resets::former_epochs(transaction, topic, &unknown).await?;
     for claim in claims.iter().filter(|c| !known.contains(&c.partition)) {
+        let epoch = given_out.get(&claim.partition).map_or(1, |last| last + 1);
         // Another claim may have put the row there since: then this one's epoch is the higher.
         let insert = Query::insert()
             .into_table(offset::Entity)
@@ -120,7 +123,7 @@ async fn claim_within(
                 topic.into(),
                 claim.partition.into(),
                 claim.topic_id.as_str().into(),
-                1i64.into(),
+                epoch.into(),
                 claim.start_offset.into(),
                 claim.start_offset.into(),
                 0i64.into(),
@@ -265,6 +268,14 @@ impl Bookkeeping for SqlBookkeeping {
     }
 }
 
+/// Letters of a topic and of its former logs (`orders`, `orders@7`). A range, since LIKE would read `_` as any character:
+/// the column is compared byte by byte, and `A` follows `@`.
+pub(super) fn of_topic(topic: &str) -> Condition {
+    use dead_letter::Column as C;
+    let former = Condition::all().add(C::Topic.gte(format!("{topic}@"))).add(C::Topic.lt(format!("{topic}A")));
+    Condition::any().add(C::Topic.eq(topic)).add(former)
+}
+
 /// Letters that the filter names, ascending by id.
 pub(super) fn filtered(filter: &DeadLetterFilter) -> Select<dead_letter::Entity> {
     use dead_letter::Column as C;
@@ -272,7 +283,10 @@ pub(super) fn filtered(filter: &DeadLetterFilter) -> Select<dead_letter::Entity>
     let moment = |at: DateTime<Utc>| Expr::val(time::datetime_text(at.timestamp_micros()));
     let mut find = dead_letter::Entity::find().order_by_asc(C::Id).limit(filter.limit);
     if let Some(topic) = &filter.topic {
-        find = find.filter(C::Topic.eq(topic.as_str()));
+        find = find.filter(of_topic(topic));
+    }
+    if !filter.ids.is_empty() {
+        find = find.filter(C::Id.is_in(filter.ids.iter().copied()));
     }
     if let Some(reason) = &filter.reason {
         find = find.filter(C::Reason.eq(reason.as_str()));

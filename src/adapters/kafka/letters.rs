@@ -1,14 +1,15 @@
 //! Publishes dead letters: original key, payload and time, the reason in headers. A letter counts as arrived only when
 //! the broker said so; one that is too large for the topic goes without its payload, which the header tells.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientContext;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
+use rdkafka::{ClientConfig, ClientContext};
 
 use super::client::{Complaint, client_config, describe, set_default};
 use crate::config;
@@ -20,10 +21,38 @@ const MESSAGE_TIMEOUT_MS: &str = "10000";
 /// Longer than that: then the client itself has given each letter up.
 const ROUND: Duration = Duration::from_secs(20);
 
+/// What an operator's properties must not change here, beside what is set below: other names of the same properties
+/// (which of two names wins is chance), and what does not go with idempotence.
+const NOT_TAKEN: [&str; 8] = [
+    "delivery.timeout.ms",
+    "request.required.acks",
+    "retries",
+    "message.send.max.retries",
+    "max.in.flight",
+    "max.in.flight.requests.per.connection",
+    "queuing.strategy",
+    "transactional.id",
+];
+
+/// `arrived` means that all in-sync replicas have the letter, and each letter's end is told.
+fn letter_config(kafka: &config::Kafka, bootstrap: &str) -> ClientConfig {
+    let mut config = client_config(kafka, bootstrap, "bief-letters");
+    for name in NOT_TAKEN {
+        config.remove(name);
+    }
+    config
+        .set("message.timeout.ms", MESSAGE_TIMEOUT_MS)
+        .set("acks", "all")
+        .set("enable.idempotence", "true")
+        .set("delivery.report.only.error", "false");
+    set_default(&mut config, "compression.type", "lz4");
+    config
+}
+
 #[derive(Debug, Default)]
 struct Deliveries {
-    /// Position in the round, and how it went.
-    told: Mutex<Vec<(usize, Result<(), KafkaError>)>>,
+    /// The letter's id, and how it went; a report may come when its round is long over.
+    told: Mutex<Vec<(i64, Result<(), KafkaError>)>>,
     complaint: Complaint,
 }
 
@@ -35,11 +64,11 @@ impl ClientContext for Deliveries {
 }
 
 impl ProducerContext for Deliveries {
-    type DeliveryOpaque = usize;
+    type DeliveryOpaque = Box<i64>;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, position: usize) {
+    fn delivery(&self, result: &DeliveryResult<'_>, id: Box<i64>) {
         let result = result.as_ref().map(drop).map_err(|(error, _)| error.clone());
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).push((position, result));
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).push((*id, result));
     }
 }
 
@@ -53,26 +82,23 @@ pub struct LetterProducer {
 impl LetterProducer {
     /// Connects lazily. The error says what to do.
     pub fn new(kafka: &config::Kafka, bootstrap: &str, stream: &str, topic: &str) -> Result<Self, String> {
-        let mut config = client_config(kafka, bootstrap, "bief-letters");
-        config.set("message.timeout.ms", MESSAGE_TIMEOUT_MS);
-        set_default(&mut config, "enable.idempotence", "true");
-        set_default(&mut config, "compression.type", "lz4");
-        let producer = BaseProducer::from_config_and_context(&config, Deliveries::default())
-            .map_err(|error| format!("no producer can be made: {}; mend [kafka.properties]", describe(&error)))?;
+        let producer =
+            BaseProducer::from_config_and_context(&letter_config(kafka, bootstrap), Deliveries::default())
+                .map_err(|error| format!("no producer can be made: {}; mend [kafka.properties]", describe(&error)))?;
         Ok(Self { producer, stream: stream.to_owned(), topic: topic.to_owned() })
     }
 
-    /// Sends those at these positions and waits for each to be told; what is not told within the round failed.
-    fn round(
+    /// Sends letters and waits for each to be told; what is not told within the round failed. Answers by id, and may
+    /// tell of letters of an earlier round too.
+    fn round<'l>(
         &self,
-        letters: &[StoredDeadLetter],
-        positions: &[usize],
+        letters: impl Iterator<Item = &'l StoredDeadLetter>,
         whole: bool,
-    ) -> Vec<(usize, Result<(), KafkaError>)> {
+    ) -> Vec<(i64, Result<(), KafkaError>)> {
         let limit = Instant::now() + ROUND;
         let mut refused = Vec::new();
-        for &position in positions {
-            let mut record = self.record(&letters[position], position, whole);
+        for letter in letters {
+            let mut record = self.record(letter, whole);
             loop {
                 match self.producer.send(record) {
                     Ok(()) => break,
@@ -83,7 +109,7 @@ impl LetterProducer {
                         self.producer.poll(Duration::from_millis(20));
                     }
                     Err((error, _)) => {
-                        refused.push((position, Err(error)));
+                        refused.push((letter.id, Err(error)));
                         break;
                     }
                 }
@@ -98,12 +124,7 @@ impl LetterProducer {
         refused
     }
 
-    fn record<'l>(
-        &'l self,
-        stored: &'l StoredDeadLetter,
-        position: usize,
-        whole: bool,
-    ) -> BaseRecord<'l, [u8], [u8], usize> {
+    fn record<'l>(&'l self, stored: &'l StoredDeadLetter, whole: bool) -> BaseRecord<'l, [u8], [u8], Box<i64>> {
         let letter = &stored.letter;
         let origin = Origin {
             stream: &self.stream,
@@ -117,7 +138,7 @@ impl LetterProducer {
         for (key, value) in headers(&origin) {
             all = all.insert(Header { key, value: Some(value.as_bytes()) });
         }
-        let mut record = BaseRecord::with_opaque_to(&self.topic, position);
+        let mut record = BaseRecord::with_opaque_to(&self.topic, Box::new(stored.id));
         if let Some(key) = &letter.key {
             record = record.key(key.as_slice());
         }
@@ -136,28 +157,33 @@ impl LetterProducer {
     }
 }
 
+/// Which of the letters arrived, and why another did not.
+fn credit(letters: &[StoredDeadLetter], told: Vec<(i64, Result<(), KafkaError>)>) -> (Published, Option<String>) {
+    let asked: BTreeSet<i64> = letters.iter().map(|l| l.id).collect();
+    let (mut arrived, mut failure) = (BTreeSet::new(), None);
+    for (id, outcome) in told {
+        match outcome {
+            Ok(()) if asked.contains(&id) => drop(arrived.insert(id)),
+            Ok(()) => {}
+            Err(error) => failure = failure.or(Some(describe(&error))),
+        }
+    }
+    (Published { arrived: arrived.into_iter().collect(), failure: None }, failure)
+}
+
 impl LetterPublisher for LetterProducer {
     fn publish(&mut self, letters: &[StoredDeadLetter]) -> Published {
-        let all: Vec<usize> = (0..letters.len()).collect();
-        let mut outcomes = self.round(letters, &all, true);
-        let too_large = |outcome: &(usize, Result<(), KafkaError>)| {
+        let mut outcomes = self.round(letters.iter(), true);
+        let too_large = |outcome: &(i64, Result<(), KafkaError>)| {
             let code = outcome.1.as_ref().err().and_then(KafkaError::rdkafka_error_code);
             matches!(code, Some(RDKafkaErrorCode::MessageSizeTooLarge))
         };
-        let large: Vec<usize> = outcomes.iter().filter(|o| too_large(o)).map(|(position, _)| *position).collect();
+        let large: BTreeSet<i64> = outcomes.iter().filter(|o| too_large(o)).map(|(id, _)| *id).collect();
         if !large.is_empty() {
             outcomes.retain(|outcome| !too_large(outcome));
-            outcomes.extend(self.round(letters, &large, false));
+            outcomes.extend(self.round(letters.iter().filter(|l| large.contains(&l.id)), false));
         }
-        let mut published = Published::default();
-        let mut failure = None;
-        for (position, outcome) in outcomes {
-            match (outcome, letters.get(position)) {
-                (Ok(()), Some(letter)) => published.arrived.push(letter.id),
-                (Err(error), _) => failure = failure.or(Some(describe(&error))),
-                (Ok(()), None) => {}
-            }
-        }
+        let (mut published, failure) = credit(letters, outcomes);
         if published.arrived.len() < letters.len() {
             let cause = self.producer.context().complaint.take().or(failure).unwrap_or_else(|| "no answer".to_owned());
             published.failure = Some(format!(
@@ -167,5 +193,66 @@ impl LetterPublisher for LetterProducer {
             ));
         }
         published
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use chrono::DateTime;
+
+    use super::*;
+    use crate::config::Secret;
+    use crate::core::outcome::{Reason, Rejection};
+    use crate::messages::DeadLetter;
+
+    fn letter(id: i64) -> StoredDeadLetter {
+        let letter = DeadLetter {
+            topic: Arc::from("orders"),
+            partition: 0,
+            offset: id,
+            timestamp: -1,
+            key: None,
+            payload: None,
+            rejection: Rejection { reason: Reason::Check, field: None, message: "no".to_owned() },
+        };
+        StoredDeadLetter { id, letter, stored_at: DateTime::UNIX_EPOCH }
+    }
+
+    #[test]
+    fn a_report_of_an_earlier_round_is_credited_to_its_own_letter_alone() {
+        let late = Err(KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut));
+        // Letters 1 and 2 were sent in a round before and are told of now; 8 is not told of at all.
+        let told = vec![(1, Ok(())), (2, late), (7, Ok(())), (7, Ok(()))];
+        assert_eq!(credit(&[letter(7), letter(8)], told).0.arrived, [7]);
+    }
+
+    #[test]
+    fn no_property_of_the_operator_makes_sent_mean_arrived() {
+        let mut kafka = config::Kafka {
+            brokers: config::Brokers::Embedded,
+            group: "bief".to_owned(),
+            properties: std::collections::BTreeMap::new(),
+        };
+        for (name, value) in [
+            ("acks", "0"),
+            ("request.required.acks", "0"),
+            ("enable.idempotence", "false"),
+            ("delivery.report.only.error", "true"),
+            ("delivery.timeout.ms", "3600000"),
+            ("max.in.flight", "1000"),
+            ("retries", "0"),
+            ("linger.ms", "20"),
+        ] {
+            kafka.properties.insert(name.to_owned(), Secret::new(value.to_owned()));
+        }
+        let config = letter_config(&kafka, "127.0.0.1:1");
+        let producer: Result<BaseProducer, _> = config.create();
+        assert!(producer.is_ok(), "{:?}", producer.err());
+        let native = config.create_native_config().unwrap();
+        let is = |name: &str| native.get(name).unwrap().trim_end_matches('\0').to_owned();
+        assert_eq!([is("acks"), is("enable.idempotence"), is("delivery.report.only.error")], ["-1", "true", "false"]);
+        assert_eq!([is("message.timeout.ms"), is("linger.ms")], [MESSAGE_TIMEOUT_MS, "20"]);
     }
 }

@@ -68,17 +68,12 @@ async fn export(args: &Args, config: &Config, mut to: impl Write) -> Result<usiz
     let which = Selection { filter: args.filter.clone(), limit: args.limit, ..Selection::default() };
     let keys = which.keys(book.as_ref()).await.map_err(told)?;
     let mut written = 0;
-    for (topic, portions) in portions(&keys) {
+    for (_, portions) in portions(&keys) {
         for portion in portions {
-            let (Some(first), Some(last)) = (portion.ids.first(), portion.ids.last()) else { continue };
-            let filter = DeadLetterFilter {
-                topic: Some(topic.to_owned()),
-                after_id: Some(first - 1),
-                limit: portion.ids.len() as u64,
-                ..args.filter.filter()
-            };
-            for letter in bookkeeping.dead_letters(&filter).await.map_err(told)?.iter().filter(|l| l.id <= *last) {
-                writeln!(to, "{}", json_escaped(&line(letter).to_string()))
+            let filter =
+                DeadLetterFilter { limit: portion.ids.len() as u64, ids: portion.ids, ..DeadLetterFilter::default() };
+            for letter in bookkeeping.dead_letters(&filter).await.map_err(told)? {
+                writeln!(to, "{}", json_escaped(&line(&letter).to_string()))
                     .map_err(|e| format!("the letters can't be written: {e}"))?;
                 written += 1;
             }

@@ -15,7 +15,7 @@ const PORTION_BYTES: i64 = 8 << 20;
 
 #[derive(Debug, Clone, Default, clap::Args)]
 pub(super) struct FilterArgs {
-    /// Only of this topic
+    /// Only of this topic and its former logs (TOPIC@EPOCH)
     #[arg(long)]
     pub topic: Option<String>,
     /// Only with this reason
@@ -41,6 +41,7 @@ impl FilterArgs {
     pub fn filter(&self) -> DeadLetterFilter {
         DeadLetterFilter {
             topic: self.topic.clone(),
+            ids: Vec::new(),
             reason: self.reason.clone(),
             since: self.since,
             until: self.until,
@@ -80,19 +81,11 @@ impl Selection {
 
     /// The letters, ascending by number.
     pub async fn keys(&self, book: &dyn LetterBook) -> Result<Vec<LetterKey>, WarehouseError> {
-        let mut filter = self.filter.filter();
-        if let Some(least) = self.ids.iter().min() {
-            filter.after_id = Some(least.saturating_sub(1));
-        }
-        if let (true, Some(limit)) = (self.ids.is_empty(), self.limit) {
+        let mut filter = DeadLetterFilter { ids: self.ids.clone(), ..self.filter.filter() };
+        if let Some(limit) = self.limit {
             filter.limit = limit;
         }
-        let mut keys = book.letter_keys(&filter).await?;
-        if !self.ids.is_empty() {
-            keys.retain(|key| self.ids.contains(&key.id));
-            keys.truncate(self.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX)));
-        }
-        Ok(keys)
+        book.letter_keys(&filter).await
     }
 }
 

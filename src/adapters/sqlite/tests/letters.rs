@@ -68,13 +68,43 @@ async fn a_letter_is_published_until_it_is_marked_and_again_when_it_is_set_aside
     desk.set_aside(&set_aside, now()).await.unwrap();
     desk.commit().await.unwrap();
     assert!(book.is_publisher("orders").await.unwrap());
-    let waiting = book.unpublished("orders", 10).await.unwrap();
+    let waiting = book.unpublished("orders", 0, 1 << 20).await.unwrap();
     assert_eq!(waiting.iter().map(|l| l.letter.offset).collect::<Vec<_>>(), [0, 1]);
     book.mark_published(&[waiting[0].id], now()).await.unwrap();
-    assert_eq!(book.unpublished("orders", 10).await.unwrap(), waiting[1..]);
-    assert_eq!(book.unpublished("other", 10).await.unwrap(), []);
+    assert_eq!(book.unpublished("orders", 0, 1 << 20).await.unwrap(), waiting[1..]);
+    assert_eq!(book.unpublished("other", 0, 1 << 20).await.unwrap(), []);
     desk.begin().await.unwrap();
     desk.set_aside(&set_aside[..1], now()).await.unwrap();
     desk.commit().await.unwrap();
-    assert_eq!(book.unpublished("orders", 10).await.unwrap().len(), 2);
+    assert_eq!(book.unpublished("orders", 0, 1 << 20).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_rounds_letters_are_counted_by_what_they_hold_and_former_logs_are_among_them() {
+    let fixture = Fixture::new().await;
+    let book = warehouse::open_letter_book(&fixture.settings)().await.unwrap();
+    let books = fixture.bookkeeping().await;
+    let mut desk = warehouse::open_letter_warehouse(&fixture.settings)().await.unwrap();
+    let former = |topic: &str, offset| DeadLetter { topic: Arc::from(topic), ..letter(offset) };
+    desk.begin().await.unwrap();
+    desk.set_aside(&[former("orders@7", 0), letter(1), former("orders_2@1", 2), former("ordersX2@1", 3)], now())
+        .await
+        .unwrap();
+    desk.commit().await.unwrap();
+    let waiting = book.unpublished("orders", 0, 1 << 20).await.unwrap();
+    let told: Vec<_> = waiting.iter().map(|l| (&*l.letter.topic, l.letter.offset)).collect();
+    assert_eq!(told, [("orders", 0), ("orders", 1)]);
+    // Five bytes each.
+    assert_eq!(book.unpublished("orders", 0, 9).await.unwrap(), waiting[..1]);
+    assert_eq!(book.unpublished("orders", 0, 1).await.unwrap(), waiting[..1], "one that is too large goes alone");
+    assert_eq!(book.unpublished("orders", waiting[0].id, 9).await.unwrap(), waiting[1..]);
+    // A list shows where each is.
+    let of = |topic: &str| DeadLetterFilter { topic: Some(topic.to_owned()), limit: 10, ..DeadLetterFilter::default() };
+    let listed = books.dead_letters(&of("orders")).await.unwrap();
+    assert_eq!(listed.iter().map(|l| &*l.letter.topic).collect::<Vec<_>>(), ["orders@7", "orders"]);
+    assert_eq!(books.dead_letters(&of("orders_2")).await.unwrap().len(), 1);
+    // By number, and no other is read.
+    let named = DeadLetterFilter { ids: vec![waiting[0].id, 999], limit: 10, ..DeadLetterFilter::default() };
+    let keys = book.letter_keys(&named).await.unwrap();
+    assert_eq!(keys.iter().map(|k| k.id).collect::<Vec<_>>(), [waiting[0].id]);
 }

@@ -33,7 +33,11 @@ async fn read_to_100(fixture: &Fixture) -> Box<dyn Bookkeeping> {
 fn reset_to(change: Change, to: i64) -> (Step, i64) {
     let topic_id = if change == Change::Anew { "id2" } else { "id" };
     let lost = (change == Change::Skip).then_some(to - 100);
-    (Step { partition: 0, change, from: 100, to, lost, topic_id: topic_id.to_owned() }, 1)
+    (Step { partition: 0, change, from: 100, to, begins_at: to, lost, topic_id: topic_id.to_owned() }, 1)
+}
+
+fn forget(at: i64) -> Step {
+    Step { partition: 0, change: Change::Forget, from: at, to: at, begins_at: at, lost: None, topic_id: "id2".into() }
 }
 
 async fn ledger(books: &dyn Bookkeeping) -> PartitionOffset {
@@ -123,10 +127,46 @@ async fn another_log_has_a_ledger_of_its_own_and_the_former_one_is_kept_whole() 
         [(100, None, true)]
     );
     // And once more.
-    let again = Step { partition: 0, change: Change::Forget, from: 5, to: 5, lost: None, topic_id: "id2".into() };
-    books.reset("orders", &[(again, 2)], now()).await.unwrap();
+    books.reset("orders", &[(forget(5), 2)], now()).await.unwrap();
     assert_eq!(books.offsets(Some("orders")).await.unwrap(), []);
     assert_eq!(books.losses("orders").await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_partition_that_comes_back_goes_on_from_the_epochs_of_its_former_logs() {
+    let fixture = Fixture::new().await;
+    let books = read_to_100(&fixture).await;
+    books.reset("orders", &[(forget(100), 1)], now()).await.unwrap();
+    // Another topic's former log, and another partition's, are nothing to it.
+    fixture
+        .sql(
+            "INSERT INTO bief_offset (topic, partition_id, topic_id, epoch, start_offset, next_offset, applied, \
+             duplicates, dead_letters, gaps, updated_at) VALUES \
+             ('orders.v2@9', 0, '', 9, 0, 0, 0, 0, 0, 0, '2026-01-31 00:00:00.000000'), \
+             ('orders@8', 1, '', 8, 0, 0, 0, 0, 0, 0, '2026-01-31 00:00:00.000000')",
+        )
+        .await;
+    let claimed = books.claim("orders", &[claim(0, 0)], now()).await.unwrap();
+    assert_eq!((claimed[0].epoch, claimed[0].next_offset), (2, 0));
+    books.reset("orders", &[(forget(0), 2)], now()).await.unwrap();
+    assert_eq!(books.claim("orders", &[claim(0, 0)], now()).await.unwrap()[0].epoch, 3);
+    let former = fixture.query("SELECT topic FROM bief_offset WHERE partition_id = 0 ORDER BY topic").await;
+    assert_eq!(former, ["orders", "orders.v2@9", "orders@1", "orders@2"]);
+}
+
+#[tokio::test]
+async fn what_is_passed_over_of_another_log_is_an_accepted_gap() {
+    let fixture = Fixture::new().await;
+    let books = read_to_100(&fixture).await;
+    let (latest, epoch) = reset_to(Change::Anew, 1_005);
+    books.reset("orders", &[(Step { begins_at: 5, ..latest }, epoch)], now()).await.unwrap();
+    let offset = ledger(&*books).await;
+    assert_eq!((offset.start_offset, offset.next_offset, offset.counts.gaps), (5, 1_005, 1_000));
+    let losses = books.losses("orders").await.unwrap();
+    assert_eq!(
+        losses.iter().map(|l| (l.first_offset, l.offsets, l.of_former_log)).collect::<Vec<_>>(),
+        [(5, Some(1_000), false), (100, None, true)]
+    );
 }
 
 #[tokio::test]
