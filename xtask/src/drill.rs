@@ -2,6 +2,7 @@
 //! again too.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +16,7 @@ use crate::servers::guard::signal_group;
 use crate::servers::{Durability, Kind, Servers};
 use crate::shell;
 
-/// What goes into `cargo test`'s step: every kind of fault at least once.
+/// What goes into `cargo test`'s step: every kind of fault once.
 pub const SHORT: u32 = 20;
 
 #[derive(clap::Args)]
@@ -56,7 +57,38 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     options.extend(arguments.seed.map(|seed| format!("--seed={seed}")));
     options.extend(arguments.json.then(|| "--json".to_owned()));
     options.extend(arguments.rest.iter().cloned());
-    hold(&bief, &servers, database, &options, &interrupted)
+    Ok(ExitCode::from(hold(&bief, &servers, database, &options, &interrupted)?.code))
+}
+
+/// How a drill ended.
+pub struct Held {
+    pub code: u8,
+    /// The report, with `--json`.
+    pub last_line: String,
+}
+
+/// Whether a drill of [`SHORT`] faults went well and left no kind of fault out.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn judge(held: &Held) -> Result<(), String> {
+    if held.code != 0 {
+        return Err(format!("it ended with {}", held.code));
+    }
+    let report: serde_json::Value =
+        serde_json::from_str(&held.last_line).map_err(|error| format!("its last line is no report: {error}"))?;
+    let count = |name: &str| report[name].as_object().map(serde_json::Map::len);
+    if count("left_out") != Some(0) || report["not_applied"] != 0 {
+        return Err(format!("left out: {}; found nothing to hit: {}", report["left_out"], report["not_applied"]));
+    }
+    if report["faults"] != SHORT || count("kinds") != usize::try_from(SHORT).ok() {
+        return Err(format!(
+            "{} faults of {} kinds, where {SHORT} of as many kinds are wanted",
+            report["faults"],
+            count("kinds").unwrap_or(0)
+        ));
+    }
+    Ok(())
 }
 
 /// Holds a drill on servers that were started here; they are killed and started again meanwhile.
@@ -66,7 +98,7 @@ pub fn hold(
     database: Kind,
     options: &[String],
     interrupted: &AtomicBool,
-) -> Result<ExitCode> {
+) -> Result<Held> {
     let guard = servers.guard();
     let config = guard.folder().join("staging.toml");
     let (kafka, url) = (servers.address(Kind::Kafka)?, servers.address(database)?);
@@ -88,12 +120,22 @@ pub fn hold(
     if database == Kind::Mysql {
         command.arg("--server-read-only");
     }
-    let mut child = guard.start_group("drill", &command, Stdio::inherit())?;
+    let mut child = guard.start_group("drill", &command, Stdio::piped())?;
+    let output = BufReader::new(child.stdout.take().context("the drill has no output")?);
+    let passing_on = std::thread::spawn(move || {
+        let mut last_line = String::new();
+        for line in output.lines().map_while(Result::ok) {
+            // Nobody may be reading any more.
+            let _ = writeln!(std::io::stdout(), "{line}");
+            last_line = line;
+        }
+        last_line
+    });
     let mut told = false;
     loop {
         if let Some(status) = child.try_wait()? {
-            let code = status.code().and_then(|code| u8::try_from(code).ok());
-            return Ok(code.map_or(ExitCode::FAILURE, ExitCode::from));
+            let code = status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1);
+            return Ok(Held { code, last_line: passing_on.join().unwrap_or_default() });
         }
         if interrupted.load(Ordering::Relaxed) && !std::mem::replace(&mut told, true) {
             signal_group("TERM", child.id());
@@ -107,8 +149,45 @@ pub fn build() -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     shell::run(Command::new(&cargo).args(["build", "--workspace", "--features", "bief/failpoints", "--bin", "bief"]))
         .context("cannot build bief")?;
+    place()
+}
+
+/// The binary that `cargo test` has just built with failpoints. A build of its own would compile much twice: features
+/// that only tests need differ.
+pub fn built_by_tests() -> Result<PathBuf> {
+    let bief = place()?;
+    if bief.exists() { Ok(bief) } else { build() }
+}
+
+fn place() -> Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let metadata = shell::output(Command::new(&cargo).args(["metadata", "--no-deps", "--format-version", "1"]))?;
     let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
     let target = metadata["target_directory"].as_str().context("cargo names no target folder")?;
     Ok(Path::new(target).join("debug/bief"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(change: impl Fn(&mut serde_json::Value)) -> Held {
+        let kinds: serde_json::Map<_, _> = (0..SHORT).map(|at| (format!("kind-{at}"), serde_json::json!({}))).collect();
+        let mut report =
+            serde_json::json!({ "faults": SHORT, "kinds": kinds, "not_applied": 0, "left_out": {}, "lost": 0 });
+        change(&mut report);
+        Held { code: 0, last_line: report.to_string() }
+    }
+
+    #[test]
+    fn a_short_drill_is_well_only_with_every_kind_of_fault() {
+        judge(&report(|_| {})).unwrap();
+        judge(&report(|report| report["not_applied"] = 1.into())).unwrap_err();
+        judge(&report(|report| report["left_out"]["daemon-kill"] = "why".into())).unwrap_err();
+        judge(&report(|report| report["faults"] = 19.into())).unwrap_err();
+        let fewer = report(|report| drop(report["kinds"].as_object_mut().unwrap().remove("kind-3")));
+        assert!(judge(&fewer).unwrap_err().contains("20 faults of 19 kinds"));
+        judge(&Held { code: 0, last_line: "0 lost".into() }).unwrap_err();
+        assert!(judge(&Held { code: 3, ..report(|_| {}) }).unwrap_err().contains("ended with 3"));
+    }
 }

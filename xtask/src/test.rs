@@ -47,32 +47,38 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
 
     let child = servers.guard().start_group("tests", &cargo, Stdio::piped())?;
     let (status, tally) = wait(child, &interrupted)?;
-    let drilled = if status.success() && arguments.iter().all(|a| a == "--locked") && missing.len() == Kind::ALL.len() {
-        eprintln!("a short drill, every kind of fault");
-        Some(short_drill(&servers, &interrupted)?)
-    } else {
-        None
+    let whole = status.success() && arguments.iter().all(|a| a == "--locked");
+    let drilled = match missing.len() == Kind::ALL.len() {
+        true if whole => {
+            eprintln!("a short drill, every kind of fault");
+            Some(short_drill(&servers, &interrupted)?)
+        }
+        _ => None,
+    };
+    let drill = match &drilled {
+        Some(Ok(())) => "; a drill of every kind of fault".to_owned(),
+        Some(Err(why)) => format!("; the DRILL FAILED: {why}"),
+        None if whole => "; NO DRILL, since it would kill the servers that BIEF_TEST_… names".to_owned(),
+        None => String::new(),
     };
     let folder = servers.guard().folder().to_path_buf();
     drop(servers);
     let ended = if folder.exists() { "some servers DID NOT END" } else { "all servers ended" };
-    let passed = status.success() && drilled.is_none_or(|code| code == ExitCode::SUCCESS);
+    let passed = status.success() && drilled.is_none_or(|outcome| outcome.is_ok());
     eprintln!(
-        "{}: {tally} in {:.0} s, with {}; {ended}",
+        "{}: {tally} in {:.0} s, with {}{drill}; {ended}",
         if passed { "passed" } else { "FAILED" },
         start.elapsed().as_secs_f64(),
         with.join(", "),
     );
-    if status.success() && !passed {
-        return Ok(ExitCode::FAILURE);
-    }
-    Ok(exit_code(status, interrupted.load(Ordering::Relaxed)))
+    Ok(exit_code(status, passed, interrupted.load(Ordering::Relaxed)))
 }
 
 /// On the servers that the tests are done with, since it kills them; only those of ours.
-fn short_drill(servers: &Servers, interrupted: &AtomicBool) -> Result<ExitCode> {
-    let options = [format!("--faults={}", drill::SHORT)];
-    drill::hold(&drill::build()?, servers, Kind::Mysql, &options, interrupted)
+fn short_drill(servers: &Servers, interrupted: &AtomicBool) -> Result<Result<(), String>> {
+    let options = [format!("--faults={}", drill::SHORT), "--json".to_owned()];
+    let held = drill::hold(&drill::built_by_tests()?, servers, Kind::Mysql, &options, interrupted)?;
+    Ok(drill::judge(&held))
 }
 
 /// Shows what the tests print and counts them until cargo ends or a signal ends it.
@@ -150,9 +156,12 @@ impl std::fmt::Display for Tally {
     }
 }
 
-fn exit_code(status: ExitStatus, interrupted: bool) -> ExitCode {
+fn exit_code(status: ExitStatus, passed: bool, interrupted: bool) -> ExitCode {
     if interrupted {
         return ExitCode::from(interrupt::EXIT_CODE);
+    }
+    if status.success() && !passed {
+        return ExitCode::FAILURE;
     }
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     code.map_or(ExitCode::FAILURE, ExitCode::from)
@@ -161,6 +170,14 @@ fn exit_code(status: ExitStatus, interrupted: bool) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_interrupted_drill_is_an_interruption_and_a_failed_one_a_failure() {
+        let well = ExitStatus::default();
+        assert_eq!(exit_code(well, false, true), ExitCode::from(130));
+        assert_eq!(exit_code(well, false, false), ExitCode::FAILURE);
+        assert_eq!(exit_code(well, true, false), ExitCode::SUCCESS);
+    }
 
     #[test]
     fn the_lines_in_which_test_programs_sum_up_are_added() {

@@ -3,7 +3,7 @@
 pub mod broker;
 pub mod client;
 pub mod letters;
+pub mod own_topic;
 pub mod producer;
 mod queue;
-pub mod remove;
 pub mod source;

@@ -120,16 +120,20 @@ impl Staging {
         }
     }
 
-    /// Locks what writers write, for so long, and lets it go.
-    pub async fn lock_rows(&mut self, topic: &str, hold: Duration) -> Result<(), WarehouseError> {
+    /// Locks what writers write, for so long, and lets it go. False where the locks were not to be had.
+    pub async fn lock_rows(&mut self, topic: &str, hold: Duration) -> Result<bool, WarehouseError> {
         let mut session = self.session().await?;
         session.run("START TRANSACTION").await?;
-        let _: Vec<i64> =
-            session.ask("SELECT next_offset FROM bief_offset WHERE topic = ? FOR UPDATE", vec![topic.into()]).await?;
+        let sql = "SELECT next_offset FROM bief_offset WHERE topic = ? FOR UPDATE";
+        match session.ask::<i64>(sql, vec![topic.into()]).await {
+            Ok(_) => {}
+            Err(Failure::Transient(_)) => return Ok(false),
+            Err(other) => return Err(other.into()),
+        }
         tokio::time::sleep(hold).await;
         session.run("ROLLBACK").await?;
         self.session = Some(session);
-        Ok(())
+        Ok(true)
     }
 
     /// Locks the parents' rows, waits until writers that hold their offsets' rows want them, and then asks for the
@@ -142,17 +146,22 @@ impl Staging {
             let values: Vec<_> = (start..start + BALLAST_STATEMENT).map(|number| format!("({number})")).collect();
             session.run(&format!("INSERT INTO drill_ballast VALUES {}", values.join(","))).await?;
         }
-        let _: Vec<String> = session.rows("SELECT code FROM drill_group FOR UPDATE").await?;
+        // Each of the two can itself be what the server sacrifices, or wait in vain.
+        match session.rows::<String>("SELECT code FROM drill_group FOR UPDATE").await {
+            Ok(_) => {}
+            Err(Failure::Transient(_)) => return Ok(true),
+            Err(other) => return Err(other.into()),
+        }
         tokio::time::sleep(wait).await;
         let sql = "SELECT next_offset FROM bief_offset WHERE topic = ? FOR UPDATE";
-        let victim = match session.ask::<i64>(sql, vec![topic.into()]).await {
-            Ok(_) => false,
-            Err(Failure::Transient(_)) => true,
+        match session.ask::<i64>(sql, vec![topic.into()]).await {
+            Ok(_) => {}
+            Err(Failure::Transient(_)) => return Ok(true),
             Err(other) => return Err(other.into()),
-        };
+        }
         session.run("ROLLBACK").await?;
         self.session = Some(session);
-        Ok(victim)
+        Ok(false)
     }
 
     /// `super_read_only` of the whole server; MariaDB has none that binds an administrator.
@@ -163,6 +172,14 @@ impl Staging {
         // Each by its own: the first lifts the second only on some versions.
         self.run("SET GLOBAL super_read_only = OFF").await?;
         Ok(self.run("SET GLOBAL read_only = OFF").await?)
+    }
+
+    /// Whether [`Staging::set_read_only`] would be taken; changes nothing.
+    ///
+    /// # Errors
+    /// Where the account lacks the right.
+    pub async fn may_set_read_only(&mut self) -> Result<(), WarehouseError> {
+        Ok(self.run("SET GLOBAL super_read_only = @@GLOBAL.super_read_only").await?)
     }
 
     pub async fn is_mariadb(&mut self) -> Result<bool, WarehouseError> {

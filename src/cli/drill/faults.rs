@@ -2,7 +2,6 @@
 //! was slow is quick again, a stopped daemon runs on. A fault that found nothing to hit says so, and is not counted.
 
 use std::collections::BTreeMap;
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -11,8 +10,8 @@ use tokio::runtime::Runtime;
 
 use super::fleet::Fleet;
 use super::load::Load;
-use super::staging::{Ground, PARTITIONS, SESSION_SECONDS};
-use super::{Args, Stop};
+use super::staging::{Ground, PARTITIONS};
+use super::{Args, Stop, hook};
 use crate::adapters::mysql::staging::{Staging, Standing};
 use crate::adapters::proxy::{Traffic, Trap};
 use crate::cli::verify::{Proof, prove};
@@ -30,8 +29,18 @@ const PANIC_LIMIT: Duration = Duration::from_secs(60);
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 /// Writers wait 10 s for a lock.
 const LOCK_WAIT: Duration = Duration::from_secs(11);
+/// A large database recovers from its log for a while.
+const HOOK_LIMIT: Duration = Duration::from_secs(600);
+/// How long the server is asked to become writable again.
+const WRITABLE_LIMIT: Duration = Duration::from_secs(60);
+/// As daemons tell what the server answered their writers.
+const LOCK_WAIT_ERROR: &str = "(error 1205)";
+const DEADLOCK_ERROR: &str = "(error 1213)";
+/// Until a log line is in its file.
+const LOG_LIMIT: Duration = Duration::from_secs(5);
 /// Records that make batches large enough for LOAD DATA in every lane.
 const BURST: u64 = 4_000;
+const WRITABLE_AGAIN: &str = "SET GLOBAL super_read_only = OFF; SET GLOBAL read_only = OFF;";
 const PLANTED: &str = "planted by the drill";
 /// Steps of a writer's transaction at which it can be made to panic.
 const WRITER_STEPS: [&str; 6] =
@@ -42,7 +51,7 @@ pub(super) struct Means {
     pub packets: bool,
     pub loads: bool,
     /// The whole server may be made read-only, and that binds the daemons' account.
-    server_read_only: bool,
+    pub server_read_only: bool,
 }
 
 impl Means {
@@ -51,7 +60,19 @@ impl Means {
         let mut staging = Staging::new(&ground.direct).map_err(told)?;
         let loads = runtime.block_on(staging.takes_loads()).map_err(told)?;
         let mariadb = runtime.block_on(staging.is_mariadb()).map_err(told)?;
-        Ok(Self { packets: ground.packets(), loads, server_read_only: server_read_only && !mariadb })
+        if server_read_only && mariadb {
+            eprintln!("bief: MariaDB has no super_read_only: --server-read-only has no effect, the proxy answers so");
+        }
+        let server_read_only = server_read_only && !mariadb;
+        if server_read_only {
+            runtime.block_on(staging.may_set_read_only()).map_err(|error| {
+                format!(
+                    "--server-read-only: {error}; the account needs SYSTEM_VARIABLES_ADMIN on *.*, to make the server \
+                     read-only and to make it writable again"
+                )
+            })?;
+        }
+        Ok(Self { packets: ground.packets(), loads, server_read_only })
     }
 }
 
@@ -63,6 +84,10 @@ pub(super) struct Told {
 
 fn applied(words: impl Into<String>) -> Told {
     Told { words: words.into(), applied: true }
+}
+
+fn missed(words: impl Into<String>) -> Told {
+    Told { words: words.into(), applied: false }
 }
 
 /// What stands when all is over.
@@ -264,7 +289,7 @@ impl<'a> Drill<'a> {
     /// Does it and ends it.
     pub fn inflict(&mut self, kind: Kind, dice: &mut Dice) -> Result<Told, Stop> {
         let any = dice.draw() as usize % self.fleet.daemons.len().max(1);
-        let mut seconds = |low, high| Duration::from_millis(dice.within(low * 1000, high * 1000));
+        let mut seconds = |low: u64, high: u64| Duration::from_millis(dice.within(low * 1000, high * 1000));
         match kind {
             Kind::DaemonKill => {
                 let name = self.fleet.kill(any);
@@ -272,7 +297,7 @@ impl<'a> Drill<'a> {
                 Ok(applied(name))
             }
             Kind::DaemonPause => {
-                let time = seconds(SESSION_SECONDS + 2, SESSION_SECONDS + 4);
+                let time = self.ground.session + seconds(2, 4);
                 self.pause(any, time)
             }
             Kind::DaemonJoin => {
@@ -325,20 +350,25 @@ impl<'a> Drill<'a> {
             Kind::LockWait => {
                 let time = LOCK_WAIT + seconds(0, 2);
                 let (topic, ground) = (self.ground.topic(), self.ground);
+                let before = self.fleet.mentions(LOCK_WAIT_ERROR);
                 let lock = async move { Staging::new(&ground.direct)?.lock_rows(&topic, time).await };
-                self.within(self.runtime.block_on(lock), applied(format!("{:.0} s", time.as_secs_f64())))
+                match self.runtime.block_on(lock) {
+                    Ok(true) => self.felt(LOCK_WAIT_ERROR, before, format!("{:.0} s", time.as_secs_f64())),
+                    Ok(false) => Ok(missed("the locks were not to be had")),
+                    Err(error) => Err(Stop::Failed(error.to_string())),
+                }
             }
             Kind::Deadlock => {
                 let time = seconds(1, 3);
+                let before = self.fleet.mentions(DEADLOCK_ERROR);
                 self.load.burst(BURST);
                 let (topic, ground) = (self.ground.topic(), self.ground);
                 let lock = async move { Staging::new(&ground.direct)?.lock_crosswise(&topic, time).await };
-                let victim = match self.runtime.block_on(lock) {
-                    Ok(true) => "the drill's connection was the victim",
-                    Ok(false) => "a writer was the victim",
-                    Err(error) => return Err(Stop::Failed(error.to_string())),
-                };
-                Ok(applied(victim))
+                match self.runtime.block_on(lock) {
+                    Ok(true) => Ok(missed("the drill's own connection was the victim")),
+                    Ok(false) => self.felt(DEADLOCK_ERROR, before, "a writer was the victim".to_owned()),
+                    Err(error) => Err(Stop::Failed(error.to_string())),
+                }
             }
             Kind::PanicDecoder => self.panic("before-decode", dice),
             Kind::PanicWriter => {
@@ -348,8 +378,10 @@ impl<'a> Drill<'a> {
         }
     }
 
-    fn within(&self, outcome: Result<(), WarehouseError>, told: Told) -> Result<Told, Stop> {
-        outcome.map(|()| told).map_err(|error| Stop::Failed(error.to_string()))
+    /// Applied only where a daemon's log tells of this error once more than before.
+    fn felt(&mut self, error: &str, before: usize, words: String) -> Result<Told, Stop> {
+        let felt = self.wait(LOG_LIMIT, |drill| drill.fleet.mentions(error) > before)?;
+        Ok(if felt { applied(words) } else { missed("no writer was hit") })
     }
 
     fn pause(&mut self, at: usize, time: Duration) -> Result<Told, Stop> {
@@ -358,7 +390,7 @@ impl<'a> Drill<'a> {
                 daemon.signal("STOP")?;
                 daemon.name.clone()
             }
-            None => return Ok(Told { words: "no daemon runs".to_owned(), applied: false }),
+            None => return Ok(missed("no daemon runs")),
         };
         let slept = self.sleep(time);
         if let Some(daemon) = self.fleet.daemons.iter().find(|daemon| daemon.name == name) {
@@ -370,12 +402,9 @@ impl<'a> Drill<'a> {
 
     fn hook(&mut self, command: Option<String>) -> Result<Told, Stop> {
         let command = command.ok_or_else(|| "no command was given".to_owned())?;
-        let ran = Command::new("sh").args(["-c", &command]).stdin(Stdio::null()).stdout(Stdio::null()).status();
-        match ran {
-            Ok(status) if status.success() => Ok(applied("by the given command")),
-            Ok(status) => Err(Stop::Failed(format!("`{command}` ended with {status}"))),
-            Err(error) => Err(Stop::Failed(format!("`{command}` cannot be run: {error}"))),
-        }
+        hook::run(&command, HOOK_LIMIT)?;
+        self.check()?;
+        Ok(applied("by the given command"))
     }
 
     fn suffer(&mut self, traffic: Traffic, time: Duration, cut: bool) -> Result<Told, Stop> {
@@ -406,7 +435,7 @@ impl<'a> Drill<'a> {
         self.ground.proxy.disarm();
         Ok(match sprung? {
             true => applied("a connection was cut"),
-            false => Told { words: "nothing went that way".to_owned(), applied: false },
+            false => missed("nothing went that way"),
         })
     }
 
@@ -424,17 +453,31 @@ impl<'a> Drill<'a> {
     }
 
     fn make_read_only(&mut self, time: Duration) -> Result<Told, Stop> {
-        let told = |error: WarehouseError| Stop::Failed(error.to_string());
-        self.runtime.block_on(self.database.set_read_only(true)).map_err(told)?;
-        let slept = self.sleep(time);
-        self.runtime.block_on(self.database.set_read_only(false)).map_err(|error| {
-            Stop::Failed(format!(
-                "the server is still read-only: {error}; SET GLOBAL super_read_only = OFF, \
-                 SET GLOBAL read_only = OFF"
-            ))
-        })?;
+        eprintln!(
+            "bief: the server becomes read-only for {:.1} s; should this process be killed meanwhile: {WRITABLE_AGAIN}",
+            time.as_secs_f64()
+        );
+        let begun = self.runtime.block_on(self.database.set_read_only(true));
+        let slept = if begun.is_ok() { self.sleep(time) } else { Ok(()) };
+        // Also after an error: the server may have done it and not have been heard.
+        self.make_writable()?;
+        begun.map_err(|error| Stop::Failed(error.to_string()))?;
         slept?;
         Ok(applied(format!("the whole server for {:.1} s", time.as_secs_f64())))
+    }
+
+    /// No signal cuts this short.
+    fn make_writable(&mut self) -> Result<(), Stop> {
+        let until = Instant::now() + WRITABLE_LIMIT;
+        loop {
+            match self.runtime.block_on(self.database.set_read_only(false)) {
+                Ok(()) => return Ok(()),
+                Err(_) if Instant::now() < until => std::thread::sleep(Duration::from_millis(500)),
+                Err(error) => {
+                    return Err(Stop::Failed(format!("THE SERVER MAY STILL BE READ-ONLY: {error}; {WRITABLE_AGAIN}")));
+                }
+            }
+        }
     }
 
     /// One more daemon, which panics at this step of a batch; the oldest leaves.

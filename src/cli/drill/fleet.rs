@@ -134,6 +134,11 @@ impl<'a> Fleet<'a> {
         }
     }
 
+    /// How often the logs of the daemons that run have these words.
+    pub fn mentions(&self, words: &str) -> usize {
+        self.daemons.iter().map(|daemon| daemon.log().matches(words).count()).sum()
+    }
+
     /// What each daemon last warned of.
     pub fn last_words(&self) -> String {
         let told = self.daemons.iter().map(|daemon| format!("{}:\n{}", daemon.name, last_lines(&daemon.log())));

@@ -4,6 +4,7 @@
 
 mod faults;
 mod fleet;
+mod hook;
 mod load;
 mod report;
 mod staging;
@@ -93,6 +94,10 @@ pub fn run(args: &Args, log: Option<&str>) -> u8 {
         );
         return exit::USAGE;
     }
+    if let Err(error) = staging::refuse(&loaded.config) {
+        eprintln!("bief: {}: {error}; nothing was done", args.config.display());
+        return exit::USAGE;
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(args.json, &format!("no runtime can be made: {error}")),
@@ -109,7 +114,7 @@ pub fn run(args: &Args, log: Option<&str>) -> u8 {
         eprintln!("bief: kept: {}", ground.describe());
     } else {
         // Logs are worth keeping where there is something to find out.
-        for left in ground.remove(&runtime, held.is_err() || problem) {
+        for left in ground.remove(&runtime, matches!(held, Err(Stop::Failed(_))) || problem) {
             eprintln!("bief: {left}");
         }
     }
@@ -123,7 +128,7 @@ pub fn run(args: &Args, log: Option<&str>) -> u8 {
             if report.is_well() { exit::OK } else { exit::FOUND }
         }
         Err(Stop::Interrupted) => {
-            eprintln!("bief: stopped by a signal; the drill proves nothing");
+            fail(args.json, "stopped by a signal; the drill proves nothing");
             exit::INTERRUPTED
         }
         Err(Stop::Failed(error)) => fail(args.json, &error),
@@ -132,11 +137,12 @@ pub fn run(args: &Args, log: Option<&str>) -> u8 {
 
 async fn watch_signals(interrupted: Arc<AtomicBool>) {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
     else {
         return;
     };
-    tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+    tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {}, _ = hangup.recv() => {} }
     eprintln!("bief: stopping the drill and removing what it made");
     interrupted.store(true, Ordering::Relaxed);
 }
@@ -160,6 +166,7 @@ fn choose(args: &Args, means: &Means) -> (Vec<Kind>, Vec<(Kind, &'static str)>) 
     let (mut chosen, mut left_out) = (Vec::new(), Vec::new());
     for kind in wanted {
         let why = match kind.need() {
+            Need::Packets if kind == Kind::ReadOnly && means.server_read_only => None,
             Need::Packets if !means.packets => Some("the database is reached by TLS, which hides statements"),
             Need::Failpoints if !cfg!(feature = "failpoints") => Some("this build has no failpoints"),
             Need::BrokerRestart if args.broker_restart.is_none() => Some("no --broker-restart was given"),

@@ -4,12 +4,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Runtime;
 
 use crate::adapters::kafka::broker::KafkaBroker;
 use crate::adapters::kafka::client::client_config;
-use crate::adapters::kafka::remove;
+use crate::adapters::kafka::own_topic;
 use crate::adapters::mysql::staging::{Staging, TABLES};
 use crate::adapters::proxy::Proxy;
 use crate::cli::support::bootstrap;
@@ -18,9 +19,12 @@ use crate::ports::Broker;
 
 /// More than daemons and lanes, so that each has some.
 pub(super) const PARTITIONS: i32 = 6;
-/// The least that brokers allow by default: a killed daemon's partitions wait for so long.
-pub(super) const SESSION_SECONDS: u64 = 6;
+/// The least that brokers allow by default: a killed daemon's partitions wait for so long, unless the user's properties
+/// name more.
+const SESSION: Duration = Duration::from_secs(6);
 const URL: &str = "BIEF_DRILL_WAREHOUSE_URL";
+/// Properties that the drill sets itself; one member's identity would fence all of its daemons but one.
+const OWN_PROPERTIES: [&str; 3] = ["session.timeout.ms", "heartbeat.interval.ms", "group.instance.id"];
 
 /// The drill's own place.
 pub(super) struct Ground {
@@ -35,18 +39,44 @@ pub(super) struct Ground {
     pub direct: WarehouseConfig,
     /// The daemons' environment, secrets among it.
     pub environment: Vec<(String, String)>,
+    /// After so long without a heartbeat the group gives a daemon's partitions to others.
+    pub session: Duration,
+    made: Made,
+}
+
+/// What is on the servers by this drill's doing; nothing else may be removed.
+#[derive(Debug, Default)]
+struct Made {
+    database: bool,
+    topic: bool,
+}
+
+/// Why a drill cannot be held with this configuration.
+///
+/// # Errors
+/// What to write instead.
+pub(super) fn refuse(user: &Config) -> Result<(), String> {
+    if user.warehouse.backend() != Backend::MySql {
+        return Err("a drill needs MySQL or MariaDB: write warehouse.url = \"mysql://…\"".to_owned());
+    }
+    // The proxy hands on the server's certificate under its own address.
+    if user.warehouse.tls == Tls::Verify {
+        return Err("warehouse.tls = \"verify\" cannot be kept in a drill: its daemons reach the database through a proxy \
+                    on this machine, whose address is not in the server's certificate, and no check is dropped \
+                    unasked. In the drill's configuration write tls = \"require\" (encrypted, whoever the server is) or \
+                    \"disable\""
+            .to_owned());
+    }
+    Ok(())
 }
 
 impl Ground {
-    /// Makes database, proxy, folder and configuration; the topic comes with the producer. Removes again what was made
-    /// where the rest cannot be.
+    /// Makes topic, database, proxy, folder and configuration. Removes again what was made where the rest cannot be.
     ///
     /// # Errors
     /// What could not be made, and what to do.
     pub fn make(runtime: &Runtime, user: &Config) -> Result<Self, String> {
-        if user.warehouse.backend() != Backend::MySql {
-            return Err("a drill needs MySQL or MariaDB: write warehouse.url = \"mysql://…\"".to_owned());
-        }
+        refuse(user)?;
         let bootstrap = bootstrap(user)?.to_owned();
         let id = uuid::Uuid::new_v4().simple().to_string()[..8].to_owned();
         let unreadable = || "warehouse.url cannot be read".to_owned();
@@ -68,7 +98,7 @@ impl Ground {
         let mut environment = vec![(URL.to_owned(), proxied.to_string())];
         let mut properties = String::new();
         for (at, (name, value)) in user.kafka.properties.iter().enumerate() {
-            if name != "session.timeout.ms" && name != "heartbeat.interval.ms" {
+            if !OWN_PROPERTIES.contains(&name.as_str()) {
                 let variable = format!("BIEF_DRILL_PROPERTY_{at}");
                 properties += &format!("{} = \"${{{variable}}}\"\n", toml_text(name));
                 environment.push((variable, value.expose().to_owned()));
@@ -76,7 +106,9 @@ impl Ground {
         }
         let mut direct = user.warehouse.clone();
         direct.url = Secret::new(own.to_string());
-        let ground = Self {
+        let session =
+            user.kafka.properties.get("session.timeout.ms").and_then(|text| text.expose().trim().parse().ok());
+        let mut ground = Self {
             config: folder.join("actors.toml"),
             id,
             user: user.clone(),
@@ -85,20 +117,21 @@ impl Ground {
             proxy,
             direct,
             environment,
+            session: session.map_or(SESSION, Duration::from_millis).max(SESSION),
+            made: Made::default(),
         };
         if let Err(error) = ground.fill(runtime, packets, &properties) {
-            let left = ground.remove_parts(runtime, false, false);
+            let left = ground.remove(runtime, false);
             return Err([vec![error], left].concat().join("; "));
         }
         Ok(ground)
     }
 
-    fn fill(&self, runtime: &Runtime, packets: bool, properties: &str) -> Result<(), String> {
+    fn fill(&mut self, runtime: &Runtime, packets: bool, properties: &str) -> Result<(), String> {
         let written = |error: std::io::Error| format!("{} cannot be written to: {error}", self.folder.display());
         let migrations = self.folder.join("migrations");
         fs::create_dir(&migrations).map_err(written)?;
         fs::write(migrations.join("0001_drill.sql"), TABLES).map_err(written)?;
-        // The proxy's certificate would be the server's under another name.
         let tls = if packets { "disable" } else { "require" };
         let (brokers, topic) = (toml_text(&self.bootstrap), self.topic());
         let load = match self.user.warehouse.load {
@@ -142,16 +175,21 @@ name = "drill_record"
 on_conflict = "ignore"
 columns = {{ number = "number", member_of = "group", amount = "amount", note = "note" }}
 "#,
-            SESSION_SECONDS * 1000
+            self.session.as_millis()
         );
         fs::write(&self.config, text).map_err(written)?;
         let mut staging = Staging::new(&self.user.warehouse).map_err(|error| error.to_string())?;
         runtime.block_on(staging.create_database(&database(&self.id))).map_err(|error| {
             format!(
-                "database {} cannot be made: {error}; the account needs ALL on `bief_drill_%`.*",
+                "database {} cannot be made: {error}; the account needs ALL on `bief\\_drill\\_%`.*",
                 database(&self.id)
             )
-        })
+        })?;
+        self.made.database = true;
+        let client = client_config(&self.user.kafka, &self.bootstrap, "bief-drill");
+        runtime.block_on(own_topic::create(&client, &self.topic(), PARTITIONS))?;
+        self.made.topic = true;
+        Ok(())
     }
 
     pub fn id(&self) -> &str {
@@ -203,25 +241,26 @@ columns = {{ number = "number", member_of = "group", amount = "amount", note = "
         format!("topic {}, database {}, folder {}", self.topic(), database(&self.id), self.folder.display())
     }
 
-    /// Removes all of it; answers what could not be removed, or was kept.
-    pub fn remove(&mut self, runtime: &Runtime, keep_folder: bool) -> Vec<String> {
-        self.remove_parts(runtime, true, keep_folder)
+    /// The consumer group: each stream has one of its own.
+    pub fn group(&self) -> String {
+        format!("{}-drill", self.topic())
     }
 
-    fn remove_parts(&self, runtime: &Runtime, topic: bool, keep_folder: bool) -> Vec<String> {
+    /// Removes all that was made; answers what could not be removed, or was kept.
+    pub fn remove(&mut self, runtime: &Runtime, keep_folder: bool) -> Vec<String> {
         let mut left = Vec::new();
-        if topic {
+        if std::mem::take(&mut self.made.topic) {
             let client = client_config(&self.user.kafka, &self.bootstrap, "bief-drill");
-            // Each stream has a group of its own.
-            let group = format!("{}-drill", self.topic());
-            left.extend(runtime.block_on(remove::topic_and_group(&client, &self.topic(), &group)).err());
+            left.extend(runtime.block_on(own_topic::remove(&client, &self.topic(), &self.group())).err());
         }
-        let name = database(&self.id);
-        let dropped = match Staging::new(&self.user.warehouse) {
-            Ok(mut staging) => runtime.block_on(staging.drop_database(&name)),
-            Err(error) => Err(error),
-        };
-        left.extend(dropped.err().map(|error| format!("database {name} could not be removed: {error}")));
+        if std::mem::take(&mut self.made.database) {
+            let name = database(&self.id);
+            let dropped = match Staging::new(&self.user.warehouse) {
+                Ok(mut staging) => runtime.block_on(staging.drop_database(&name)),
+                Err(error) => Err(error),
+            };
+            left.extend(dropped.err().map(|error| format!("database {name} could not be removed: {error}")));
+        }
         if keep_folder {
             left.push(format!("the daemons' logs are in {}", self.folder.display()));
         } else if let Err(error) = fs::remove_dir_all(&self.folder) {
