@@ -99,8 +99,8 @@ impl LetterBook for Limited {
         limited("asking for the right to publish dead letters", ANSWER_LIMIT, self.0.is_publisher(topic)).await
     }
 
-    async fn unpublished(&self, topic: &str, limit: u64) -> Result<Vec<StoredDeadLetter>, WarehouseError> {
-        limited(LETTERS, ANSWER_LIMIT, self.0.unpublished(topic, limit)).await
+    async fn unpublished(&self, topic: &str, after: i64, bytes: i64) -> Result<Vec<StoredDeadLetter>, WarehouseError> {
+        limited(LETTERS, ANSWER_LIMIT, self.0.unpublished(topic, after, bytes)).await
     }
 
     async fn mark_published(&self, ids: &[i64], now: DateTime<Utc>) -> Result<(), WarehouseError> {
