@@ -83,9 +83,9 @@ fn act(name: &str, action: &str) -> Option<String> {
         },
         "stall" => std::thread::sleep(STALL),
         "stop" => {
-            let own = std::process::id().to_string();
+            let (own, before) = (std::process::id().to_string(), std::time::Instant::now());
             match std::process::Command::new("kill").args(["-STOP", &own]).status() {
-                Ok(_) => wait_until_stopped(),
+                Ok(_) => wait_until_stopped(before),
                 Err(error) => tracing::error!(%error, "the failpoint could not stop the process"),
             }
         }
@@ -95,16 +95,13 @@ fn act(name: &str, action: &str) -> Option<String> {
 }
 
 /// The signal stops the process when one of its threads, not necessarily this one, has taken it: until then this one
-/// must not go on. Returns once the process has stood still.
+/// must not go on. Returns once the process has stood still since `moved`.
 #[cfg(feature = "failpoints")]
-fn wait_until_stopped() {
+fn wait_until_stopped(mut moved: std::time::Instant) {
     const STOOD_STILL: std::time::Duration = std::time::Duration::from_secs(1);
-    loop {
-        let before = std::time::Instant::now();
+    while moved.elapsed() < STOOD_STILL {
+        moved = std::time::Instant::now();
         std::thread::sleep(std::time::Duration::from_millis(5));
-        if before.elapsed() > STOOD_STILL {
-            return;
-        }
     }
 }
 
