@@ -89,6 +89,15 @@ pub fn plan(at: Standing<'_>, target: Target) -> Result<Option<Step>, String> {
     }
 }
 
+/// The topic that a name in the bookkeeping speaks of, and whether it is a former log of it, which a reset put away
+/// under the topic's name and an epoch (`orders@7`; no topic of Kafka has an `@`).
+pub fn topic_of(stored: &str) -> (&str, bool) {
+    match stored.rsplit_once('@') {
+        Some((topic, epoch)) if !epoch.is_empty() && epoch.bytes().all(|b| b.is_ascii_digit()) => (topic, true),
+        _ => (stored, false),
+    }
+}
+
 /// The start offset with which the ledger closes after a rewind to `to`: `counts` are what is left when the outcomes
 /// that are put away are taken from the counters. Offsets that are read again count once for each reading.
 pub fn start_after_rewind(to: i64, counts: Counts) -> i64 {
@@ -117,6 +126,12 @@ mod tests {
         assert_eq!(accepted(at(15, "b", Some((3, 20)))), Some((Change::Anew, 3, None)));
         assert_eq!(accepted(at(15, "a", None)), Some((Change::Forget, 15, None)));
         assert_eq!(accepted(at(15, "a", Some((10, 20)))), None);
+    }
+
+    #[test]
+    fn a_former_log_is_told_from_a_topic() {
+        assert_eq!(topic_of("orders@12"), ("orders", true));
+        assert_eq!([topic_of("orders"), topic_of("orders.12")], [("orders", false), ("orders.12", false)]);
     }
 
     #[test]

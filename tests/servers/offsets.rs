@@ -196,6 +196,16 @@ fn past_the_end(servers: &Servers) {
     assert_eq!(notes(&proof, "loss_accepted"), [0]);
     // Known from now on.
     assert_eq!(read.database.count("SELECT COUNT(*) FROM bief_offset WHERE topic_id = '' AND topic NOT LIKE '%@%'"), 0);
+    // Once more another log, whose records are passed over: they are counted, and told for ever.
+    read.make_anew(servers, 1);
+    read.send(servers, 2000..2030);
+    let (done, code) = read.reset("latest");
+    let step = &done["steps"][0];
+    assert_eq!((code, &step["change"], &step["begins_at"]), (0, &"anew".into(), &0.into()), "{done:#}");
+    let proof = assert_clean(&read.config);
+    let mut losses = notes(&proof, "loss_accepted");
+    losses.sort_unstable();
+    assert_eq!(losses, [0, 0, 30]);
 }
 
 fn partition_gone(servers: &Servers) {

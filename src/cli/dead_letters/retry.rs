@@ -1,7 +1,7 @@
 //! `bief dead-letters retry`: letters through the present decoder and writer, portion by portion, each in one
 //! transaction. May run beside the daemon and beside another retry; overwrites no row unless told to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -18,6 +18,7 @@ use crate::config::{Config, Stream};
 use crate::core::commit_plan::Known;
 use crate::core::decode::FieldOrder;
 use crate::core::mapping::Plan;
+use crate::core::reset::topic_of;
 use crate::core::target::OnConflict;
 use crate::ports::{LetterWarehouse, WarehouseError};
 use crate::runtime::Backoff;
@@ -75,13 +76,22 @@ async fn retry(args: &Args, config: &Config, sum: &mut Summary) -> Result<(), St
     let told = |e: WarehouseError| e.to_string();
     let book = (warehouse::open_letter_book(&config.warehouse))().await.map_err(told)?;
     let mut keys = args.which.keys(book.as_ref()).await.map_err(told)?;
+    if keys.iter().any(|key| topic_of(&key.topic).1) {
+        let bookkeeping = (warehouse::open_bookkeeping(&config.warehouse))().await.map_err(told)?;
+        let ledgers = bookkeeping.offsets(None).await.map_err(told)?;
+        let counted: BTreeSet<(&str, i32)> = ledgers.iter().map(|l| (l.topic.as_str(), l.partition)).collect();
+        let before = keys.len();
+        // No ledger counts the others: their records were read again, and decided anew.
+        keys.retain(|key| !topic_of(&key.topic).1 || counted.contains(&(key.topic.as_str(), key.partition)));
+        sum.read_again = before - keys.len();
+    }
     if !args.overwrite {
         // Where the row that is there stays, the latest of a key must come first.
         keys.reverse();
     }
     for (topic, portions) in portions(&keys) {
-        match config.streams.iter().find(|s| s.topic == topic) {
-            Some(stream) => retry_stream(args, config, stream, &portions, sum).await?,
+        match config.streams.iter().find(|s| s.topic == topic_of(topic).0) {
+            Some(stream) => retry_stream(args, config, stream, (topic, &portions), sum).await?,
             None => sum.without_stream += portions.iter().map(|p| p.ids.len()).sum::<usize>(),
         }
     }
@@ -92,7 +102,7 @@ async fn retry_stream(
     args: &Args,
     config: &Config,
     stream: &Stream,
-    portions: &[Portion],
+    (topic, portions): (&str, &[Portion]),
     sum: &mut Summary,
 ) -> Result<(), String> {
     let mut plan = topology::read_plan(config, stream).await.map_err(|e| e.to_string())?;
@@ -102,41 +112,48 @@ async fn retry_stream(
     let plan = Arc::new(plan);
     let mut warehouse = (warehouse::open_letter_warehouse(&config.warehouse))().await.map_err(|e| e.to_string())?;
     for portion in portions {
-        let retried = persist(args, &plan, portion, warehouse.as_mut()).await.map_err(|e| e.to_string())?;
-        sum.add(&retried);
+        let (retried, unanswered) =
+            persist(args, &plan, topic, portion, warehouse.as_mut()).await.map_err(|e| e.to_string())?;
+        sum.add(&retried, unanswered);
     }
     Ok(())
 }
 
-/// One portion, until it is in or the trouble lasts.
+/// One portion, until it is in or the trouble lasts. Answers also whether a COMMIT of it went unanswered: then letters
+/// that are gone most likely ended with it.
 async fn persist(
     args: &Args,
     plan: &Arc<Plan>,
+    topic: &str,
     portion: &Portion,
     warehouse: &mut dyn LetterWarehouse,
-) -> Result<Retried, WarehouseError> {
+) -> Result<(Retried, bool), WarehouseError> {
     let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5), None);
-    let mut tries = 0;
+    let (mut tries, mut unanswered) = (0, false);
     loop {
         tries += 1;
         // Remembers nothing: another writer is at work beside it.
         let known = Arc::new(Mutex::new(Known::new(plan.targets.len())));
         let mut committer = Committer::new(Arc::clone(plan), known, 1);
         let mut order = FieldOrder::default();
+        let mut commit_sent = false;
         let request = RetryRequest {
+            topic,
             ids: &portion.ids,
             partitions: &portion.partitions,
             latest_first: !args.overwrite,
             rehearse: args.dry_run,
+            commit_sent: &mut commit_sent,
             decode: &mut |records| decode_batch(plan, &mut order, records),
         };
         match committer.retry(warehouse, request, Utc::now()).await {
             Err(WarehouseError::Transient { what }) if tries < TRIES => {
+                unanswered |= commit_sent;
                 tracing::warn!(cause = what, "letters are tried again");
                 warehouse.abandon();
                 tokio::time::sleep(backoff.next_delay()).await;
             }
-            outcome => return outcome,
+            outcome => return outcome.map(|retried| (retried, unanswered)),
         }
     }
 }
@@ -151,11 +168,15 @@ struct Summary {
     refused: BTreeMap<&'static str, Vec<(i64, String)>>,
     without_payload: usize,
     without_stream: usize,
+    /// Of former logs, and counted by no ledger.
+    read_again: usize,
+    /// After a COMMIT that was not answered.
+    unanswered: usize,
     gone: usize,
 }
 
 impl Summary {
-    fn add(&mut self, retried: &Retried) {
+    fn add(&mut self, retried: &Retried, unanswered: bool) {
         let total = retried.total();
         self.applied += total.applied;
         self.duplicates += total.duplicates;
@@ -163,7 +184,7 @@ impl Summary {
             self.refused.entry(rejection.reason.as_str()).or_default().push((*id, rejection.message.clone()));
         }
         self.without_payload += retried.without_payload.len();
-        self.gone += retried.gone;
+        *(if unanswered { &mut self.unanswered } else { &mut self.gone }) += retried.gone;
     }
 
     fn refused(&self) -> usize {
@@ -171,7 +192,7 @@ impl Summary {
     }
 
     fn stay(&self) -> usize {
-        self.refused() + self.without_payload + self.without_stream
+        self.refused() + self.without_payload + self.without_stream + self.read_again
     }
 
     fn tell(&self, json: bool) {
@@ -185,6 +206,8 @@ impl Summary {
                 "refused_by_reason": reasons,
                 "without_payload": self.without_payload,
                 "without_stream": self.without_stream,
+                "read_again": self.read_again,
+                "unanswered": self.unanswered,
                 "gone": self.gone,
             }));
             return;
@@ -204,6 +227,14 @@ impl Summary {
         for (letters, why) in [
             (self.without_payload, "stay: their payload was too large to be kept; read them from Kafka"),
             (self.without_stream, "stay: no stream of the configuration reads their topic"),
+            (
+                self.read_again,
+                "stay: offsets were set back before them, so that their records were read again; drop them",
+            ),
+            (
+                self.unanswered,
+                "ended in a COMMIT whose answer was lost (or another took them): they are not in the numbers above, but in the ledger",
+            ),
             (self.gone, "were taken by another retry or drop meanwhile"),
         ] {
             if letters > 0 {

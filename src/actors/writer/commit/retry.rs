@@ -11,6 +11,8 @@ use crate::ports::{LetterWarehouse, PartitionCounts, StoredDeadLetter, Warehouse
 
 /// Which letters, and how.
 pub struct RetryRequest<'r> {
+    /// Under which the letters stand: the plan's topic, or a former log of it whose ledger counts them (`orders@7`).
+    pub topic: &'r str,
     pub ids: &'r [i64],
     /// Partitions that the letters may belong to, ascending.
     pub partitions: &'r [i32],
@@ -18,6 +20,8 @@ pub struct RetryRequest<'r> {
     pub latest_first: bool,
     /// All is rolled back.
     pub rehearse: bool,
+    /// Set when the COMMIT is sent: where the answer is an error afterwards, the letters may have ended nonetheless.
+    pub commit_sent: &'r mut bool,
     /// The present decoder.
     pub decode: &'r mut dyn FnMut(RecordBatch) -> RowBatch,
 }
@@ -45,17 +49,16 @@ impl Retried {
 }
 
 impl Committer {
-    /// Writes letters of this plan's topic and ends them, or leaves no trace of it.
+    /// Writes letters of this plan's topic, or of a former log of it, and ends them, or leaves no trace of it.
     pub async fn retry(
         &mut self,
         warehouse: &mut dyn LetterWarehouse,
         request: RetryRequest<'_>,
         now: DateTime<Utc>,
     ) -> Result<Retried, WarehouseError> {
-        let RetryRequest { ids, partitions, latest_first, rehearse, decode } = request;
-        let topic = std::sync::Arc::clone(&self.plan.topic);
+        let RetryRequest { topic, ids, partitions, latest_first, rehearse, commit_sent, decode } = request;
         warehouse.begin().await?;
-        let found = warehouse.lock_letters(&topic, partitions, ids).await?;
+        let found = warehouse.lock_letters(topic, partitions, ids).await?;
         let gone = ids.len() - found.len();
         let (mut letters, bare): (Vec<_>, Vec<_>) = found.into_iter().partition(is_whole);
         if latest_first {
@@ -77,14 +80,17 @@ impl Committer {
         let counts: Vec<PartitionCounts> = written.committed.counts.iter().map(moved).collect();
         warehouse.delete_letters(&ended).await?;
         warehouse.restate_letters(&refused).await?;
-        warehouse.count(&topic, &counts, now).await?;
+        warehouse.count(topic, &counts, now).await?;
         crate::failpoint!(
             "retry-after-rows",
             WarehouseError::Transient { what: "failpoint retry-after-rows".to_owned() }
         );
         match rehearse {
             true => warehouse.rollback().await?,
-            false => warehouse.commit().await?,
+            false => {
+                *commit_sent = true;
+                warehouse.commit().await?;
+            }
         }
         crate::failpoint!(
             "retry-after-commit",
