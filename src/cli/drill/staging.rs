@@ -146,6 +146,8 @@ http = "127.0.0.1:0"
 on_fatal = "exit"
 # Faults are made on purpose here.
 restart_budget = 1000
+# The least there is, so that a slow database uses it up.
+memory = "32MiB"
 log = "json"
 
 [kafka]
