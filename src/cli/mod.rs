@@ -65,7 +65,7 @@ enum Command {
     Status(status::Args),
     /// Answer whether the daemon lives, for container images without a shell
     Healthcheck(healthcheck::Args),
-    /// List and show records that were set aside
+    /// List, show, retry, drop and export records that were set aside
     DeadLetters(dead_letters::Args),
     /// Print completions for a shell
     Completions(completions::Args),

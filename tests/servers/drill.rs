@@ -10,6 +10,9 @@ use super::support::*;
 pub fn tests() -> Vec<(&'static str, super::Test)> {
     vec![
         ("a_drill_that_is_not_confirmed_does_nothing", not_confirmed),
+        ("a_drill_drops_no_check_of_the_databases_certificate", checked_certificate),
+        ("a_topic_that_is_there_is_not_taken_for_the_drills_own", somebodys_topic),
+        ("a_drill_that_hit_nothing_proves_nothing", nothing_hit),
         ("a_short_drill_ends_clean_and_leaves_nothing_behind", short_drill),
         ("a_record_that_comes_to_a_partitions_end_after_a_rebalance_is_not_skipped", end_after_a_rebalance),
     ]
@@ -33,6 +36,36 @@ fn not_confirmed(servers: &Servers) {
     let told = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{told}");
     assert!(told.contains("--yes-this-is-staging") && told.contains("nothing was done"), "{told}");
+}
+
+fn checked_certificate(servers: &Servers) {
+    let folder = tempfile::tempdir().unwrap();
+    let config = staging(folder.path(), servers);
+    let text = std::fs::read_to_string(&config).unwrap().replace("[warehouse]\n", "[warehouse]\ntls = \"verify\"\n");
+    std::fs::write(&config, text).unwrap();
+    let output = bief(&["drill", "--yes-this-is-staging", "-c"]).arg(&config).output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(told.contains("\"verify\" cannot be kept") && told.contains("nothing was done"), "{told}");
+}
+
+fn somebodys_topic(servers: &Servers) {
+    let topic = unique("somebodys");
+    create_topic(&servers.kafka, &topic, 1, &[]);
+    let mut client = rdkafka::ClientConfig::new();
+    client.set("bootstrap.servers", &servers.kafka);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let error = runtime.block_on(bief::adapters::kafka::own_topic::create(&client, &topic, 1)).unwrap_err();
+    assert!(error.contains("could not be made"), "{error}");
+}
+
+/// No fault was asked for: the least that can be said is that nothing was tried.
+fn nothing_hit(servers: &Servers) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = bief(&["drill", "--yes-this-is-staging", "--json", "--faults", "0", "-c"]);
+    command.arg(staging(folder.path(), servers)).env("TMPDIR", folder.path());
+    let (report, code) = json_of(&mut command);
+    assert_eq!((code, &report["faults"]), (1, &0.into()), "{report:#}");
 }
 
 fn short_drill(servers: &Servers) {

@@ -41,7 +41,13 @@ const LOG_LIMIT: Duration = Duration::from_secs(5);
 /// Records that make batches large enough for LOAD DATA in every lane.
 const BURST: u64 = 4_000;
 const WRITABLE_AGAIN: &str = "SET GLOBAL super_read_only = OFF; SET GLOBAL read_only = OFF;";
+/// More than the daemons' memory takes.
+const PADDED_BURST: u64 = 16_000;
 const PLANTED: &str = "planted by the drill";
+/// Steps of a consumer at which it can be made to panic; the first is passed once, when the group gives partitions.
+const CONSUMER_STEPS: [&str; 3] = [RARE_STEP, "polled", "hand-on"];
+const RARE_STEP: &str = "assign";
+const DECODER_STEP: &str = "before-decode";
 /// Steps of a writer's transaction at which it can be made to panic.
 const WRITER_STEPS: [&str; 6] =
     ["before-write", "after-begin", "after-advance", "after-rows", "before-commit", "after-commit"];
@@ -325,8 +331,7 @@ impl<'a> Drill<'a> {
             }
             Kind::DatabaseSlow => {
                 let (time, latency) = (seconds(5, 9), Duration::from_millis(dice.within(50, 400)));
-                self.load.burst(BURST);
-                self.suffer(Traffic { latency, bytes_per_second: Some(200_000), ..Traffic::default() }, time, false)
+                self.slow_down(Traffic { latency, bytes_per_second: Some(200_000), ..Traffic::default() }, time)
             }
             Kind::CutMidLoad => self.trap(Trap::CutMidLoad { after: dice.within(1, 6_000) }),
             Kind::CommitCut => self.trap(Trap::CommitCut),
@@ -370,7 +375,11 @@ impl<'a> Drill<'a> {
                     Err(error) => Err(Stop::Failed(error.to_string())),
                 }
             }
-            Kind::PanicDecoder => self.panic("before-decode", dice),
+            Kind::PanicConsumer => {
+                let step = CONSUMER_STEPS[dice.draw() as usize % CONSUMER_STEPS.len()];
+                self.panic(step, dice)
+            }
+            Kind::PanicDecoder => self.panic(DECODER_STEP, dice),
             Kind::PanicWriter => {
                 let step = WRITER_STEPS[dice.draw() as usize % WRITER_STEPS.len()];
                 self.panic(step, dice)
@@ -415,9 +424,23 @@ impl<'a> Drill<'a> {
         let slept = self.sleep(time);
         self.ground.proxy.traffic(Traffic::default());
         slept?;
-        let latency = traffic.latency.as_millis();
-        let how = if latency > 0 { format!(", {latency} ms more a packet") } else { String::new() };
-        Ok(applied(format!("{:.1} s{how}", time.as_secs_f64())))
+        Ok(applied(format!("{:.1} s", time.as_secs_f64())))
+    }
+
+    /// For at least so long; then until a daemon has waited for memory.
+    fn slow_down(&mut self, traffic: Traffic, time: Duration) -> Result<Told, Stop> {
+        let before = self.fleet.memory_waited();
+        self.ground.proxy.traffic(traffic);
+        self.load.padded_burst(PADDED_BURST);
+        let began = Instant::now();
+        let slept = self.sleep(time);
+        let filled = slept.and_then(|()| self.wait(TRAP_LIMIT, |drill| drill.fleet.memory_waited() > before));
+        self.ground.proxy.traffic(Traffic::default());
+        let (seconds, latency) = (began.elapsed().as_secs_f64(), traffic.latency.as_millis());
+        Ok(match filled? {
+            true => applied(format!("{seconds:.1} s, {latency} ms more a packet, until the memory was used up")),
+            false => missed(format!("{seconds:.1} s, {latency} ms more a packet, and memory was left")),
+        })
     }
 
     fn trap(&mut self, trap: Trap) -> Result<Told, Stop> {
@@ -482,7 +505,7 @@ impl<'a> Drill<'a> {
 
     /// One more daemon, which panics at this step of a batch; the oldest leaves.
     fn panic(&mut self, step: &str, dice: &mut Dice) -> Result<Told, Stop> {
-        let batches = dice.within(0, 6);
+        let batches = if step == RARE_STEP { 0 } else { dice.within(0, 6) };
         self.fleet.start(Some(&format!("{step}={batches}*off->1*panic({PLANTED})->off")))?;
         let name = self.fleet.daemons.last().map(|daemon| daemon.name.clone()).unwrap_or_default();
         let panicked = self.wait(PANIC_LIMIT, |drill| {
@@ -490,5 +513,18 @@ impl<'a> Drill<'a> {
             daemon.is_some_and(|daemon| daemon.log().contains(PLANTED))
         })?;
         Ok(Told { words: format!("{name} at {step}, batch {}", batches + 1), applied: panicked })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::failpoints::NAMES;
+
+    #[test]
+    fn every_step_at_which_a_drill_plants_a_panic_is_there() {
+        for step in CONSUMER_STEPS.iter().chain(&[DECODER_STEP]).chain(&WRITER_STEPS) {
+            assert!(NAMES.contains(step), "{step}");
+        }
     }
 }

@@ -7,7 +7,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::staging::Ground;
+use crate::cli::http_client;
 
+/// The counter that tells that the budget of memory was used up.
+const MEMORY_WAITED: &str = "bief_memory_waited_seconds_total";
+const METRICS_LIMIT: Duration = Duration::from_secs(2);
 /// Lines of a log that are shown.
 const LAST_WORDS: usize = 8;
 
@@ -30,6 +34,17 @@ impl Daemon {
     /// The log so far.
     pub fn log(&self) -> String {
         fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    }
+
+    /// Seconds in which it has not polled since its memory was used up; `None` where it does not answer.
+    fn memory_waited(&self) -> Option<f64> {
+        let log = self.log();
+        let said = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let address = said.filter_map(|line| Some(line.get("http")?.as_str()?.to_owned())).next()?;
+        let daemon = http_client::Daemon { url: Some(format!("http://{address}")), config: None };
+        let answer = daemon.get("/metrics", METRICS_LIMIT).ok()?;
+        let counts = answer.body.lines().filter(|line| line.starts_with(MEMORY_WAITED));
+        Some(counts.filter_map(|line| line.split_whitespace().last()?.parse::<f64>().ok()).sum())
     }
 
     fn ended(&mut self) -> Option<String> {
@@ -132,6 +147,11 @@ impl<'a> Fleet<'a> {
         for daemon in self.leaving.drain(..) {
             self.unexpected_ends.push(format!("{} did not end within {} s of SIGTERM", daemon.name, limit.as_secs()));
         }
+    }
+
+    /// Seconds in which the daemons that run have waited for memory, as they count it.
+    pub fn memory_waited(&self) -> f64 {
+        self.daemons.iter().filter_map(Daemon::memory_waited).sum()
     }
 
     /// How often the logs of the daemons that run have these words.

@@ -11,11 +11,16 @@ use crate::adapters::kafka::producer::ReplayProducer;
 use crate::adapters::replay::RecordSink;
 use crate::core::drill::records::Content;
 
+/// Bytes.
+const PADDING: usize = 4_000;
+
 #[derive(Debug, Default)]
 struct Shared {
     acknowledged: AtomicU64,
     /// Records to be sent beside the rate.
     extra: AtomicU64,
+    /// Records that are still to come with [`PADDING`] in them.
+    padded: AtomicU64,
     stop: AtomicBool,
     failure: Mutex<Option<String>>,
 }
@@ -55,6 +60,12 @@ impl Load {
         self.shared.extra.fetch_add(records, Ordering::Relaxed);
     }
 
+    /// Sends so many at once that are large; what makes them so is in no column.
+    pub fn padded_burst(&self, records: u64) {
+        self.shared.padded.fetch_add(records, Ordering::Relaxed);
+        self.burst(records);
+    }
+
     pub fn check(&self) -> Result<(), String> {
         match &*self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(error) => Err(format!("records cannot be produced: {error}")),
@@ -90,6 +101,7 @@ fn produce(
     shared: &Shared,
 ) -> Result<(), crate::adapters::replay::SinkError> {
     let began = Instant::now();
+    let padding = format!(r#","padding":"{}"}}"#, "x".repeat(PADDING));
     let (mut number, mut extra) = (0u64, 0u64);
     // A daemon that flushes for ever would hang the drill's end, too.
     let mut deadline: Option<Instant> = None;
@@ -98,9 +110,17 @@ fn produce(
         extra += shared.extra.swap(0, Ordering::Relaxed);
         let due = began.elapsed().as_secs_f64() * rate as f64;
         while !stopping && number < due as u64 + extra {
-            let content = Content::of(seed, number);
-            if !sink.send(topic, Some(number.to_string().as_bytes()), content.json().as_bytes())? {
+            let mut payload = Content::of(seed, number).json();
+            let padded = shared.padded.load(Ordering::Relaxed) > 0;
+            if padded {
+                payload.pop();
+                payload += &padding;
+            }
+            if !sink.send(topic, Some(number.to_string().as_bytes()), payload.as_bytes())? {
                 break;
+            }
+            if padded {
+                shared.padded.fetch_sub(1, Ordering::Relaxed);
             }
             number += 1;
         }

@@ -9,6 +9,7 @@ mod load;
 mod report;
 mod staging;
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,20 +23,11 @@ use super::support::{fail, load as load_config, log_command, print_json};
 use crate::core::drill::tally::Outcome;
 use crate::core::drill::{self, Kind, Need};
 
+/// How often a fault is tried that finds nothing to hit, with other numbers each time.
+const TRIES: usize = 4;
+
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
-Examples:
-  bief drill -c staging.toml --yes-this-is-staging
-  bief drill -c staging.toml --yes-this-is-staging --faults 200 --seed 7 --json
-  bief drill -c staging.toml --yes-this-is-staging --kinds daemon-kill,commit-answer-cut
-  bief drill -c staging.toml --yes-this-is-staging --database-restart 'docker restart -s KILL mysql'
-
-Takes [kafka] and the server of [warehouse] from the configuration. Makes a topic bief-drill-ID, a database
-bief_drill_ID and a consumer group of that name, and removes them at the end. Daemons reach the database
-through a proxy in this process, which cuts and slows their connections.
-
-Exit codes: 0 nothing lost, doubled or stuck, 1 the drill could not be held, 2 usage or configuration,
-3 something lost, doubled or stuck, 130 stopped by a signal (everything is removed first)")]
+#[command(after_help = after_help())]
 pub struct Args {
     /// Configuration that names the staging's servers; streams and tables in it are not used
     #[arg(short, long, value_name = "FILE", default_value = "actors.toml")]
@@ -44,7 +36,7 @@ pub struct Args {
     #[arg(long)]
     yes_this_is_staging: bool,
     /// How many faults
-    #[arg(long, value_name = "N", default_value_t = 20)]
+    #[arg(long, value_name = "N", default_value_t = drill::FAULTS)]
     faults: usize,
     /// The seed of the faults' sequence and of the records; drawn and told where none is given
     #[arg(long, value_name = "S", env = "BIEF_SEED")]
@@ -67,7 +59,8 @@ pub struct Args {
     /// Shell command that kills the database and starts it again; without it that fault is left out
     #[arg(long, value_name = "CMD")]
     database_restart: Option<String>,
-    /// Make the whole MySQL server read-only (super_read_only) for that fault, rather than have the proxy answer so
+    /// Make the whole MySQL server read-only (super_read_only) for that fault, rather than have the proxy answer so; no
+    /// effect on MariaDB, which has no such thing. Under TLS there is no read-only without it
     #[arg(long)]
     server_read_only: bool,
     /// Keep topic, database, configuration and the daemons' logs
@@ -77,6 +70,30 @@ pub struct Args {
     #[arg(long)]
     json: bool,
 }
+
+fn after_help() -> String {
+    let kinds: String = Kind::ALL.iter().map(|kind| format!("  {:<21} {}\n", kind.name(), kind.describe())).collect();
+    format!("{EXAMPLES}Kinds of faults:\n{kinds}{PLACE}")
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  bief drill -c staging.toml --yes-this-is-staging
+  bief drill -c staging.toml --yes-this-is-staging --faults 200 --seed 7 --json
+  bief drill -c staging.toml --yes-this-is-staging --kinds daemon-kill,commit-answer-cut
+  bief drill -c staging.toml --yes-this-is-staging --database-restart 'docker restart -s KILL mysql'
+
+";
+const PLACE: &str = "
+Takes [kafka] and the server of [warehouse] from the configuration. Makes a topic bief-drill-ID, a database
+bief_drill_ID and the consumer group bief-drill-ID-drill, and removes at the end what it made. Kafka's account needs
+CREATE, DELETE, READ, WRITE and DESCRIBE on the topic, READ and DELETE on the group; the database's ALL on
+`bief\\_drill\\_%`.*. Daemons reach the database through a proxy in this process, which cuts and slows their
+connections; under warehouse.tls = \"require\" it cannot see statements, and kinds that wait for one are left out.
+
+Exit codes: 0 nothing lost, doubled or stuck, 1 the drill could not be held or no fault hit anything, 2 usage or
+configuration, 3 something lost, doubled or stuck, a dead letter, or a finding of verify, 130 stopped by a signal
+(topic, database and folder are removed first)";
 
 pub fn run(args: &Args, log: Option<&str>) -> u8 {
     if let Err(code) = log_command(log) {
@@ -125,7 +142,14 @@ pub fn run(args: &Args, log: Option<&str>) -> u8 {
             } else {
                 print!("{}", report.text());
             }
-            if report.is_well() { exit::OK } else { exit::FOUND }
+            match (report.is_well(), report.faults) {
+                (false, _) => exit::FOUND,
+                (true, 0) => {
+                    eprintln!("bief: no fault hit anything; the drill proves nothing");
+                    exit::FAILED
+                }
+                (true, _) => exit::OK,
+            }
         }
         Err(Stop::Interrupted) => {
             fail(args.json, "stopped by a signal; the drill proves nothing");
@@ -203,7 +227,8 @@ fn hold(
     let mut drill = Drill::begin(args, runtime, ground, means, seed, interrupted)?;
     drill.settle()?;
     let (mut outcomes, mut not_applied) = (Vec::new(), 0);
-    for (at, mut fault) in sequence.into_iter().enumerate() {
+    let mut tries = sequence.into_iter().enumerate().map(|(at, fault)| (at, fault, 1)).collect::<VecDeque<_>>();
+    while let Some((at, mut fault, tried)) = tries.pop_front() {
         let kind = fault.kind;
         let (from_record, doubled_before) = (drill.load.acknowledged(), drill.doubled());
         drill.complete_fleet()?;
@@ -221,6 +246,8 @@ fn hold(
         }
         if told.applied || recovered_seconds.is_none() || doubled > 0 {
             outcomes.push(Outcome { kind, from_record, recovered_seconds, doubled });
+        } else if tried < TRIES {
+            tries.push_front((at, fault, tried + 1));
         } else {
             not_applied += 1;
         }

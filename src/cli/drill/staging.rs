@@ -144,6 +144,8 @@ impl Ground {
 name = "drill"
 http = "127.0.0.1:0"
 on_fatal = "exit"
+# The least there is, so that a slow database uses it up.
+memory = "32MiB"
 log = "json"
 
 [kafka]

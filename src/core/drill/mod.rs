@@ -4,6 +4,9 @@
 pub mod records;
 pub mod tally;
 
+/// Faults of a drill that is not told how many: each kind comes at least once.
+pub const FAULTS: usize = 20;
+
 /// What a fault needs beside the drill's own daemons, topic, database and proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Need {
@@ -65,7 +68,7 @@ kinds! {
     DatabaseUnreachable = "database-unreachable", Nothing;
     /// the database hangs for a while: connections stay open, nothing passes
     DatabaseHangs = "database-hangs", Nothing;
-    /// the database is slow for a while, so that queues and the budget of memory fill
+    /// the database is slow while large records come, until the budget of memory is used up
     DatabaseSlow = "database-slow", Nothing;
     /// a connection is cut in the midst of a LOAD DATA's rows
     CutMidLoad = "cut-mid-load", Packets;
@@ -81,6 +84,8 @@ kinds! {
     LockWait = "lock-wait-timeout", Nothing;
     /// another connection locks rows crosswise with a writer
     Deadlock = "deadlock", Nothing;
+    /// the consumer panics: where it takes partitions over, polls, or hands a batch on
+    PanicConsumer = "panic-consumer", Failpoints;
     /// a decoder panics
     PanicDecoder = "panic-decoder", Failpoints;
     /// a writer panics at one of the steps of its transaction
@@ -167,7 +172,7 @@ mod tests {
         let mut counts: BTreeMap<_, usize> = BTreeMap::new();
         names(1, Kind::ALL.len() * 3).into_iter().for_each(|name| *counts.entry(name).or_default() += 1);
         assert!(counts.len() == Kind::ALL.len() && counts.values().all(|n| *n == 3), "{counts:?}");
-        assert!(Kind::ALL.len() >= 12);
+        assert!(Kind::ALL.len() >= 12 && Kind::ALL.len() <= FAULTS);
     }
 
     #[test]
