@@ -143,6 +143,33 @@ fn a_password_in_a_url_is_hidden_however_it_is_written() {
     }
 }
 
+/// Sections of versions to come, or of a reader's hope: nobody knows yet what in them is a secret.
+#[test]
+fn nothing_of_an_unknown_section_is_shown() {
+    for section in [
+        "[notify.slack]\nwebhook = \"https://hooks.example.org/canary-7f3a\"",
+        "[notify.slack]\nwebhook = \"https://hooks.example.org/canary-7f3a",
+        "[notify.slack]\nwebhook = https://hooks.example.org/canary-7f3a",
+        "[notify.slack]\nwebhook \"https://hooks.example.org/canary-7f3a\"",
+        "[notify.slack\nwebhook = \"https://hooks.example.org/canary-7f3a\"",
+        "[notify.slack]\nwebhook = [\"https://hooks.example.org/canary-7f3a\"",
+        "[notify.slack]\nwebhook = \"${file:canary-7f3a\"",
+        "[notify]\nslack = { webhook = \"https://hooks.example.org/canary-7f3a\" }",
+        "[notify]\nslack = { webhook = \"https://hooks.example.org/canary-7f3a\"",
+        "[[notify]]\nslack.webhook = \"\"\"\nhttps://hooks.example.org/canary-7f3a\"\"\"",
+        "[daemon.notify]\nwebhook = \"https://hooks.example.org/canary-7f3a\"",
+        "notify.slack.webhook = \"https://hooks.example.org/canary-7f3a\"",
+    ] {
+        let text = format!("{}\n{section}\n", filled(|_| CANARY.to_owned()));
+        let findings = config::parse(&text, "actors.toml", Path::new(""), &env).unwrap_err();
+        assert!(!findings.is_empty(), "{section}");
+        for finding in findings {
+            let shown = format!("{finding:?} {finding} {}", finding.render(true));
+            assert!(!shown.contains(CANARY), "{section}\n{shown}");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(400), failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -54,7 +54,8 @@ pub fn json_escaped(text: &str) -> String {
 pub fn is_dangerous(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
-        || matches!(c, '\u{e0000}'..='\u{e007f}')
+        || matches!(c, '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{3164}' | '\u{ffa0}')
+        || matches!(c, '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 #[cfg(test)]
@@ -68,6 +69,15 @@ mod tests {
         assert_eq!(printable("Zürich 東京 🚢"), "Zürich 東京 🚢");
         assert_eq!(printable("a\x1b[31mred\nb\r\t\u{7f}\u{9b}2J"), "a\\u{1b}[31mred\\nb\\r\\t\\u{7f}\\u{9b}2J");
         assert_eq!(printable("abc\u{202e}fed"), "abc\\u{202e}fed");
+    }
+
+    #[test]
+    fn what_shows_nothing_becomes_an_escape() {
+        let unseen = "\u{ad}\u{34f}\u{61c}\u{115f}\u{1160}\u{180e}\u{200b}\u{2060}\u{3164}\u{feff}\u{ffa0}\u{fff9}\u{fffb}\
+                      \u{e0001}\u{e007f}\u{e0080}\u{e0100}\u{e0fff}";
+        for c in unseen.chars() {
+            assert_eq!(printable(&format!("a{c}b")), format!("a\\u{{{:x}}}b", c as u32));
+        }
     }
 
     #[test]

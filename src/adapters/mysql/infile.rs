@@ -1,6 +1,8 @@
 //! The guard of LOAD DATA LOCAL. A hostile server may answer any statement with a request for a file of this
 //! machine. Nothing here ever opens a file: what is served is the one batch in memory, once, under the random name
-//! of its own statement. Any other request gets no byte, and the connection is closed with an error that names it.
+//! of its own statement. Any other request gets no byte. Where the driver hands it on to here, the connection ends with an
+//! error that names it; at a prepare and at the end of LOAD DATA it takes the request for something else, and the
+//! connection is of no use afterwards or goes on without it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
