@@ -25,6 +25,8 @@ use crate::core::drill::{self, Kind, Need};
 
 /// How often a fault is tried that finds nothing to hit, with other numbers each time.
 const TRIES: usize = 4;
+/// Columns; clap breaks longer lines, without a look at their indent.
+const HELP_WIDTH: usize = 100;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = after_help())]
@@ -72,8 +74,20 @@ pub struct Args {
 }
 
 fn after_help() -> String {
-    let kinds: String = Kind::ALL.iter().map(|kind| format!("  {:<21} {}\n", kind.name(), kind.describe())).collect();
-    format!("{EXAMPLES}Kinds of faults:\n{kinds}{PLACE}")
+    let mut text = EXAMPLES.to_owned();
+    for kind in Kind::ALL {
+        let mut line = format!("  {:<20}", kind.name());
+        for word in kind.describe().split(' ') {
+            if line.chars().count() + 1 + word.chars().count() > HELP_WIDTH {
+                text += &line;
+                line = format!("\n{:<22}", "");
+            }
+            line = line + " " + word;
+        }
+        text += &line;
+        text.push('\n');
+    }
+    text + PLACE
 }
 
 const EXAMPLES: &str = "\
@@ -83,17 +97,19 @@ Examples:
   bief drill -c staging.toml --yes-this-is-staging --kinds daemon-kill,commit-answer-cut
   bief drill -c staging.toml --yes-this-is-staging --database-restart 'docker restart -s KILL mysql'
 
+Kinds of faults:
 ";
 const PLACE: &str = "
-Takes [kafka] and the server of [warehouse] from the configuration. Makes a topic bief-drill-ID, a database
-bief_drill_ID and the consumer group bief-drill-ID-drill, and removes at the end what it made. Kafka's account needs
-CREATE, DELETE, READ, WRITE and DESCRIBE on the topic, READ and DELETE on the group; the database's ALL on
-`bief\\_drill\\_%`.*. Daemons reach the database through a proxy in this process, which cuts and slows their
-connections; under warehouse.tls = \"require\" it cannot see statements, and kinds that wait for one are left out.
+Takes [kafka] and the server of [warehouse] from the configuration. Makes a topic bief-drill-ID, a \
+database bief_drill_ID and the consumer group bief-drill-ID-drill, and removes at the end what it \
+made. Kafka's account needs CREATE, DELETE, READ, WRITE and DESCRIBE on the topic, READ and DELETE on \
+the group; the database's ALL on `bief\\_drill\\_%`.*. Daemons reach the database through a proxy in \
+this process, which cuts and slows their connections; under warehouse.tls = \"require\" it cannot see \
+statements, and kinds that wait for one are left out.
 
-Exit codes: 0 nothing lost, doubled or stuck, 1 the drill could not be held or no fault hit anything, 2 usage or
-configuration, 3 something lost, doubled or stuck, a dead letter, or a finding of verify, 130 stopped by a signal
-(topic, database and folder are removed first)";
+Exit codes: 0 nothing lost, doubled or stuck, 1 the drill could not be held or no fault hit anything, \
+2 usage or configuration, 3 something lost, doubled or stuck, a dead letter, or a finding of verify, \
+130 stopped by a signal (topic, database and folder are removed first)";
 
 pub fn run(args: &Args, log: Option<&str>) -> u8 {
     if let Err(code) = log_command(log) {
