@@ -136,6 +136,7 @@ pub(super) fn read(r: &mut Reader<'_>, kafka: &Section<'_>, brokers: &Brokers) -
         check_value(r, property);
     }
     check_security(r, &properties, brokers);
+    check_trust(r, &properties);
     properties.into_iter().map(|p| (p.name, Secret::new(p.value))).collect()
 }
 
@@ -256,6 +257,38 @@ fn check_security(r: &mut Reader<'_>, properties: &[Property], brokers: &Brokers
                 format!("write \"security.protocol\" = \"{}\"", protocols[1]),
             );
         }
+    }
+}
+
+/// What lets somebody else be the broker, or hear the password.
+fn check_trust(r: &mut Reader<'_>, properties: &[Property]) {
+    let value = |name: &str| properties.iter().find(|p| p.name == name);
+    let is_one_of = |p: &&Property, words: &[&str]| words.iter().any(|word| p.value.eq_ignore_ascii_case(word));
+    if let Some(off) = value("enable.ssl.certificate.verification").filter(|p| is_one_of(p, &["false", "f", "0"])) {
+        r.warning(
+            &off.key_span,
+            "the broker's certificate is not checked: whoever stands between can read the password and all records, and \
+             write records",
+            "remove it, and name the authority that signed the certificate in \"ssl.ca.location\"",
+        );
+    }
+    if let Some(off) = value("ssl.endpoint.identification.algorithm").filter(|p| is_one_of(p, &["none"])) {
+        r.warning(
+            &off.key_span,
+            "the name in the broker's certificate is not checked: whoever has any certificate of that authority can be \
+             the broker",
+            "remove it, and name the brokers as their certificates do",
+        );
+    }
+    let mechanism = value("sasl.mechanism").or(value("sasl.mechanisms"));
+    if let Some(protocol) = value("security.protocol").filter(|p| is_one_of(p, &["sasl_plaintext"]))
+        && mechanism.is_some_and(|p| is_one_of(&p, &["PLAIN", "OAUTHBEARER"]))
+    {
+        r.warning(
+            &protocol.span,
+            "the log-in to Kafka goes over the network in the clear",
+            "write \"security.protocol\" = \"sasl_ssl\", or a mechanism that sends no password, such as SCRAM-SHA-512",
+        );
     }
 }
 

@@ -100,28 +100,60 @@ fn assert_nowhere(shown: &[(String, String)]) {
     }
 }
 
+/// What is asked of a command, and how; the configuration's path comes last.
+const ASKED: [&[&str]; 20] = [
+    &["check", "-c"],
+    &["check", "--print", "-c"],
+    &["check", "--json", "-c"],
+    &["check", "--connect", "-c"],
+    &["check", "--connect", "--json", "-c"],
+    &["dead-letters", "drop", "1", "--yes", "-c"],
+    &["dead-letters", "export", "-c"],
+    &["dead-letters", "list", "-c"],
+    &["dead-letters", "retry", "1", "-c"],
+    &["dead-letters", "show", "1", "-c"],
+    &["drill", "--yes-this-is-staging", "--faults", "1", "-c"],
+    &["healthcheck", "--ready", "-c"],
+    &["offsets", "reset", "--topic", "orders", "--to", "latest", "--yes", "-c"],
+    &["offsets", "show", "-c"],
+    &["replay", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"), "--to", "orders", "--rows", "1", "-c"],
+    &["run", "--dry-run", "1", "-c"],
+    &["status", "-c"],
+    &["status", "--json", "-c"],
+    &["verify", "-c"],
+    &["verify", "--json", "-c"],
+];
+
+const NOT_ASKED: [(&str, &str); 3] = [
+    ("completions", "reads no configuration"),
+    ("demo", "takes the brokers and the database of its own in place of those that have secrets"),
+    ("man", "reads no configuration"),
+];
+
+/// Names of all commands, `offsets show` for those within others.
+fn names(command: &clap::Command, within: &str) -> Vec<String> {
+    let name = |c: &clap::Command| format!("{within} {}", c.get_name()).trim().to_owned();
+    let nested = |c: &clap::Command| if c.has_subcommands() { names(c, &name(c)) } else { vec![name(c)] };
+    command.get_subcommands().flat_map(nested).collect()
+}
+
+#[test]
+fn every_command_is_asked_for_secrets() {
+    for name in names(&bief::cli::command(), "") {
+        let is_asked = ASKED.iter().any(|arguments| arguments.join(" ").starts_with(&format!("{name} ")));
+        let reason = NOT_ASKED.iter().find(|(command, _)| *command == name);
+        assert!(is_asked || reason.is_some(), "ask `bief {name}` in tests/security/canary.rs, or say why not");
+    }
+}
+
 fn commands(config: &Path, environment: &[(&str, &str)]) -> Vec<(String, String)> {
-    let commands: [&[&str]; 12] = [
-        &["check", "-c"],
-        &["check", "--print", "-c"],
-        &["check", "--json", "-c"],
-        &["check", "--connect", "-c"],
-        &["check", "--connect", "--json", "-c"],
-        &["status", "-c"],
-        &["healthcheck", "--ready", "-c"],
-        &["verify", "-c"],
-        &["verify", "--json", "-c"],
-        &["dead-letters", "list", "-c"],
-        &["offsets", "show", "-c"],
-        &["run", "--dry-run", "1", "-c"],
-    ];
     std::thread::scope(|scope| {
         let run = |arguments: &[&str]| {
             let mut command = bief(arguments);
             command.arg(config).envs(environment.iter().copied()).env("RUST_LOG", "trace");
             (format!("bief {arguments:?}"), printed(&mut command).0)
         };
-        let running: Vec<_> = commands.map(|arguments| scope.spawn(move || run(arguments))).into();
+        let running: Vec<_> = ASKED.map(|arguments| scope.spawn(move || run(arguments))).into();
         running.into_iter().map(|command| command.join().unwrap()).collect()
     })
 }
@@ -137,11 +169,14 @@ fn daemon_shows(config: &Path, environment: &[(&str, &str)]) -> Vec<(String, Str
         std::thread::sleep(Duration::from_millis(100));
     }
     let mut shown = Vec::new();
-    for path in ["/", "/static/app.js", "/status", "/readyz?verbose", "/metrics", "/livez", "/nothing"] {
+    for path in ["/", "/static/app.js", "/status", "/readyz?verbose", "/metrics", "/livez", "/healthz", "/nothing"] {
         for token in [None, Some(token.as_str()), Some("a-wrong-token-of-some-length")] {
             shown.push((format!("GET {path}"), daemon.get(path, token).1));
         }
     }
+    let event = daemon.first_event(&token);
+    assert!(event.contains("\"checks\""), "{event}");
+    shown.push(("GET /events".to_owned(), event));
     assert_eq!(daemon.get("/status", Some(&token)).0, 200);
     assert_eq!(daemon.get("/status", None).0, 401);
     // With the daemon's port instead of 0, the commands reach it.

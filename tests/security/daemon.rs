@@ -63,6 +63,14 @@ impl Daemon {
         self.log.lock().unwrap().clone()
     }
 
+    /// The first document of the live stream, which has no end.
+    pub fn first_event(&self, token: &str) -> String {
+        let request = ureq::get(format!("http://{}/events", self.address));
+        let answer = request.header("Authorization", format!("Bearer {token}")).call().unwrap();
+        let lines = BufReader::new(answer.into_body().into_reader()).lines();
+        lines.map(Result::unwrap).find(|line| line.starts_with("data: ")).unwrap()
+    }
+
     /// Status and all headers and text of an answer.
     pub fn get(&self, path: &str, token: Option<&str>) -> (u16, String) {
         let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
