@@ -66,6 +66,54 @@ fn a_hostile_dead_letter_is_listed_and_shown_without_what_a_terminal_obeys() {
         assert!(text.contains("forged"), "{arguments:?} shows the letter: {text}");
         assert_harmless(&text, &format!("{arguments:?}"));
     }
+    for (arguments, wanted) in [
+        (&["dead-letters", "retry", "1", "-c"][..], 3),
+        (&["dead-letters", "retry", "1", "--json", "-c"], 3),
+        (&["dead-letters", "drop", "1", "--yes", "-c"], 0),
+    ] {
+        let (text, code) = printed(bief(arguments).arg(&config));
+        assert_eq!(code, wanted, "{arguments:?}: {text}");
+        assert_harmless(&text, &format!("{arguments:?}"));
+    }
+}
+
+#[test]
+fn errors_that_name_a_hostile_place_do_not_write_to_the_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    // A folder's name gets into errors of the operating system and of the database.
+    let hostile = folder.path().join("\u{1b}[2J\u{9b}31m\u{202e}\u{7f}\nINFO forged");
+    std::fs::create_dir(&hostile).unwrap();
+    let sound = config_on_sqlite(&hostile);
+    let without_database = hostile.join("moved.toml");
+    let text = std::fs::read_to_string(&sound).unwrap().replace("bief.db", "not-there/bief.db");
+    std::fs::write(&without_database, text).unwrap();
+    let missing = hostile.join("not-there.toml");
+    let commands: [&[&str]; 13] = [
+        &["check", "--connect", "-c"],
+        &["dead-letters", "drop", "1", "--yes", "-c"],
+        &["dead-letters", "export", "-c"],
+        &["dead-letters", "list", "-c"],
+        &["dead-letters", "retry", "1", "-c"],
+        &["dead-letters", "show", "1", "-c"],
+        &["healthcheck", "-c"],
+        &["offsets", "reset", "--topic", "orders", "--to", "latest", "--yes", "-c"],
+        &["offsets", "show", "-c"],
+        &["run", "--dry-run", "1", "-c"],
+        &["status", "-c"],
+        &["verify", "-c"],
+        &["verify", "--json", "-c"],
+    ];
+    // Side by side: some wait for a broker that is away.
+    std::thread::scope(|scope| {
+        for arguments in commands {
+            for config in [&sound, &without_database, &missing] {
+                scope.spawn(move || {
+                    let (text, _) = printed(bief(arguments).arg(config));
+                    assert_harmless(&text, &format!("{arguments:?} of {config:?}"));
+                });
+            }
+        }
+    });
 }
 
 #[test]

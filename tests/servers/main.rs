@@ -12,6 +12,7 @@ mod errors;
 mod failpoints;
 mod faults;
 mod fencing;
+mod identifiers;
 mod items;
 mod letters;
 mod lost_commits;
@@ -86,6 +87,7 @@ fn main() -> ExitCode {
         errors::tests(),
         offsets::tests(),
         schema::tests(),
+        identifiers::tests(),
         drill::tests(),
         poison::tests(),
         letters::tests(),
