@@ -1,6 +1,7 @@
 //! `bief drill` as a user runs it, against the servers of the tests; and what it found.
 
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ pub fn tests() -> Vec<(&'static str, super::Test)> {
         ("a_drill_drops_no_check_of_the_databases_certificate", checked_certificate),
         ("a_topic_that_is_there_is_not_taken_for_the_drills_own", somebodys_topic),
         ("a_drill_that_hit_nothing_proves_nothing", nothing_hit),
+        ("a_hangup_ends_a_drill_in_order_and_lets_a_begun_restart_finish", hung_up),
         ("a_short_drill_ends_clean_and_leaves_nothing_behind", short_drill),
         ("a_record_that_comes_to_a_partitions_end_after_a_rebalance_is_not_skipped", end_after_a_rebalance),
     ]
@@ -66,6 +68,32 @@ fn nothing_hit(servers: &Servers) {
     command.arg(staging(folder.path(), servers)).env("TMPDIR", folder.path());
     let (report, code) = json_of(&mut command);
     assert_eq!((code, &report["faults"]), (1, &0.into()), "{report:#}");
+}
+
+fn hung_up(servers: &Servers) {
+    let folder = tempfile::tempdir().unwrap();
+    let (began, ended) = (folder.path().join("began"), folder.path().join("ended"));
+    let restart = format!("touch '{}'; sleep 2; touch '{}'", began.display(), ended.display());
+    let mut command = bief(&["drill", "--yes-this-is-staging", "--json", "--kinds", "database-restart"]);
+    command.arg("--database-restart").arg(restart).arg("-c").arg(staging(folder.path(), servers));
+    command.env("TMPDIR", folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let drill = command.spawn().unwrap();
+    let limit = Instant::now() + PATIENCE;
+    while !began.exists() {
+        assert!(Instant::now() < limit, "no fault began");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(Command::new("sh").args(["-c", &format!("kill -s HUP {}", drill.id())]).status().unwrap().success());
+    let output = drill.wait_with_output().unwrap();
+    let (told, said) = (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
+    assert_eq!(output.status.code(), Some(130), "{told}");
+    assert!(ended.exists(), "the restart was cut short: {told}");
+    let report: serde_json::Value = serde_json::from_str(said.lines().last().unwrap()).unwrap();
+    assert!(report["message"].as_str().unwrap().contains("stopped by a signal"), "{report}");
+    let left = std::fs::read_dir(folder.path()).unwrap().flatten().map(|entry| entry.file_name());
+    let mut left: Vec<_> = left.collect();
+    left.sort();
+    assert_eq!(left, ["began", "ended", "staging.toml"]);
 }
 
 fn short_drill(servers: &Servers) {
