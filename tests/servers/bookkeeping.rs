@@ -272,7 +272,7 @@ pub async fn a_bookkeeping_session_that_falls_silent_is_given_up_by_the_server(u
         let told = "SELECT @@SESSION.wait_timeout AS idle, @@SESSION.innodb_lock_wait_timeout AS locked";
         let row = db.query_one_raw(Statement::from_string(DbBackend::MySql, told)).await.unwrap().unwrap();
         let limit = |name: &str| row.try_get::<u64>("", name).unwrap();
-        assert_eq!((limit("idle"), limit("locked")), (60, 10), "{sessions:?}");
+        assert_eq!((limit("idle"), limit("locked")), (30, 10), "{sessions:?}");
     }
     server.end().await;
 }
