@@ -15,7 +15,7 @@ use crate::ports::{
     WarehouseError,
 };
 
-/// A claim waits for whoever writes under the partitions' rows. After 60 s without a word the server has given up a
+/// A claim waits for whoever writes under the partitions' rows. After 30 s without a word the server has given up a
 /// daemon that was stopped there, so that the claim gets through by itself.
 pub const CLAIM_LIMIT: Duration = Duration::from_secs(75);
 /// A statement that takes longer hangs; as long as the writers give theirs.
