@@ -120,6 +120,7 @@ mod tests {
         assert_eq!(connections.held(), 2, "not yet");
         connections.took(&alive);
         connections.tick();
+        its_end.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         assert_eq!(its_end.read(&mut [0; 1]).unwrap(), 0, "the connection is shut");
         drop(stalled);
         assert_eq!(connections.held(), 1);
