@@ -16,6 +16,8 @@ use crate::core::target::Rows;
 use crate::messages::{DeadLetter, OffsetMove};
 
 mod letters;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use letters::{
     LetterBook, LetterKey, LetterPublisher, LetterWarehouse, OpenLetterBook, OpenLetterPublisher, OpenLetterWarehouse,

@@ -157,8 +157,7 @@ mod tests {
     use chrono::{DateTime, Utc};
 
     use super::*;
-    use crate::core::outcome::{Reason, Rejection};
-    use crate::messages::DeadLetter;
+    use crate::ports::testing::stored_letter;
     use crate::ports::{DeadLetterFilter, LetterKey, Published, StoredDeadLetter, SystemClock, WarehouseError};
 
     /// Letters that wait; two fit into a round.
@@ -180,20 +179,7 @@ mod tests {
 
         async fn unpublished(&self, _: &str, after: i64, _: i64) -> Result<Vec<StoredDeadLetter>, WarehouseError> {
             let waiting = self.0.borrow();
-            let letters = waiting.range(after + 1..).take(2).map(|id| StoredDeadLetter {
-                id: *id,
-                letter: DeadLetter {
-                    topic: Arc::from("orders"),
-                    partition: 0,
-                    offset: *id,
-                    timestamp: -1,
-                    key: None,
-                    payload: None,
-                    rejection: Rejection { reason: Reason::Check, field: None, message: String::new() },
-                },
-                stored_at: DateTime::UNIX_EPOCH,
-            });
-            Ok(letters.collect())
+            Ok(waiting.range(after + 1..).take(2).map(|id| stored_letter(*id)).collect())
         }
 
         async fn mark_published(&self, ids: &[i64], _: DateTime<Utc>) -> Result<(), WarehouseError> {

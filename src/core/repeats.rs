@@ -17,10 +17,10 @@ pub struct Repeats<'p> {
     /// How many of them are the key.
     key: usize,
     width: usize,
-    /// For each place: values as they stand in a record, and the row that they made. Empty until the first row.
+    /// For each place: values as they stand in a record, and the row that they made. Empty until the first row; a place
+    /// that none has taken has no key, which no record's values equal.
     values: Vec<Option<&'p str>>,
     cells: Vec<Cell>,
-    taken: Vec<bool>,
     state: ahash::RandomState,
 }
 
@@ -34,13 +34,13 @@ impl<'p> Repeats<'p> {
         let mut columns: Vec<_> = mapping.columns.iter().collect();
         columns.sort_by_key(|column| !column.key);
         let slots: Option<Vec<usize>> = columns.iter().map(|column| slot(column.source)).collect();
+        let key = columns.iter().filter(|column| column.key).count();
         Self {
-            slots: slots.filter(|_| dimension).unwrap_or_default(),
-            key: columns.iter().filter(|column| column.key).count(),
+            slots: slots.filter(|_| dimension && key > 0).unwrap_or_default(),
+            key,
             width,
             values: Vec::new(),
             cells: Vec::new(),
-            taken: Vec::new(),
             state: ahash::RandomState::new(),
         }
     }
@@ -59,22 +59,17 @@ impl<'p> Repeats<'p> {
 
     /// The row that the same values made before.
     pub(super) fn find(&self, place: usize, values: &[Option<&'p str>]) -> Option<&[Cell]> {
-        if !self.taken.get(place).copied()? {
-            return None;
-        }
-        let kept = &self.values[place * self.slots.len()..(place + 1) * self.slots.len()];
+        let kept = self.values.get(place * self.slots.len()..(place + 1) * self.slots.len())?;
         let same = self.slots.iter().zip(kept).all(|(slot, kept)| values[*slot] == *kept);
         same.then(|| &self.cells[place * self.width..(place + 1) * self.width])
     }
 
     /// Keeps a row in its place, instead of the one that is there.
     pub(super) fn keep(&mut self, place: usize, values: &[Option<&'p str>], row: &[Cell]) {
-        if self.taken.is_empty() {
+        if self.values.is_empty() {
             self.values.resize(PLACES * self.slots.len(), None);
             self.cells.resize(PLACES * self.width, Cell::Missing);
-            self.taken.resize(PLACES, false);
         }
-        self.taken[place] = true;
         let at = place * self.slots.len();
         for (kept, slot) in self.values[at..].iter_mut().zip(&self.slots) {
             *kept = values[*slot];

@@ -2,7 +2,7 @@
 //! again too.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -124,11 +124,7 @@ pub fn hold(
     let output = BufReader::new(child.stdout.take().context("the drill has no output")?);
     let passing_on = std::thread::spawn(move || {
         let mut last_line = String::new();
-        for line in output.lines().map_while(Result::ok) {
-            // Nobody may be reading any more.
-            let _ = writeln!(std::io::stdout(), "{line}");
-            last_line = line;
-        }
+        shell::pass_on(output, |line| line.trim_end().clone_into(&mut last_line));
         last_line
     });
     let mut told = false;
@@ -146,8 +142,7 @@ pub fn hold(
 
 /// The binary with failpoints, where the tests have it too.
 pub fn build() -> Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    shell::run(Command::new(&cargo).args(["build", "--workspace", "--features", "bief/failpoints", "--bin", "bief"]))
+    shell::run(shell::cargo().args(["build", "--workspace", "--features", "bief/failpoints", "--bin", "bief"]))
         .context("cannot build bief")?;
     place()
 }
@@ -160,11 +155,7 @@ pub fn built_by_tests() -> Result<PathBuf> {
 }
 
 fn place() -> Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let metadata = shell::output(Command::new(&cargo).args(["metadata", "--no-deps", "--format-version", "1"]))?;
-    let metadata: serde_json::Value = serde_json::from_str(&metadata)?;
-    let target = metadata["target_directory"].as_str().context("cargo names no target folder")?;
-    Ok(Path::new(target).join("debug/bief"))
+    Ok(shell::target_folder()?.join("debug/bief"))
 }
 
 #[cfg(test)]

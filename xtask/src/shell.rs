@@ -1,6 +1,7 @@
 //! Running other programs to their end, with errors that say which one failed and what it said.
 
-use std::path::Path;
+use std::io::{BufRead, Write};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -20,6 +21,31 @@ pub fn output(command: &mut Command) -> Result<String> {
     let arguments: Vec<_> = command.get_args().map(|a| a.to_string_lossy().into_owned()).collect();
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     bail!("{program} {} failed ({}):\n{}", arguments.join(" "), output.status, tail(&said, 30));
+}
+
+/// Shows a program's lines as they come, and hands each on, its end of line included.
+pub fn pass_on(mut output: impl BufRead, mut each: impl FnMut(&str)) {
+    let mut line = Vec::new();
+    let mut stdout = std::io::stdout();
+    while output.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
+        // Nobody may be reading any more.
+        let _ = stdout.write_all(&line).and_then(|()| stdout.flush());
+        each(&String::from_utf8_lossy(&line));
+        line.clear();
+    }
+}
+
+/// The cargo that runs this, or the one of the path.
+pub fn cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+}
+
+/// The folder that cargo builds this workspace into.
+pub fn target_folder() -> Result<PathBuf> {
+    let here = env!("CARGO_MANIFEST_DIR");
+    let metadata = output(cargo().args(["metadata", "--no-deps", "--format-version", "1"]).current_dir(here))?;
+    let metadata: serde_json::Value = serde_json::from_str(&metadata).context("cannot read cargo's metadata")?;
+    Ok(metadata["target_directory"].as_str().context("cargo's metadata name no target directory")?.into())
 }
 
 /// The last lines of a text.

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: all tests, with the servers they need. Whatever ends it, no server outlives it.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::io::BufReader;
+use std::process::{Child, ExitCode, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use crate::drill;
 use crate::interrupt;
 use crate::servers::guard::signal_group;
 use crate::servers::{Durability, Kind, Servers};
+use crate::shell;
 
 /// What is always asked of cargo. The failpoints are compiled in for tests alone.
 const CARGO: [&str; 4] = ["test", "--workspace", "--features", "bief/failpoints"];
@@ -34,7 +35,7 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
         }
     }
     let servers = Servers::start(&cache, &missing, Durability::Lean, &interrupted)?;
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut cargo = shell::cargo();
     cargo.args(CARGO).args(arguments);
     let mut with = Vec::new();
     for running in servers.running() {
@@ -84,7 +85,11 @@ fn short_drill(servers: &Servers, interrupted: &AtomicBool) -> Result<Result<(),
 /// Shows what the tests print and counts them until cargo ends or a signal ends it.
 fn wait(mut child: Child, interrupted: &AtomicBool) -> Result<(ExitStatus, Tally)> {
     let output = child.stdout.take().context("cargo has no output")?;
-    let counting = std::thread::spawn(move || pass_on(BufReader::new(output)));
+    let counting = std::thread::spawn(move || {
+        let mut tally = Tally::default();
+        shell::pass_on(BufReader::new(output), |line| tally.add(line));
+        tally
+    });
     let mut told: Option<Instant> = None;
     let status = loop {
         if let Some(status) = child.try_wait()? {
@@ -107,19 +112,6 @@ fn wait(mut child: Child, interrupted: &AtomicBool) -> Result<(ExitStatus, Tally
     }
     let tally = counting.join().unwrap_or_default();
     Ok((status, tally))
-}
-
-/// Copies lines to our output as they come.
-fn pass_on(mut output: impl BufRead) -> Tally {
-    let mut tally = Tally::default();
-    let mut line = Vec::new();
-    let mut stdout = std::io::stdout();
-    while output.read_until(b'\n', &mut line).is_ok_and(|read| read > 0) {
-        let _ = stdout.write_all(&line).and_then(|()| stdout.flush());
-        tally.add(&String::from_utf8_lossy(&line));
-        line.clear();
-    }
-    tally
 }
 
 /// How many tests came out how, by the lines in which each test program sums up.

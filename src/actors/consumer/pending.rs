@@ -69,23 +69,11 @@ impl Pending {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use chrono::DateTime;
-
     use super::*;
-    use crate::ports::{CountsView, PartitionOffset};
+    use crate::ports::testing::partition_offset;
 
     pub(in super::super) fn claimed(partition: i32, epoch: i64, next_offset: i64) -> Claimed {
-        let offset = PartitionOffset {
-            topic: "orders".to_owned(),
-            partition,
-            topic_id: String::new(),
-            epoch,
-            start_offset: 0,
-            next_offset,
-            counts: CountsView::default(),
-            updated_at: DateTime::UNIX_EPOCH,
-        };
-        Claimed { offset, high: next_offset }
+        Claimed { offset: partition_offset(partition, epoch, next_offset), high: next_offset }
     }
 
     fn epoch(answer: Option<Claimed>) -> Option<i64> {

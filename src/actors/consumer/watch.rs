@@ -99,11 +99,10 @@ mod tests {
     use std::ops::Range;
     use std::sync::Mutex;
 
-    use chrono::DateTime;
-
     use super::*;
     use crate::messages::RecordBatch;
-    use crate::ports::{Bounds, CountsView, PartitionOffset, SystemClock};
+    use crate::ports::testing::partition_offset;
+    use crate::ports::{Bounds, PartitionOffset, SystemClock};
 
     /// What the broker says: the topic's partitions, or why it does not tell.
     #[derive(Debug, Clone, Copy)]
@@ -159,16 +158,7 @@ mod tests {
         let board = Board::default();
         board.declare("orders", "orders");
         for partition in partitions {
-            let offset = PartitionOffset {
-                topic: "orders".to_owned(),
-                partition,
-                topic_id: "id".to_owned(),
-                epoch: 1,
-                start_offset: 0,
-                next_offset: 5,
-                counts: CountsView::default(),
-                updated_at: DateTime::UNIX_EPOCH,
-            };
+            let offset = PartitionOffset { topic_id: "id".to_owned(), ..partition_offset(partition, 1, 5) };
             board.claimed("orders", &offset, 0, 10);
         }
         let watch = Watch {

@@ -9,7 +9,7 @@ use sea_orm::sqlx::{ConnectOptions, Connection, Executor};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 
 use crate::adapters::sql_errors::{from_db_err, warehouse_error};
-use crate::adapters::sqlite;
+use crate::adapters::{mysql, sqlite};
 use crate::config::{Tls, WarehouseConfig};
 use crate::ports::WarehouseError;
 
@@ -26,10 +26,6 @@ pub enum Sessions {
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 /// Longer than a commit takes, shorter than a caller's patience; the caller tries again.
 const ACQUIRE_LIMIT: Duration = Duration::from_secs(10);
-/// What the writers' sessions have too, in seconds. A daemon that is stopped within a claim, or whose host is gone, must
-/// not hold rows and locks for the server's usual 8 hours: hence `wait_timeout`. A lock that is not given up within 10 s
-/// is waited for by asking again.
-const SESSION: &str = "SET SESSION wait_timeout = 30, innodb_lock_wait_timeout = 10";
 /// Another daemon's schema changes may rebuild a table.
 const SCHEMA_LOCK_SECONDS: u32 = 300;
 
@@ -64,7 +60,7 @@ pub async fn connect(settings: &WarehouseConfig, sessions: Sessions) -> Result<D
         .idle_timeout(None)
         .max_lifetime(None)
         .test_before_acquire(sessions == Sessions::Few)
-        .after_connect(|session, _| Box::pin(async move { session.execute(SESSION).await.map(drop) }))
+        .after_connect(|session, _| Box::pin(async move { session.execute(mysql::LIMITS).await.map(drop) }))
         .connect_lazy_with(options);
     Ok(DatabaseConnection::from(pool))
 }

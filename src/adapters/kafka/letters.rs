@@ -198,34 +198,16 @@ impl LetterPublisher for LetterProducer {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use chrono::DateTime;
-
     use super::*;
     use crate::config::Secret;
-    use crate::core::outcome::{Reason, Rejection};
-    use crate::messages::DeadLetter;
-
-    fn letter(id: i64) -> StoredDeadLetter {
-        let letter = DeadLetter {
-            topic: Arc::from("orders"),
-            partition: 0,
-            offset: id,
-            timestamp: -1,
-            key: None,
-            payload: None,
-            rejection: Rejection { reason: Reason::Check, field: None, message: "no".to_owned() },
-        };
-        StoredDeadLetter { id, letter, stored_at: DateTime::UNIX_EPOCH }
-    }
+    use crate::ports::testing::stored_letter;
 
     #[test]
     fn a_report_of_an_earlier_round_is_credited_to_its_own_letter_alone() {
         let late = Err(KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut));
         // Letters 1 and 2 were sent in a round before and are told of now; 8 is not told of at all.
         let told = vec![(1, Ok(())), (2, late), (7, Ok(())), (7, Ok(()))];
-        assert_eq!(credit(&[letter(7), letter(8)], told).0.arrived, [7]);
+        assert_eq!(credit(&[stored_letter(7), stored_letter(8)], told).0.arrived, [7]);
     }
 
     #[test]

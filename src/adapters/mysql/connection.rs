@@ -18,22 +18,24 @@ use crate::config::{Load, Tls, WarehouseConfig};
 /// Address, TLS and log-in together; a server that takes longer is as good as down.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A statement that takes longer hangs: a batch takes well under a second, and the server's own wait for a lock ends
-/// after [`LOCK_WAIT_SECONDS`].
+/// as [`LIMITS`] say.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(120);
-const LOCK_WAIT_SECONDS: u32 = 10;
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// Prepared statements kept: one for each table and number of rows of small batches.
 const PREPARED: usize = 256;
 /// The buffer of a batch larger than this is given back to the system.
 const KEPT_BUFFER: usize = 1 << 20;
 
-/// A daemon that is paused, or whose host is gone, must not hold its rows' locks for the server's usual 8 hours:
-/// hence `wait_timeout`, in seconds. It is less than the group's usual patience (45 s), so that whoever takes the
-/// partitions over finds them free. A connection that idled away is opened again.
+/// Of each session of bief's, in seconds. A daemon that is paused, or whose host is gone, must not hold its rows' locks
+/// for the server's usual 8 hours: hence `wait_timeout`. It is less than the group's usual patience (45 s), so that
+/// whoever takes the partitions over finds them free. A connection that idled away is opened again. A lock that is not
+/// given up in time is waited for by asking again.
+pub const LIMITS: &str = "SET SESSION wait_timeout = 30, innodb_lock_wait_timeout = 10";
+
 /// `ESCAPED BY` needs backslash escapes, so NO_BACKSLASH_ESCAPES must be absent; so must ANSI_QUOTES.
 const SESSION: &str = "SET SESSION sql_mode = 'STRICT_ALL_TABLES,STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,\
      ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', time_zone = '+00:00', foreign_key_checks = 1, \
-     unique_checks = 1, autocommit = 1, sql_safe_updates = 0, wait_timeout = 30";
+     unique_checks = 1, autocommit = 1, sql_safe_updates = 0";
 
 /// Where the server is and how to log in.
 #[derive(Clone)]
@@ -119,7 +121,7 @@ impl Address {
         conn.query_drop(SESSION).await?;
         conn.query_drop("SET NAMES utf8mb4").await?;
         conn.query_drop("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED").await?;
-        conn.query_drop(format!("SET SESSION innodb_lock_wait_timeout = {LOCK_WAIT_SECONDS}")).await?;
+        conn.query_drop(LIMITS).await?;
         let told: Option<(String, u64, u64)> =
             conn.query_first("SELECT VERSION(), @@GLOBAL.local_infile, @@GLOBAL.max_allowed_packet").await?;
         let (version, local_infile, packet) =

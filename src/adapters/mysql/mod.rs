@@ -25,6 +25,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
+pub(super) use self::connection::LIMITS;
 use self::connection::{Address, Session};
 use self::errors::Failure;
 use self::poison::UnknownTries;

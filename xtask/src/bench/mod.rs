@@ -12,7 +12,7 @@ mod poison;
 mod sink;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -40,7 +40,7 @@ pub enum Bench {
     Latency(LatencyArguments),
     /// What bad records cost: rows a second with none, with one in 10,000 and with one in 100 of them.
     ///
-    /// Half of them bief refuses itself (a text for a number), half only the database does (a CHECK).
+    /// Half of them bief refuses itself (a number beyond the column's), half only the database does (a CHECK).
     #[command(after_help = "Example:\n  cargo xtask bench poison --rounds 3 --json")]
     Poison(PoisonArguments),
     /// What users run today on the same topic and server, in turns: a consumer in Python, Debezium's JDBC sink.
@@ -212,20 +212,9 @@ fn workspace() -> PathBuf {
 
 /// Builds a release binary, and says in which folder they are.
 fn build(what: &[&str]) -> Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(&cargo)
-        .args(["build", "--release"])
-        .args(what)
-        .current_dir(workspace())
-        .status()
-        .context("cannot run cargo")?;
-    anyhow::ensure!(status.success(), "{} does not build", what.join(" "));
-    let metadata = shell::output(
-        Command::new(&cargo).args(["metadata", "--format-version", "1", "--no-deps"]).current_dir(workspace()),
-    )?;
-    let metadata: serde_json::Value = serde_json::from_str(&metadata).context("cannot read cargo's metadata")?;
-    let target = metadata["target_directory"].as_str().context("cargo's metadata name no target directory")?;
-    Ok(Path::new(target).join("release"))
+    let built = shell::cargo().args(["build", "--release"]).args(what).current_dir(workspace()).status();
+    anyhow::ensure!(built.context("cannot run cargo")?.success(), "{} does not build", what.join(" "));
+    Ok(shell::target_folder()?.join("release"))
 }
 
 /// Processors that this process may use.

@@ -148,16 +148,12 @@ async fn insert_pair(
     records: u64,
 ) -> Result<Pair> {
     let mysql = setup.mysql()?;
-    let (mut bare, mut beside) = (Bare::default(), Bare::default());
-    for (clients, shared) in TURNS {
+    let empty = async || {
         database::recreate(mysql).await?;
-        database::migrate(mysql, &config.migrations()).await?;
-        let before = server_cpu(setup, "mysql");
-        let consumer = shared.then(|| NullConsumer::start(setup, reader)).transpose()?;
-        let rate = bare::insert(mysql, parents, facts, clients, consumer).await?;
-        let of = if shared { &mut beside } else { &mut bare };
-        of.set(clients, rate, server_cpu(setup, "mysql") - before);
-    }
+        database::migrate(mysql, &config.migrations()).await
+    };
+    let load = async |clients, consumer| bare::insert(mysql, parents, facts, clients, consumer).await;
+    let (bare, beside) = bare_turns(setup, reader, empty, load).await?;
     database::recreate(mysql).await?;
     let bief = pass(setup, path, records).await?;
     database::assert_complete(mysql, records).await?;
@@ -171,15 +167,9 @@ async fn update_pair(setup: &Setup, path: &Path, facts: &Rows, reader: &Path, re
     let column = database::free_number(&mut conn).await?;
     conn.disconnect().await?;
     let before = database::fingerprint(mysql, &column).await?;
-    let (mut bare, mut beside) = (Bare::default(), Bare::default());
-    for (clients, shared) in TURNS {
-        database::disturb(mysql, &column).await?;
-        let before = server_cpu(setup, "mysql");
-        let consumer = shared.then(|| NullConsumer::start(setup, reader)).transpose()?;
-        let rate = bare::update(mysql, facts, clients, consumer).await?;
-        let of = if shared { &mut beside } else { &mut bare };
-        of.set(clients, rate, server_cpu(setup, "mysql") - before);
-    }
+    let disturb = async || database::disturb(mysql, &column).await;
+    let load = async |clients, consumer| bare::update(mysql, facts, clients, consumer).await;
+    let (bare, beside) = bare_turns(setup, reader, disturb, load).await?;
     database::disturb(mysql, &column).await?;
     database::forget_offsets(mysql).await?;
     let bief = pass(setup, path, records).await?;
@@ -187,6 +177,25 @@ async fn update_pair(setup: &Setup, path: &Path, facts: &Rows, reader: &Path, re
     let after = database::fingerprint(mysql, &column).await?;
     anyhow::ensure!(before == after, "not every row was updated: {column} was {before}, is {after}");
     Ok(Pair { bare, beside, bief })
+}
+
+/// Each of [`TURNS`] after `prepare`: alone, and with a consumer beside.
+async fn bare_turns(
+    setup: &Setup,
+    reader: &Path,
+    prepare: impl AsyncFn() -> Result<()>,
+    load: impl AsyncFn(usize, Option<NullConsumer>) -> Result<f64>,
+) -> Result<(Bare, Bare)> {
+    let (mut bare, mut beside) = (Bare::default(), Bare::default());
+    for (clients, shared) in TURNS {
+        prepare().await?;
+        let before = server_cpu(setup, "mysql");
+        let consumer = shared.then(|| NullConsumer::start(setup, reader)).transpose()?;
+        let rate = load(clients, consumer).await?;
+        let of = if shared { &mut beside } else { &mut bare };
+        of.set(clients, rate, server_cpu(setup, "mysql") - before);
+    }
+    Ok((bare, beside))
 }
 
 /// Runs the daemon until every record is committed.
