@@ -54,10 +54,12 @@ pub struct Refusal {
 pub struct Written {
     /// Positions of the rows that were there already and were left as they are, ascending.
     pub unchanged: Vec<usize>,
-    /// Rows that can't be written. When there is one, nothing of this call counts and the caller rolls
-    /// back to its savepoint; where the call had one row, it may first hand over others, to find more that
-    /// can't. At least one, as many as were found.
+    /// Rows that can't be written, at least one, as many as were found. When there is one, nothing of this call counts
+    /// and the caller rolls back to its savepoint, unless `others_in`; where the call had one row, it may first hand
+    /// over others, to find more that can't.
     pub refused: Vec<Refusal>,
+    /// All rows that are not refused are in and all that can't be written was found: the caller may let it stand.
+    pub others_in: bool,
 }
 
 /// How many offsets of one partition had which outcome in this transaction.

@@ -134,6 +134,26 @@ impl Prepared {
             OnConflict::Ignore => self.records_of(row).next(),
         }
     }
+
+    /// The record of each of these rows, where each has one that made no other row, neither here nor among `others`:
+    /// without these rows the record has left nothing.
+    pub fn sole_authors<'a>(
+        &self,
+        rows: impl Iterator<Item = usize>,
+        mut others: impl Iterator<Item = &'a Prepared>,
+    ) -> Option<Vec<u32>> {
+        let mut authors = Vec::new();
+        for row in rows {
+            let mut records = self.records_of(row);
+            authors.push(records.next()?);
+            if records.next().is_some() {
+                return None;
+            }
+        }
+        let wanted: HashSet<u32, ahash::RandomState> = authors.iter().copied().collect();
+        let rows_of = |prepared: &Prepared| prepared.contributors.iter().filter(|(r, _)| wanted.contains(r)).count();
+        (rows_of(self) == authors.len() && others.all(|other| rows_of(other) == 0)).then_some(authors)
+    }
 }
 
 /// A table's rows for a batch, and whether known rows were left out.

@@ -39,6 +39,18 @@ fn group_of(columns: &[usize], rows: &[&str]) -> (Vec<usize>, Vec<String>) {
 }
 
 #[test]
+fn records_are_the_sole_authors_of_rows_only_where_they_made_no_other() {
+    let plan = sensors(Update);
+    let decoded = rows(&plan, &[r#"{"id":1}"#, r#"{"id":2}"#, r#"{"id":3,"state":1}"#, r#"{"id":2}"#]);
+    let table = prepared(&plan, &decoded, None);
+    let [first, second] = &table.groups[..] else { panic!("two groups") };
+    assert_eq!(first.sole_authors([0].into_iter(), [second].into_iter()), Some(vec![0]));
+    assert_eq!(first.sole_authors([0, 1].into_iter(), [second].into_iter()), None, "row 1 was joined from two");
+    assert_eq!(second.sole_authors([0].into_iter(), [first].into_iter()), Some(vec![2]));
+    assert_eq!(second.sole_authors([0].into_iter(), [second].into_iter()), None, "it has a row elsewhere");
+}
+
+#[test]
 fn update_lets_the_later_win_and_keeps_what_it_does_not_say() {
     let plan = sensors(Update);
     let decoded = rows(

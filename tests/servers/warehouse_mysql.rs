@@ -38,6 +38,8 @@ pub fn tests() -> Vec<(&'static str, super::Test)> {
         every_row_whose_parent_is_missing_is_refused_and_named,
         each_kind_of_refused_value_has_its_reason_and_field,
         one_percent_of_poison_is_found_in_few_calls,
+        rows_that_a_load_drops_are_found_and_the_others_stand,
+        an_account_that_may_set_nothing_finds_poison_too,
         whatever_the_mixture_of_poison_exactly_the_rows_that_a_model_refuses_are_refused,
         a_column_that_is_left_out_takes_its_default_and_keeps_its_value,
         offsets_advance_by_compare_and_set_and_gaps_and_counts_are_kept,
@@ -414,6 +416,85 @@ async fn each_kind_of_refused_value_has_its_reason_and_field(url: &str) {
         assert_eq!(refused(&written), expected, "{load:?} {written:?}");
         db.end().await;
     }
+}
+
+async fn rows_that_a_load_drops_are_found_and_the_others_stand(url: &str) {
+    let mut db = Database::new(url).await;
+    db.sql("CREATE TABLE p (k INT PRIMARY KEY)").await;
+    db.sql("INSERT INTO p VALUES (1), (2)").await;
+    db.sql(
+        "CREATE TABLE t (a INT, b VARCHAR(20), p INT NULL, v INT NULL, PRIMARY KEY (a, b), \
+         FOREIGN KEY (p) REFERENCES p (k), CHECK (v < 100))",
+    )
+    .await;
+    let target = db.target("t", &["a", "b", "p", "v"], OnConflict::Update).await;
+    let mut warehouse = db.warehouse().await;
+    let batch = |first: i64, odd: &[(i64, [V<'static>; 2])]| {
+        let mut batch = Batch::new(&[0, 1, 2, 3]);
+        for a in first..first + 300 {
+            let [p, v] = odd.iter().find(|(at, _)| *at == a).map_or([Int(1), Int(5)], |(_, values)| values.clone());
+            batch.push(&[Int(a), Text("a\tb"), p, v]);
+        }
+        batch
+    };
+    let dropped = batch(0, &[(7, [Int(1), Int(100)]), (120, [Int(9), Int(5)]), (299, [Null, Int(999)])]);
+    // What else the load does than dropping new rows, all of it must be undone.
+    let altered = batch(1000, &[(1007, [Int(1), Int(100)]), (1008, [Int(1), Int(99_999_999_999)])]);
+    let there = batch(250, &[(260, [Int(1), Int(100)])]);
+
+    warehouse.begin().await.unwrap();
+    warehouse.savepoint().await.unwrap();
+    let written = warehouse.write(dropped.rows(&target)).await.unwrap();
+    let reasons: Vec<_> = written.refused.iter().map(|r| (r.row, r.rejection.reason)).collect();
+    assert_eq!(reasons, [(7, Reason::Check), (120, Reason::ForeignKey), (299, Reason::Check)], "{written:?}");
+    assert!(written.others_in && written.unchanged.is_empty(), "{written:?}");
+    warehouse.commit().await.unwrap();
+    assert_eq!(db.read::<i64>("SELECT COUNT(*) FROM t").await, [297]);
+    assert_eq!(db.read::<i32>("SELECT a FROM t WHERE a IN (7, 120, 299)").await, [0; 0]);
+
+    let written = write(&mut *warehouse, &target, &altered).await;
+    let reasons: Vec<_> = written.refused.iter().map(|r| (r.row, r.rejection.reason)).collect();
+    assert!(!written.others_in && reasons.contains(&(8, Reason::OutOfRange)), "{written:?}");
+    let written = write(&mut *warehouse, &target, &there).await;
+    assert_eq!(refused(&written).first().map(|(row, ..)| *row), Some(10), "{written:?}");
+    assert!(!written.others_in);
+    assert_eq!(db.read::<i64>("SELECT COUNT(*) FROM t").await, [297]);
+    db.end().await;
+}
+
+async fn an_account_that_may_set_nothing_finds_poison_too(url: &str) {
+    let mut db = Database::new(url).await;
+    db.sql("CREATE TABLE t (a INT PRIMARY KEY, v INT NULL, CHECK (v < 100))").await;
+    let target = db.target("t", &["a", "v"], OnConflict::Update).await;
+    let user = &db.name["bief_mysqltest_".len()..][..20].to_owned();
+    db.sql(&format!("CREATE USER '{user}'@'%' IDENTIFIED BY 'secret'")).await;
+    let grants = format!("SELECT, INSERT, UPDATE, DELETE, CREATE TEMPORARY TABLES ON {}.*", db.name);
+    db.sql(&format!("GRANT {grants} TO '{user}'@'%'")).await;
+    let address = url.rsplit_once('@').unwrap().1.trim_end_matches('/');
+    db.settings.url = Secret::new(format!("mysql://{user}:secret@{address}/{}", db.name));
+    let mut warehouse = db.warehouse().await;
+    let mut batch = Batch::new(&[0, 1]);
+    (0..300).for_each(|a| batch.push(&[Int(a), Int(if a % 100 == 50 { 99_999_999_999 } else { a % 101 })]));
+    let mut expected: Vec<(usize, Reason)> = vec![(50, Reason::OutOfRange), (150, Reason::OutOfRange)];
+    expected.extend([(100, Reason::Check), (201, Reason::Check), (250, Reason::OutOfRange)]);
+    let mut found = Vec::new();
+    // What the columns can't hold is found first, then what the table refuses.
+    loop {
+        let rows: Vec<usize> = (0..300).filter(|row| !found.iter().any(|(at, _)| at == row)).collect();
+        let mut left = Batch::new(&[0, 1]);
+        left.cells = rows.iter().flat_map(|&row| batch.rows(&target).row(row).to_vec()).collect();
+        let written = write(&mut *warehouse, &target, &left).await;
+        found.extend(written.refused.iter().map(|r| (rows[r.row], r.rejection.reason)));
+        if written.refused.is_empty() {
+            break;
+        }
+    }
+    found.sort_by_key(|(row, _)| *row);
+    expected.sort_by_key(|(row, _)| *row);
+    assert_eq!(found, expected);
+    assert_eq!(db.read::<i64>("SELECT COUNT(*) FROM t").await, [295]);
+    db.sql(&format!("DROP USER '{user}'@'%'")).await;
+    db.end().await;
 }
 
 async fn one_percent_of_poison_is_found_in_few_calls(url: &str) {

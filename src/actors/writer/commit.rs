@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use chrono::{DateTime, Utc};
 
 pub use self::retry::{Retried, RetryRequest};
-use crate::core::commit_plan::{self, Known, PreparedTable};
+use crate::core::commit_plan::{self, Known, Prepared, PreparedTable};
 use crate::core::letter_share::LetterShare;
 use crate::core::mapping::Plan;
 use crate::core::outcome::{Counts, Reason, Rejection};
@@ -225,7 +225,7 @@ impl Committer {
         for (index, table) in &tables {
             let target = &plan.targets[*index];
             for prepared in &table.groups {
-                let Written { unchanged, refused } = warehouse.write(prepared.rows(target, arena)).await?;
+                let Written { unchanged, refused, .. } = warehouse.write(prepared.rows(target, arena)).await?;
                 if !refused.is_empty() {
                     warehouse.rollback().await?;
                     return Ok(Early::default());
@@ -263,11 +263,7 @@ impl Committer {
         }
         let mut excluded = not_held(batch, moves);
         let mut rejections: Vec<(u32, Rejection)> = Vec::new();
-        for (index, rejection) in &batch.rejected {
-            if !std::mem::replace(&mut excluded[*index as usize], true) {
-                rejections.push((*index, rejection.clone()));
-            }
-        }
+        set_aside(batch.rejected.iter().cloned(), &mut excluded, &mut rejections);
         warehouse.savepoint().await?;
         let (mut trusting, mut attempts) = (true, 0);
         let mut apart = vec![false; batch.source.records.len()];
@@ -275,7 +271,10 @@ impl Committer {
             attempts += 1;
             let pass = Pass { excluded: &excluded, apart: &apart, trusting, attempts };
             match self.write_tables(warehouse, batch, &early, &pass).await? {
-                Attempt::Whole { tables, changed, rows } => break (tables, changed, rows),
+                Attempt::Whole { tables, changed, rows, refused } => {
+                    set_aside(refused, &mut excluded, &mut rejections);
+                    break (tables, changed, rows);
+                }
                 Attempt::Stale => {
                     warehouse.rollback_rows().await?;
                     trusting = false;
@@ -283,11 +282,7 @@ impl Committer {
                 Attempt::Refused { refused, doubtful } => {
                     warehouse.rollback_rows().await?;
                     doubtful.into_iter().for_each(|record| apart[record as usize] = true);
-                    for (record, rejection) in refused {
-                        if !std::mem::replace(&mut excluded[record as usize], true) {
-                            rejections.push((record, rejection));
-                        }
-                    }
+                    set_aside(refused, &mut excluded, &mut rejections);
                 }
             }
         };
@@ -322,7 +317,10 @@ impl Committer {
         early: &Early,
         pass: &Pass<'_>,
     ) -> Result<Attempt, WarehouseError> {
-        let Pass { excluded, apart, trusting, attempts } = *pass;
+        let Pass { apart, trusting, attempts, .. } = *pass;
+        let mut excluded = pass.excluded.to_vec();
+        // Set aside while what else was written stands.
+        let mut found: Vec<(u32, Rejection)> = Vec::new();
         let plan = Arc::clone(&self.plan);
         let arena = &batch.source.bytes;
         let mut changed = early.changed.clone();
@@ -335,13 +333,15 @@ impl Committer {
             let table = if target.dimension && trusting && early.parents && attempts == 1 {
                 PreparedTable { groups: Vec::new(), left_out: true }
             } else if target.dimension && trusting {
-                commit_plan::prepare(index, target, made, arena, excluded, apart, Some(&mut self.known()))
+                commit_plan::prepare(index, target, made, arena, &excluded, apart, Some(&mut self.known()))
             } else {
-                commit_plan::prepare(index, target, made, arena, excluded, apart, None)
+                commit_plan::prepare(index, target, made, arena, &excluded, apart, None)
             };
             let (mut blamed, mut doubtful) = (Vec::new(), Vec::new());
-            for prepared in &table.groups {
-                let Written { unchanged, refused } = warehouse.write(prepared.rows(target, arena)).await?;
+            for (at, prepared) in table.groups.iter().enumerate() {
+                let Written { unchanged, mut refused, others_in } =
+                    warehouse.write(prepared.rows(target, arena)).await?;
+                let mut written = prepared.rows(target, arena).len() - unchanged.len();
                 if !refused.is_empty() {
                     // A parent that was remembered may have been deleted by hand: believe the refusal only
                     // once everything was written.
@@ -349,6 +349,21 @@ impl Committer {
                     if foreign && tables.iter().any(|t| t.left_out) {
                         return Ok(Attempt::Stale);
                     }
+                    // What else this call wrote can stand if the refused records have left no other row.
+                    if others_in
+                        && !target.dimension
+                        && let others = tables.iter().flat_map(|t| &t.groups).chain(others_of(&table.groups, at))
+                        && let Some(records) = prepared.sole_authors(refused.iter().map(|r| r.row), others)
+                    {
+                        written -= refused.len();
+                        for (record, refusal) in records.into_iter().zip(refused) {
+                            excluded[record as usize] = true;
+                            found.push((record, refusal.rejection));
+                        }
+                        refused = Vec::new();
+                    }
+                }
+                if !refused.is_empty() {
                     // A row is refused for the values of one record; the others of its key get their turn. Where
                     // it can't be told which record's, each is written apart.
                     let alone = prepared.rows(target, arena).len() == 1 && !prepared.is_joined(0);
@@ -364,17 +379,19 @@ impl Committer {
                         // One row that was refused left nothing: the next of its key is tried without it.
                         continue;
                     }
-                    return Ok(Attempt::Refused { refused: blamed, doubtful });
+                    found.append(&mut blamed);
+                    return Ok(Attempt::Refused { refused: found, doubtful });
                 }
-                rows[index] += (prepared.rows(target, arena).len() - unchanged.len()) as u64;
+                rows[index] += written as u64;
                 commit_plan::mark_changed(target.on_conflict, prepared, &unchanged, &mut changed);
             }
             if !blamed.is_empty() {
-                return Ok(Attempt::Refused { refused: blamed, doubtful });
+                found.append(&mut blamed);
+                return Ok(Attempt::Refused { refused: found, doubtful });
             }
             tables.push(table);
         }
-        Ok(Attempt::Whole { tables, changed, rows })
+        Ok(Attempt::Whole { tables, changed, rows, refused: found })
     }
 
     fn letter(&self, batch: &RowBatch, index: u32, rejection: &Rejection) -> DeadLetter {
@@ -441,6 +458,23 @@ async fn finish(warehouse: &mut dyn Warehouse) -> Result<(), WarehouseError> {
     warehouse.commit().await?;
     crate::failpoint!("after-commit", |what| return Err(WarehouseError::Transient { what }));
     Ok(())
+}
+
+/// Takes these records out of the batch; the first reason stays.
+fn set_aside(
+    records: impl IntoIterator<Item = (u32, Rejection)>,
+    excluded: &mut [bool],
+    rejections: &mut Vec<(u32, Rejection)>,
+) {
+    for (record, rejection) in records {
+        if !std::mem::replace(&mut excluded[record as usize], true) {
+            rejections.push((record, rejection));
+        }
+    }
+}
+
+fn others_of(groups: &[Prepared], at: usize) -> impl Iterator<Item = &Prepared> {
+    groups[..at].iter().chain(&groups[at + 1..])
 }
 
 /// By record: its partition is not ours any more. Nothing is left out where no offset is moved.
@@ -510,6 +544,8 @@ enum Attempt {
         tables: Vec<PreparedTable>,
         changed: Vec<bool>,
         rows: Vec<u64>,
+        /// Records that can't be written and left nothing behind.
+        refused: Vec<(u32, Rejection)>,
     },
     /// A row points at nothing, and parents were left out because they were remembered.
     Stale,

@@ -90,6 +90,8 @@ pub struct Ledger {
     /// Rows handed to `write`, by table.
     pub handed: BTreeMap<String, usize>,
     pub rolled_back: usize,
+    /// Beside refused rows of a table the others stay, as after a LOAD that dropped rows.
+    pub others_stay: bool,
 }
 
 #[derive(Default)]
@@ -166,7 +168,8 @@ impl Warehouse for Model {
                 Err(rejection) => written.refused.push(Refusal { row: at, rejection }),
             }
         }
-        self.must_return = !written.refused.is_empty() && rows.len() > 1;
+        written.others_in = self.ledger.borrow().others_stay && !written.refused.is_empty();
+        self.must_return = !written.refused.is_empty() && rows.len() > 1 && !written.others_in;
         Ok(written)
     }
 

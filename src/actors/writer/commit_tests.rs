@@ -179,6 +179,22 @@ fn a_refused_row_blames_its_author_only() {
 }
 
 #[test]
+fn beside_a_row_that_was_dropped_alone_the_others_stand_without_a_second_pass() {
+    for (others_stay, rolled_back) in [(true, 0), (false, 1)] {
+        let mut bench = Bench::with_lanes(shop(Update), 2);
+        bench.ledger.borrow_mut().others_stay = others_stay;
+        let order = |id: i64, quantity: i64| {
+            format!(r#"{{"id":{id},"quantity":{quantity},"customer":"a","name":"Ann","city":1}}"#)
+        };
+        let written = bench.write(&[&order(1, 1), &order(2, -2), &order(3, 3)]);
+        assert_eq!((bench.letters(), written.dead_letters.len()), (vec![1], 1));
+        assert_eq!(bench.rows("orders"), ["customer=\"a\" id=1 quantity=1", "customer=\"a\" id=3 quantity=3"]);
+        assert_eq!((written.rows, bench.counts(0)), (vec![1, 2], counts(2, 0, 1, 0)));
+        assert_eq!(bench.ledger.borrow().rolled_back, rolled_back);
+    }
+}
+
+#[test]
 fn a_row_joined_from_several_records_blames_the_one_whose_value_it_is() {
     let mut bench = Bench::new(shop(Update));
     bench.write(&[
@@ -451,8 +467,14 @@ fn with_regions() -> Database {
 }
 
 /// Runs the stream, cut as it says or record by record; answers the bench and the records as they were.
-fn run(stream: &[(i32, i64, bool, String)], singly: bool, lanes: usize) -> (Bench, Vec<(i32, i64, String)>) {
+fn run(
+    stream: &[(i32, i64, bool, String)],
+    singly: bool,
+    lanes: usize,
+    others_stay: bool,
+) -> (Bench, Vec<(i32, i64, String)>) {
     let mut bench = Bench::with_lanes(regions(), lanes);
+    bench.ledger.borrow_mut().others_stay = others_stay;
     bench.ledger.borrow_mut().database = with_regions();
     let mut next = [0, 0];
     let mut records = Vec::new();
@@ -479,8 +501,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn record_by_record_the_model_and_the_committer_agree(stream in stream()) {
-        let (bench, records) = run(&stream, true, 1);
+    fn record_by_record_the_model_and_the_committer_agree(stream in stream(), others_stay in any::<bool>()) {
+        let (bench, records) = run(&stream, true, 1, others_stay);
         let mut reference = with_regions();
         let plan = regions();
         let mut dead = Vec::new();
@@ -499,8 +521,10 @@ proptest! {
     /// each that was set aside would have been refused in its turn; and every offset has one outcome.
     /// Where lanes write in parallel, that is so but for parents.
     #[test]
-    fn however_batches_are_cut_rows_and_outcomes_agree(stream in stream(), lanes in 1..3usize) {
-        let (bench, records) = run(&stream, false, lanes);
+    fn however_batches_are_cut_rows_and_outcomes_agree(
+        stream in stream(), lanes in 1..3usize, others_stay in any::<bool>()
+    ) {
+        let (bench, records) = run(&stream, false, lanes, others_stay);
         let plan = regions();
         let ledger = bench.ledger.borrow();
         let mut reference = with_regions();

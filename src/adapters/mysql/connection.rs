@@ -10,6 +10,7 @@ use bytes::Bytes;
 use mysql_async::prelude::{FromRow, Protocol, Queryable};
 use mysql_async::{Conn, Error, IoError, Opts, OptsBuilder, QueryResult, SslOpts, Value};
 
+use super::dropped::USUALLY_LISTED;
 use super::errors::{Failure, of_url, tls_refused};
 use super::infile::InfileGuard;
 use super::staged::Stage;
@@ -138,14 +139,18 @@ impl Address {
             local_infile: local_infile != 0 && self.load != Load::Insert,
             max_allowed_packet: usize::try_from(packet).unwrap_or(usize::MAX),
         };
-        Ok(Session {
+        let mut session = Session {
             conn,
             guard,
             server,
             stages: HashMap::new(),
             definitions: HashMap::new(),
             indexes: HashMap::new(),
-        })
+        };
+        if session.server.mariadb {
+            session.list_warnings(USUALLY_LISTED).await?;
+        }
+        Ok(session)
     }
 }
 
@@ -199,6 +204,14 @@ impl Session {
     /// Sends a query as text and reads its rows. It must hold no value of a record.
     pub async fn rows<T: FromRow + Send + 'static>(&mut self, sql: &str) -> Result<Vec<T>, Failure> {
         limited(self.conn.query(sql)).await
+    }
+
+    /// Lets SHOW WARNINGS list so many. MySQL lets only some accounts set it: without, its default holds.
+    pub async fn list_warnings(&mut self, most: u16) -> Result<(), Failure> {
+        match self.run(&format!("SET SESSION max_error_count = {most}")).await {
+            Ok(_) | Err(Failure::Fatal(_)) => Ok(()),
+            Err(other) => Err(other),
+        }
     }
 
     /// Executes a prepared statement.

@@ -1,8 +1,10 @@
 //! The direct way: rows straight into the table, all new or not at all. LOAD DATA LOCAL turns row errors into
 //! warnings, alters values and drops rows in silence, so a batch counts only if as many rows went in as were sent
-//! and nothing was warned of; anything else is undone and the batch goes the staged way.
+//! and nothing was warned of, or if all that happened is that rows were dropped, and which is known; anything else is
+//! undone and the batch goes the staged way.
 
 use super::connection::{Session, quoted};
+use super::dropped;
 use super::errors::Failure;
 use super::params;
 use super::tsv::{self, Form};
@@ -16,13 +18,22 @@ pub(super) fn loads(session: &Session, rows: usize) -> bool {
     session.server.local_infile && rows >= SMALL
 }
 
-/// Writes all rows as new ones. False where at least one could not be: then nothing of them is written.
+/// What of the rows is in the table as a new row.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum WentIn {
+    All,
+    /// All but those at these positions, ascending.
+    AllBut(Vec<usize>),
+    Nothing,
+}
+
+/// Writes the rows as new ones.
 pub(super) async fn write(
     session: &mut Session,
     rows: &Rows<'_>,
     forms: &[Form],
     buffer: &mut Vec<u8>,
-) -> Result<bool, Failure> {
+) -> Result<WentIn, Failure> {
     session.run("SAVEPOINT bief_direct").await?;
     let outcome = if loads(session, rows.len()) {
         match load(session, rows, forms, buffer).await {
@@ -33,24 +44,26 @@ pub(super) async fn write(
         insert(session, rows, forms).await
     };
     match outcome {
-        Ok(true) => Ok(true),
-        Ok(false) | Err(Failure::Row(_)) => {
+        Ok(WentIn::Nothing) | Err(Failure::Row(_)) => {
             session.run("ROLLBACK TO SAVEPOINT bief_direct").await?;
-            Ok(false)
+            Ok(WentIn::Nothing)
         }
-        Err(other) => Err(other),
+        other => other,
     }
 }
 
-async fn load(session: &mut Session, rows: &Rows<'_>, forms: &[Form], buffer: &mut Vec<u8>) -> Result<bool, Failure> {
+async fn load(session: &mut Session, rows: &Rows<'_>, forms: &[Form], buffer: &mut Vec<u8>) -> Result<WentIn, Failure> {
     let table = quoted(&rows.target.table.name)?;
     buffer.clear();
     tsv::encode(rows, forms, buffer);
     let ack = session.load(&into(&table, "", &columns(rows)?, forms, false), buffer).await?;
-    Ok(ack.affected == rows.len() as u64 && ack.warnings == 0)
+    if ack.affected == rows.len() as u64 && ack.warnings == 0 {
+        return Ok(WentIn::All);
+    }
+    Ok(dropped::find(session, rows, &ack, buffer).await?.map_or(WentIn::Nothing, WentIn::AllBut))
 }
 
-async fn insert(session: &mut Session, rows: &Rows<'_>, forms: &[Form]) -> Result<bool, Failure> {
+async fn insert(session: &mut Session, rows: &Rows<'_>, forms: &[Form]) -> Result<WentIn, Failure> {
     let table = quoted(&rows.target.table.name)?;
     let columns = columns(rows)?.join(",");
     let positions: Vec<usize> = (0..rows.len()).collect();
@@ -60,7 +73,7 @@ async fn insert(session: &mut Session, rows: &Rows<'_>, forms: &[Form]) -> Resul
         let part = params::chunk(rows, &positions, start, 0, max_packet);
         start = part.end;
         if part.len() == 1 && params::row_size(rows.row(part.start)) >= max_packet {
-            return Ok(false);
+            return Ok(WentIn::Nothing);
         }
         let width = rows.columns.len();
         let mut values = Vec::with_capacity(part.len() * width);
@@ -70,10 +83,10 @@ async fn insert(session: &mut Session, rows: &Rows<'_>, forms: &[Form]) -> Resul
         }
         let sql = format!("INSERT INTO {table} ({columns}) VALUES {}", params::placeholders(part.len(), width));
         if session.execute(&sql, values).await?.affected != part.len() as u64 {
-            return Ok(false);
+            return Ok(WentIn::Nothing);
         }
     }
-    Ok(true)
+    Ok(WentIn::All)
 }
 
 /// The quoted names of the rows' columns.

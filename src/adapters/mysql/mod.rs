@@ -5,6 +5,7 @@
 mod catalog;
 mod connection;
 mod direct;
+mod dropped;
 mod errors;
 mod grants;
 mod infile;
@@ -27,10 +28,13 @@ use chrono::{DateTime, Utc};
 
 pub(super) use self::connection::LIMITS;
 use self::connection::{Address, Session};
+use self::direct::WentIn;
 use self::errors::Failure;
 use self::poison::UnknownTries;
+use self::staged::Expected;
 use self::ways::Way;
 use crate::config::WarehouseConfig;
+use crate::core::cell::Cell;
 use crate::core::target::Rows;
 use crate::messages::{DeadLetter, OffsetMove};
 use crate::ports::{
@@ -93,6 +97,24 @@ impl MySqlWarehouse {
         self.session
             .take()
             .ok_or_else(|| Failure::Transient("the connection to the database was lost within the transaction".into()))
+    }
+
+    /// The rows at these positions once more, the others being in: the staged way finds what is wrong with each.
+    async fn write_dropped(
+        &mut self,
+        session: &mut Session,
+        rows: &Rows<'_>,
+        positions: &[usize],
+    ) -> Result<Written, Failure> {
+        let cells: Vec<Cell> = positions.iter().flat_map(|&position| rows.row(position)).copied().collect();
+        let few = Rows { cells: &cells, ..*rows };
+        let forms = tsv::forms(&few);
+        let outcome =
+            staged::write(session, &few, &forms, &mut self.buffer, Expected::default(), &mut self.tries).await?;
+        let mut written = outcome.written;
+        written.unchanged.iter_mut().for_each(|row| *row = positions[*row]);
+        written.refused.iter_mut().for_each(|refusal| refusal.row = positions[refusal.row]);
+        Ok(Written { others_in: true, ..written })
     }
 
     async fn run(&mut self, sql: &str) -> Result<(), WarehouseError> {
@@ -160,8 +182,12 @@ impl Warehouse for MySqlWarehouse {
         if way.is_direct() {
             crate::failpoint!("rows-direct", |what| return Err(WarehouseError::Transient { what }));
             let went_in = direct::write(&mut session, &rows, &forms, &mut self.buffer).await?;
-            way.direct(went_in);
-            written = went_in.then(Written::default);
+            way.direct(went_in != WentIn::Nothing);
+            written = match went_in {
+                WentIn::All => Some(Written::default()),
+                WentIn::AllBut(positions) => Some(self.write_dropped(&mut session, &rows, &positions).await?),
+                WentIn::Nothing => None,
+            };
         }
         let written = match written {
             Some(written) => written,
@@ -170,7 +196,10 @@ impl Warehouse for MySqlWarehouse {
                 let tries = &mut self.tries;
                 let outcome =
                     staged::write(&mut session, &rows, &forms, &mut self.buffer, way.expected(), tries).await?;
-                way.staged(outcome.clean, outcome.expected);
+                // Refused rows say nothing of the others, which come again without them.
+                if outcome.written.refused.is_empty() {
+                    way.staged(outcome.clean, outcome.expected);
+                }
                 outcome.written
             }
         };

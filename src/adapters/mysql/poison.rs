@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::connection::Session;
+use super::dropped::USUALLY_LISTED;
 use super::errors::{Class, Failure, RowFailure, classify, column_in, index_in};
 use super::staged::{Plan, Stumble, send};
 use super::tsv::{self, Form};
@@ -15,9 +16,6 @@ use crate::core::target::{OnConflict, Rows};
 use crate::ports::Refusal;
 
 const NOT_NULL: u16 = 1048;
-/// The most warnings that a server lists.
-const ALL_WARNINGS: &str = "SET SESSION max_error_count = 65535";
-const USUAL_WARNINGS: &str = "SET SESSION max_error_count = DEFAULT";
 
 /// The search in one call.
 pub(super) struct Poison<'r> {
@@ -157,14 +155,14 @@ impl<'r> Poison<'r> {
         buffer: &mut Vec<u8>,
     ) -> Result<(), Failure> {
         session.run(&format!("DELETE FROM {}", plan.stage)).await?;
-        session.run(ALL_WARNINGS).await?;
+        session.list_warnings(u16::MAX).await?;
         let warned = match send(session, self.rows, plan, forms, buffer, &self.left, false).await {
             Ok(warned) => warned,
             // Refused even so; the error of the strict attempt names a row, or halving finds it.
             Err(Stumble { failure: Failure::Row(_), .. }) => Vec::new(),
             Err(Stumble { failure, .. }) => return Err(failure),
         };
-        session.run(USUAL_WARNINGS).await?;
+        session.list_warnings(USUALLY_LISTED).await?;
         for (position, code, words) in warned {
             if let Class::Row(reason) = classify(code, "", &words) {
                 let reason = match self.kind_of(&words) {

@@ -64,7 +64,7 @@ pub(super) struct Stumble {
 }
 
 /// What of the last batch is likely of the next; a wrong guess costs time and nothing else.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Expected {
     /// Rows that are there as they are: they are asked for before the write. Otherwise the write comes first and the
     /// server's own count tells whether there were any; only then it is undone and they are asked for.
@@ -106,10 +106,10 @@ pub(super) async fn write(
     if refused.is_empty() {
         let clean = unchanged.is_empty() && applied.affected == rows.len() as u64;
         let expected = Expected { unchanged: !unchanged.is_empty(), no_new: applied.new_rows() == Some(0) };
-        Ok(Outcome { written: Written { unchanged, refused }, clean, expected })
+        Ok(Outcome { written: Written { unchanged, ..Written::default() }, clean, expected })
     } else {
         // A refused batch tells nothing of the rows that were there.
-        Ok(Outcome { written: Written { unchanged: Vec::new(), refused }, clean: false, expected })
+        Ok(Outcome { written: Written { refused, ..Written::default() }, clean: false, expected })
     }
 }
 
@@ -151,7 +151,7 @@ async fn ask_unchanged(session: &mut Session, plan: &Plan, rows: &Rows<'_>) -> R
 }
 
 /// The quoted name of an empty stage for these columns.
-async fn empty_stage(session: &mut Session, rows: &Rows<'_>) -> Result<String, Failure> {
+pub(super) async fn empty_stage(session: &mut Session, rows: &Rows<'_>) -> Result<String, Failure> {
     let given: Vec<usize> = rows.columns.iter().map(|&c| rows.target.columns[c]).collect();
     let id = (rows.target.table.name.clone(), given);
     if let Some(stage) = session.stages.get_mut(&id) {
@@ -212,7 +212,7 @@ async fn create_stage(session: &mut Session, rows: &Rows<'_>, name: &str) -> Res
 }
 
 impl Plan {
-    fn of(rows: &Rows<'_>, stage: String) -> Result<Self, Failure> {
+    pub fn of(rows: &Rows<'_>, stage: String) -> Result<Self, Failure> {
         let table = quoted(&rows.target.table.name)?;
         let columns = columns(rows)?;
         let name = |position: usize| quoted(&rows.target.table.columns[rows.target.columns[position]].name);

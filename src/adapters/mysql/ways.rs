@@ -3,10 +3,10 @@
 //!
 //! The rule: a dimension table is always staged, with the rows that are there asked for first: its rows are few, and
 //! several lanes that try to insert the same ones would lock them for nothing. Any other table starts direct. A direct
-//! batch that deviates makes the table staged
-//! until `needed` staged batches in a row were clean, that is every row new and none refused. `needed` starts at 4 and
-//! doubles with every deviation up to 64, so that a table with steady conflicts pays the failed attempt rarely; every
-//! direct batch that went in halves it again.
+//! batch that deviates makes the table staged until `needed` staged batches in a row were clean, that is every row
+//! new; a batch with refused rows counts once it comes again without them. `needed` starts at 4 and doubles with every
+//! deviation up to 64, so that a table with steady conflicts pays the failed attempt rarely; every direct batch that
+//! went in halves it again.
 //!
 //! Of the staged way it also keeps what the last batch lets expect of the next.
 

@@ -241,6 +241,32 @@ pub async fn read(mysql: &str, table: &str, chunk_rows: u64) -> Result<Rows> {
     Ok(Rows { table: table.to_string(), columns: names, key, chunks })
 }
 
+impl Rows {
+    /// The same rows dealt to two clients, as partitions deal the records of a topic: the first half of the chunks is
+    /// the one's, the other half the other's, and at any time both write among each other's keys.
+    pub fn dealt(&self, chunk_rows: u64) -> Self {
+        let mut chunks = Vec::new();
+        for client in 0..2 {
+            let (mut lines, mut count) = (Vec::new(), 0);
+            for line in self.chunks.iter().flat_map(|(chunk, _)| chunk.split_inclusive(|byte| *byte == b'\n')) {
+                if line.iter().fold(0u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(*byte)) >> 7 != client {
+                    continue;
+                }
+                lines.extend_from_slice(line);
+                count += 1;
+                if count == chunk_rows {
+                    chunks.push((std::mem::take(&mut lines).into(), count));
+                    count = 0;
+                }
+            }
+            if count > 0 {
+                chunks.push((lines.into(), count));
+            }
+        }
+        Self { table: self.table.clone(), columns: self.columns.clone(), key: self.key.clone(), chunks }
+    }
+}
+
 /// In the text protocol every value is NULL or text.
 fn write_line(lines: &mut Vec<u8>, row: Row) -> Result<()> {
     for (position, value) in row.unwrap().into_iter().enumerate() {

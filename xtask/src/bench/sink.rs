@@ -27,6 +27,8 @@ struct Pair {
     bare: Bare,
     /// The same while a null consumer reads the topic on the same cores.
     beside: Bare,
+    /// Rows a second of two clients that write among each other's keys, as bief's lanes do.
+    dealt: f64,
     bief: Pass,
 }
 
@@ -89,6 +91,10 @@ impl Pair {
 
     fn ratio_beside(&self) -> f64 {
         self.bief.rows_per_s / self.beside.best()
+    }
+
+    fn ratio_dealt(&self) -> f64 {
+        self.bief.rows_per_s / self.dealt
     }
 }
 
@@ -154,10 +160,12 @@ async fn insert_pair(
     };
     let load = async |clients, consumer| bare::insert(mysql, parents, facts, clients, consumer).await;
     let (bare, beside) = bare_turns(setup, reader, empty, load).await?;
+    empty().await?;
+    let dealt = bare::insert(mysql, parents, &facts.dealt(CHUNK_ROWS), 2, None).await?;
     database::recreate(mysql).await?;
     let bief = pass(setup, path, records).await?;
     database::assert_complete(mysql, records).await?;
-    Ok(Pair { bare, beside, bief })
+    Ok(Pair { bare, beside, dealt, bief })
 }
 
 /// The table is full; before each run every row is made to differ from its record, and after it none does.
@@ -170,13 +178,15 @@ async fn update_pair(setup: &Setup, path: &Path, facts: &Rows, reader: &Path, re
     let disturb = async || database::disturb(mysql, &column).await;
     let load = async |clients, consumer| bare::update(mysql, facts, clients, consumer).await;
     let (bare, beside) = bare_turns(setup, reader, disturb, load).await?;
+    disturb().await?;
+    let dealt = bare::update(mysql, &facts.dealt(CHUNK_ROWS), 2, None).await?;
     database::disturb(mysql, &column).await?;
     database::forget_offsets(mysql).await?;
     let bief = pass(setup, path, records).await?;
     database::assert_complete(mysql, records).await?;
     let after = database::fingerprint(mysql, &column).await?;
     anyhow::ensure!(before == after, "not every row was updated: {column} was {before}, is {after}");
-    Ok(Pair { bare, beside, bief })
+    Ok(Pair { bare, beside, dealt, bief })
 }
 
 /// Each of [`TURNS`] after `prepare`: alone, and with a consumer beside.
@@ -237,18 +247,21 @@ fn server_cpu(setup: &Setup, name: &str) -> f64 {
 
 fn report(number: u32, pair: &Pair) {
     println!(
-        "pair {number}: bare 1 client {:.0} rows/s, 2 clients {:.0} rows/s, with a null consumer beside {:.0} and {:.0}; \
-         bief {:.0} rows/s ({:.1} s from its start, {:.0} MiB at its peak); ratio {:.3}, {:.3} with the consumer beside; \
+        "pair {number}: bare 1 client {:.0} rows/s, 2 clients {:.0} rows/s, with a null consumer beside {:.0} and {:.0}, \
+         2 clients among each other's keys {:.0}; bief {:.0} rows/s ({:.1} s from its start, {:.0} MiB at its peak); \
+         ratio {:.3}, {:.3} with the consumer beside, {:.3} to clients among each other's keys; \
          processor seconds: bare MySQL {:.1}; bief {:.1}, MySQL {:.1}, Kafka {:.1}",
         pair.bare.with_1,
         pair.bare.with_2,
         pair.beside.with_1,
         pair.beside.with_2,
+        pair.dealt,
         pair.bief.rows_per_s,
         pair.bief.wall_seconds,
         mebibytes(pair.bief.peak_rss),
         pair.ratio(),
         pair.ratio_beside(),
+        pair.ratio_dealt(),
         pair.bare.mysql_cpu,
         pair.bief.cpu.bief,
         pair.bief.cpu.mysql,
@@ -265,11 +278,13 @@ fn summary(arguments: &SinkArguments, config: &Config, records: u64, pairs: &[Pa
     let (ratio, ratio_beside) = (of(Pair::ratio), of(Pair::ratio_beside));
     let peak_rss = pairs.iter().map(|pair| pair.bief.peak_rss).max().unwrap_or(0);
     println!(
-        "{} schema, {}: ratio {ratio:.3}, {ratio_beside:.3} with a null consumer beside (median of {}): \
+        "{} schema, {}: ratio {ratio:.3}, {ratio_beside:.3} with a null consumer beside, {:.3} to clients that write \
+         among each other's keys (median of {}): \
          bief {:.0} rows/s, the best bare LOAD DATA {:.0} rows/s, with the consumer {:.0} rows/s; \
          {:.0} MiB resident at the peak (memory = {}); {records} rows, {} cores",
         arguments.common.schema.name(),
         if arguments.updates { "every record an update" } else { "every record a new row" },
+        of(Pair::ratio_dealt),
         pairs.len(),
         of(|pair| pair.bief.rows_per_s),
         of(|pair| pair.bare.best()),
@@ -282,6 +297,8 @@ fn summary(arguments: &SinkArguments, config: &Config, records: u64, pairs: &[Pa
         json!({
             "ratio": rounded(pair.ratio(), 1000.0),
             "ratio_beside": rounded(pair.ratio_beside(), 1000.0),
+            "ratio_dealt": rounded(pair.ratio_dealt(), 1000.0),
+            "dealt_rows_per_s": pair.dealt.round(),
             "bare_1_rows_per_s": pair.bare.with_1.round(),
             "bare_2_rows_per_s": pair.bare.with_2.round(),
             "beside_1_rows_per_s": pair.beside.with_1.round(),
@@ -297,6 +314,7 @@ fn summary(arguments: &SinkArguments, config: &Config, records: u64, pairs: &[Pa
     json!({
         "ratio": rounded(ratio, 1000.0),
         "ratio_beside": rounded(ratio_beside, 1000.0),
+        "ratio_dealt": rounded(of(Pair::ratio_dealt), 1000.0),
         "bief_rows_per_s": of(|pair| pair.bief.rows_per_s).round(),
         "bare_rows_per_s": of(|pair| pair.bare.best()).round(),
         "beside_rows_per_s": of(|pair| pair.beside.best()).round(),
@@ -340,7 +358,7 @@ mod tests {
         let bief = Pass { rows_per_s: 60.0, wall_seconds: 1.0, peak_rss: 1, cpu: Cpu::default() };
         let bare = Bare { with_1: 100.0, with_2: 120.0, mysql_cpu: 1.0 };
         let beside = Bare { with_1: 80.0, with_2: 60.0, mysql_cpu: 1.0 };
-        let pair = Pair { bare, beside, bief };
-        assert_eq!((pair.ratio(), pair.ratio_beside()), (0.5, 0.75));
+        let pair = Pair { bare, beside, dealt: 240.0, bief };
+        assert_eq!((pair.ratio(), pair.ratio_beside(), pair.ratio_dealt()), (0.5, 0.75, 0.25));
     }
 }
