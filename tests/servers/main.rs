@@ -7,6 +7,7 @@
 
 mod bookkeeping;
 mod commit_proxy;
+mod dashboards;
 mod drill;
 mod errors;
 mod failpoints;
@@ -87,6 +88,7 @@ fn main() -> ExitCode {
         errors::tests(),
         offsets::tests(),
         schema::tests(),
+        dashboards::tests(),
         identifiers::tests(),
         drill::tests(),
         poison::tests(),
