@@ -45,6 +45,7 @@ pub fn tests() -> Vec<(&'static str, super::Test)> {
         offsets_advance_by_compare_and_set_and_gaps_and_counts_are_kept,
         a_dead_letter_of_any_size_is_stored,
         of_two_writers_in_a_deadlock_one_is_told_to_try_again,
+        who_waits_for_a_locked_table_gives_the_offsets_free_in_time,
         a_hundred_thousand_random_values_read_back_identical_through_load_data,
         random_values_read_back_identical_through_insert,
         one_column_of_empty_texts_is_loaded_row_by_row,
@@ -846,6 +847,34 @@ async fn random_values_read_back(url: &str, load: Load, rows: i64, part: i64) {
     // Binary protocol: the number itself, not its text.
     let floats: Vec<f64> = db.admin.exec("SELECT f FROM t ORDER BY k", ()).await.unwrap();
     assert!(floats.iter().zip(&sent).all(|(read, (_, _, sent))| read.to_bits() == sent.to_bits()));
+    db.end().await;
+}
+
+async fn who_waits_for_a_locked_table_gives_the_offsets_free_in_time(url: &str) {
+    let mut db = Database::new(url).await;
+    db.sql("CREATE TABLE t (k INT PRIMARY KEY)").await;
+    db.sql("INSERT INTO bief_offset VALUES ('o', 0, '', 1, 0, 0, 0, 0, 0, 0, NOW())").await;
+    let target = db.target("t", &["k"], OnConflict::Ignore).await;
+    let mut warehouse = db.warehouse().await;
+    let step = OffsetMove { partition: 0, epoch: 1, from: 0, to: 1, gaps: vec![] };
+    let batch = Batch::of(&[0], &[&[Int(1)]]);
+    db.sql("LOCK TABLES t WRITE").await;
+    let began = std::time::Instant::now();
+    warehouse.begin().await.unwrap();
+    warehouse.advance("o", std::slice::from_ref(&step)).await.unwrap();
+    warehouse.savepoint().await.unwrap();
+    let Err(WarehouseError::Transient { what }) = warehouse.write(batch.rows(&target)).await else {
+        panic!("the table is locked")
+    };
+    // The server's own patience is a year, bief's with a statement two minutes.
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}: {what}", began.elapsed());
+    warehouse.abandon();
+    db.sql("UNLOCK TABLES").await;
+    warehouse.begin().await.unwrap();
+    warehouse.advance("o", &[step]).await.unwrap();
+    warehouse.savepoint().await.unwrap();
+    assert_eq!(warehouse.write(batch.rows(&target)).await.unwrap(), Written::default());
+    warehouse.commit().await.unwrap();
     db.end().await;
 }
 

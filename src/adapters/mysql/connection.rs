@@ -30,8 +30,9 @@ const KEPT_BUFFER: usize = 1 << 20;
 /// Of each session of bief's, in seconds. A daemon that is paused, or whose host is gone, must not hold its rows' locks
 /// for the server's usual 8 hours: hence `wait_timeout`. It is less than the group's usual patience (45 s), so that
 /// whoever takes the partitions over finds them free. A connection that idled away is opened again. A lock that is not
-/// given up in time is waited for by asking again.
-pub const LIMITS: &str = "SET SESSION wait_timeout = 30, innodb_lock_wait_timeout = 10";
+/// given up in time is waited for by asking again: of a row, or of a table (`lock_wait_timeout`, a year by default), that
+/// an ALTER TABLE or LOCK TABLES keeps, since who waits keeps the offsets' rows.
+pub const LIMITS: &str = "SET SESSION wait_timeout = 30, innodb_lock_wait_timeout = 10, lock_wait_timeout = 10";
 
 /// `ESCAPED BY` needs backslash escapes, so NO_BACKSLASH_ESCAPES must be absent; so must ANSI_QUOTES.
 const SESSION: &str = "SET SESSION sql_mode = 'STRICT_ALL_TABLES,STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,\
