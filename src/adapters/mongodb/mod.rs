@@ -8,6 +8,8 @@ mod errors;
 mod indexes;
 mod read;
 mod replace;
+#[cfg(test)]
+mod schema_tests;
 
 use std::sync::Arc;
 
