@@ -96,7 +96,7 @@ fn judge(error: &Error) -> (Class, String) {
         }
         ErrorKind::ServerSelection { message, .. } => of_selection(message),
         ErrorKind::Io(error) => {
-            let words = error.to_string();
+            let words = with_hint(error.to_string());
             (if is_tls(&words) { Class::Fatal(TLS) } else { Class::Transient }, format!("connection: {words}"))
         }
         ErrorKind::InvalidTlsConfig { message, .. } => (Class::Fatal(TLS), shortened(message)),
@@ -126,7 +126,7 @@ fn of_selection(message: &str) -> (Class, String) {
         return (Class::Fatal(TLS), shortened(&causes.join("; ")));
     }
     if !causes.is_empty() {
-        return (Class::Transient, format!("no server answers: {}", shortened(&causes.join("; "))));
+        return (Class::Transient, format!("no server answers: {}", with_hint(shortened(&causes.join("; ")))));
     }
     let words = if message.contains("suitable") { "no server is the primary" } else { "no server answers" };
     (Class::Transient, words.to_owned())
@@ -135,6 +135,17 @@ fn of_selection(message: &str) -> (Class, String) {
 /// How rustls tells that it trusts a certificate not, or that what answers speaks no TLS.
 fn is_tls(words: &str) -> bool {
     ["invalid peer certificate", "received corrupt message", "received fatal alert"].iter().any(|w| words.contains(w))
+}
+
+/// A connection that ends where the other side should have answered may be one that speaks TLS to one that does not.
+fn with_hint(words: String) -> String {
+    if words.contains("tls handshake eof") {
+        return format!("{words} (where the server offers no TLS and the network is trusted, write tls=false)");
+    }
+    if words.contains("unexpected end of file") || words.contains("early eof") {
+        return format!("{words} (where the server wants TLS, write tls=true)");
+    }
+    words
 }
 
 fn is_refused_login(words: &str) -> bool {
