@@ -42,12 +42,15 @@ pub fn trials(kind: &'static str, server: Option<&CacheServer>) -> Vec<Trial> {
     ];
     if kind == "ferretdb" {
         // mongo-java-server has no log-in, no TLS, keeps no list of indexes that are not unique, and no time.
-        tests.extend([
-            ("a_wrong_password_is_fatal_and_prints_no_secret", (|s| block_on(wrong_password(s))) as fn(&Space)),
-            ("encryption_is_what_the_url_says", |s| block_on(encryption(s))),
+        let more: [(&str, fn(&Space)); 3] = [
+            ("a_wrong_password_is_fatal_and_prints_no_secret", |s| block_on(wrong_password(s))),
             ("indexes_follow_the_configuration", |s| block_on(indexes(s))),
             ("the_server_removes_what_is_past_its_keep", |s| block_on(removed_by_the_server(s))),
-        ]);
+        ];
+        tests.extend(more);
+        if server.is_none_or(|server| server.secure.is_some()) {
+            tests.push(("encryption_is_what_the_url_says", |s| block_on(encryption(s))));
+        }
     }
     let conformance = cache_conformance::TESTS.iter().map(|(name, test)| {
         let run: Box<dyn Fn(&Space) + Send> = Box::new(move |space: &Space| block_on(test(space.open())));
