@@ -36,10 +36,7 @@ impl From<Failure> for CacheError {
 }
 
 /// What the server answers, within a limit.
-pub(super) async fn answer<T>(
-    what: &str,
-    asked: impl IntoFuture<Output = Result<T, Error>>,
-) -> Result<T, Failure> {
+pub(super) async fn answer<T>(what: &str, asked: impl IntoFuture<Output = Result<T, Error>>) -> Result<T, Failure> {
     answer_within(ANSWER_LIMIT, what, asked).await
 }
 
@@ -115,11 +112,8 @@ fn of_selection(message: &str) -> (Class, String) {
     if message.contains("wire version") {
         return (Class::Fatal(CACHE_SERVER), shortened(message));
     }
-    let mut causes: Vec<&str> = message
-        .split("I/O error: ")
-        .skip(1)
-        .map(|rest| rest.split(", labels:").next().unwrap_or(rest))
-        .collect();
+    let mut causes: Vec<&str> =
+        message.split("I/O error: ").skip(1).map(|rest| rest.split(", labels:").next().unwrap_or(rest)).collect();
     causes.sort_unstable();
     causes.dedup();
     if causes.iter().any(|cause| is_tls(cause)) {
@@ -204,6 +198,9 @@ mod tests {
         let silent = std::future::pending::<Result<(), Error>>();
         let failure = answer("replacing", silent).await.expect_err("nothing was answered");
         assert_eq!(failure.code(), None);
-        assert_eq!(CacheError::from(failure), CacheError::Transient { what: "replacing: no answer within 30 s".into() });
+        assert_eq!(
+            CacheError::from(failure),
+            CacheError::Transient { what: "replacing: no answer within 30 s".into() }
+        );
     }
 }

@@ -127,7 +127,8 @@ impl Cache for MongoCache {
     async fn purge(&mut self, aggregates: &[CachedAggregate], now: DateTime<Utc>) -> Result<u64, CacheError> {
         let mut removed = 0;
         for CachedAggregate { name, keep, .. } in aggregates {
-            let Some(past) = keep.and_then(|keep| now.checked_sub_signed(chrono::Duration::from_std(keep).ok()?)) else {
+            let Some(past) = keep.and_then(|keep| now.checked_sub_signed(chrono::Duration::from_std(keep).ok()?))
+            else {
                 continue;
             };
             // What ended then also started before: the range of names spares a scan where there is no index by the end.

@@ -65,7 +65,10 @@ pub fn fetch(folder: &Path) -> Result<()> {
     initialize(folder).context("cannot initialise PostgreSQL's data")?;
     build(folder).context("cannot build FerretDB")?;
     make_certificate(folder).context("cannot make FerretDB's certificate")?;
-    fs::write(folder.join("version"), format!("FerretDB {} on DocumentDB {version}\n", VERSION.trim_start_matches('v')))?;
+    fs::write(
+        folder.join("version"),
+        format!("FerretDB {} on DocumentDB {version}\n", VERSION.trim_start_matches('v')),
+    )?;
     Ok(())
 }
 
@@ -120,7 +123,7 @@ fn initialize(folder: &Path) -> Result<()> {
     let guard = Guard::new()?;
     let [port, ..] = super::free_ports()?;
     let mut command = postgres(folder, &data, guard.folder(), port);
-    command.args(LEAN.iter().flat_map(|setting| ["-c", setting]));
+    command.args(LEAN.iter().flat_map(|setting| ["-c", *setting]));
     let mut server = guard.start("postgres", &command)?;
     wait_for(&mut server, &guard, port)?;
     let user = serde_json::json!({
@@ -214,7 +217,7 @@ pub fn start(
             let data = copy_data(folder, guard, "postgres")?;
             let mut command = postgres(folder, &data, guard.folder(), postgres_port);
             if durability == Durability::Lean {
-                command.args(LEAN.iter().flat_map(|setting| ["-c", setting]));
+                command.args(LEAN.iter().flat_map(|setting| ["-c", *setting]));
             }
             let mut server = guard.start("postgres", &command)?;
             wait_for(&mut server, guard, postgres_port)?;
