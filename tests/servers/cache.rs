@@ -166,10 +166,10 @@ fn text(value: bief::core::document::Value) -> String {
     }
 }
 
-/// A document of another's, as the driver writes it.
+/// A document as it is stored.
 async fn stored(database: &Database, bucket: Bucket, shop: &str) -> Stored {
-    let found = database.collection::<Stored>("sums").find_one(doc! { "_id": document_id("sums", bucket, &key(shop)) });
-    found.await.unwrap().unwrap()
+    let collection = database.collection::<Stored>("sums");
+    collection.find_one(doc! { "_id": document_id("sums", bucket, &key(shop)) }).await.unwrap().unwrap()
 }
 
 async fn put(database: &Database, document: Stored) {
@@ -414,7 +414,7 @@ async fn encryption(space: &Space) {
         url.set_port(Some(address.rsplit(':').next().unwrap().parse().unwrap())).unwrap();
         url
     };
-    let mut cache = opening(&at(&[("tls", "true"), ("tlsCAFile", &ca)]))().await.unwrap();
+    let mut cache = opening(&at(&[("tls", "true"), ("tlsCAFile", ca.as_str())]))().await.unwrap();
     cache.prepare(&[sums_aggregate(None)]).await.unwrap();
     cache.replace(&sums(hour(0), 1, &["a"])).await.unwrap();
     assert_eq!(shops(&mut cache, hour(0)).await, [("a".to_owned(), 1)]);
