@@ -23,6 +23,8 @@ const MODULE: &str = "github.com/FerretDB/FerretDB/v2";
 const VERSION: &str = "v2.7.0";
 /// Where the package has its programs; PostgreSQL finds the rest from there.
 const PROGRAMS: &str = "usr/lib/postgresql/18/bin";
+/// Extensions look for each other there.
+const EXTENSIONS: &str = "usr/lib/postgresql/18/lib";
 
 /// Who may log in. The password holds what URLs, JSON and SQL each take for their own.
 const USER: &str = "bief";
@@ -78,7 +80,7 @@ fn make_it_whole(root: &Path) -> Result<()> {
     std::os::unix::fs::symlink("postgis-3.control", extensions.join("postgis.control"))?;
     let programs = root.join(PROGRAMS);
     fs::rename(programs.join("postgres"), programs.join("postgres.real"))?;
-    let real = debian::command_in(root, &format!("{PROGRAMS}/postgres.real"));
+    let real = own(root, "postgres.real");
     let words = [real.get_program()].into_iter().chain(real.get_args());
     let words: Vec<_> = words.map(|word| format!("'{}'", word.to_string_lossy().replace('\'', r"'\''"))).collect();
     let script = programs.join("postgres");
@@ -87,18 +89,22 @@ fn make_it_whole(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Runs what follows as another user within a namespace of its own, in which files of ours are that user's; `None` where
-/// this is no root, which PostgreSQL refuses to run as.
+fn own(root: &Path, program: &str) -> Command {
+    debian::command_with(root, &format!("{PROGRAMS}/{program}"), &[EXTENSIONS])
+}
+
+/// Runs what follows as another user (`daemon`, which every Linux has) within a namespace of its own, in which files of
+/// ours are that user's; `None` where this is no root, which PostgreSQL refuses to run as.
 fn as_other_user() -> Option<Command> {
     as_root()?;
     let mut command = Command::new("unshare");
-    command.args(["--user", "--map-user=1500", "--map-group=1500", "--"]);
+    command.args(["--user", "--map-user=1", "--map-group=1", "--"]);
     Some(command)
 }
 
 /// A program of PostgreSQL's.
 fn postgresql(root: &Path, program: &str) -> Command {
-    let inner = debian::command_in(root, &format!("{PROGRAMS}/{program}"));
+    let inner = own(root, program);
     let Some(mut command) = as_other_user() else { return inner };
     command.arg(inner.get_program()).args(inner.get_args());
     command
