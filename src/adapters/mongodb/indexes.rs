@@ -17,8 +17,6 @@ const OURS: &str = "bief_";
 const KEEP: &str = "bief_keep";
 /// An index over millions of documents takes its time.
 const BUILD_LIMIT: Duration = Duration::from_secs(600);
-/// `IndexNotFound`: another daemon was quicker.
-const NO_INDEX: i32 = 27;
 /// What `expireAfterSeconds` may be at most.
 const LONGEST_KEEP: u64 = i32::MAX as u64;
 
@@ -33,14 +31,21 @@ pub(super) async fn prepare(database: &Database, aggregate: &CachedAggregate) ->
     let collection = collection_of(name);
     let wanted = wanted(aggregate);
     let there = list(database, &collection).await?;
-    let is_wanted = |index: &Stored| wanted.iter().any(|w| same(w, index));
-    for index in there.iter().filter(|index| name_of(index).starts_with(OURS) && !is_wanted(index)) {
+    let is_obsolete =
+        |index: &&Stored| name_of(index).starts_with(OURS) && !wanted.iter().any(|wanted| same(wanted, index));
+    let mut refused = None;
+    for index in there.iter().filter(is_obsolete) {
         let what = format!("removing the index {} of the collection {collection}", name_of(index));
         let command = doc! { "dropIndexes": &collection, "index": name_of(index), "writeConcern": on_most_members() };
-        match answer(&what, database.run_command(command)).await {
-            Err(error) if error.code() != Some(NO_INDEX) => return Err(error.into()),
-            _ => {}
-        }
+        refused = answer(&what, database.run_command(command)).await.err().or(refused);
+    }
+    let there = if there.iter().any(|index| is_obsolete(&index)) { list(database, &collection).await? } else { there };
+    // What counts is that they are gone: another daemon may have been quicker, and FerretDB answers with an `ok` that is
+    // no number, which the driver takes for a refusal.
+    if let Some(refused) = refused
+        && there.iter().any(|index| is_obsolete(&index))
+    {
+        return Err(refused.into());
     }
     let missing: Vec<Stored> = wanted.into_iter().filter(|w| !there.iter().any(|index| same(w, index))).collect();
     if !missing.is_empty() {
