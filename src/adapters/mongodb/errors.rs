@@ -122,7 +122,12 @@ fn of_selection(message: &str) -> (Class, String) {
     if !causes.is_empty() {
         return (Class::Transient, format!("no server answers: {}", with_hint(shortened(&causes.join("; ")))));
     }
-    let words = if message.contains("suitable") { "no server is the primary" } else { "no server answers" };
+    // A server that speaks no TLS may wait for ever for more of what it takes for a command.
+    let words = if message.contains("suitable") {
+        "no server is the primary"
+    } else {
+        "no server answers in time (where the server offers no TLS and the network is trusted, write tls=false)"
+    };
     (Class::Transient, words.to_owned())
 }
 
