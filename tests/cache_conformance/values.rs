@@ -23,9 +23,10 @@ pub async fn a_document_reads_back_as_it_was_put_in(open: OpenCache) {
         ("returns".to_owned(), BTreeMap::new()),
     ]);
     let put = Replacement {
+        version: i64::MAX,
         computed_at,
         offsets: offsets.clone(),
-        ..replacement("mixed", hour(3), i64::MAX, vec![entry.clone()])
+        ..replacement("mixed", hour(3), 1, vec![entry.clone()])
     };
     cache.replace(&put).await.unwrap();
     let expected = Document {
