@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test states what must hold")]
 
+mod aggregates;
 mod bookkeeping;
 mod cache;
 #[path = "../cache_conformance/mod.rs"]
@@ -99,6 +100,7 @@ fn main() -> ExitCode {
         poison::tests(),
         letters::tests(),
         warehouse_mysql::tests(),
+        aggregates::tests(),
         security::tests(),
     ];
     let plain: Vec<(&str, Test)> = plain.into_iter().flatten().collect();
