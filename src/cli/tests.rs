@@ -11,7 +11,7 @@ use super::http_client::Daemon;
 use super::{exit, healthcheck, status};
 use crate::config::{Access, Secret};
 use crate::http::{Check, DaemonInfo, HttpState, serve};
-use crate::messages::Board;
+use crate::messages::{Board, Tap};
 use crate::metrics::Metrics;
 
 /// Runs `ask` with the address of a daemon whose readiness is `ready`.
@@ -29,6 +29,7 @@ fn with_guarded_daemon(ready: &Arc<AtomicBool>, access: Access, ask: impl FnOnce
         daemon: DaemonInfo { name: "shop".into(), version: "1.2.3", revision: "abc", started_at: Utc::now() },
         metrics: Metrics::new("1.2.3", "abc"),
         board,
+        tap: Tap::default(),
         units: Arc::new(|| serde_json::json!([])),
         checks: Arc::new(move || {
             let ok = ready.load(Ordering::Relaxed);

@@ -17,6 +17,7 @@ pub mod repeats;
 pub mod replay;
 pub mod reset;
 pub mod schema;
+pub mod shown;
 pub mod sql_split;
 pub mod target;
 #[cfg(test)]

@@ -85,6 +85,7 @@ pub(super) fn daemon_that_waits(stalled_after: Duration, access: Access, routes:
         daemon: DaemonInfo { name: HOSTILE.into(), version: "1.2.3", revision: "abc", started_at: Utc::now() },
         metrics,
         board: board.clone(),
+        tap: Tap::default(),
         units: Arc::new(|| serde_json::json!([{ "name": "orders", "state": "running", "restarts": 0, "actors": [] }])),
         checks: Arc::new(move || {
             let ok = up.load(Ordering::Relaxed);
