@@ -6,6 +6,8 @@ pub mod connect_headers;
 pub mod decode;
 pub mod doubt;
 pub mod drill;
+pub mod field_path;
+pub mod filter;
 pub mod gaps;
 pub mod ledger;
 pub mod letter_share;

@@ -14,7 +14,7 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 pub use self::sample::{Sample, SampledRow, StreamTap};
 
 /// Listeners at once, open pages together counting as one: each may hold [`QUEUE_BYTES`].
-pub const MAX_LISTENERS: usize = 16;
+pub const MAX_LISTENERS: usize = 8;
 
 /// Most that waits for one listener, in samples and in bytes: together with [`MAX_LISTENERS`] a small part of the
 /// room that the memory ceiling leaves beside the batches.

@@ -142,6 +142,25 @@ impl StreamTap {
 }
 
 impl Sample {
+    /// The names of a document's members.
+    pub const NAMES: [&str; 15] = [
+        "stage",
+        "stream",
+        "topic",
+        "partition",
+        "offset",
+        "timestamp",
+        "key",
+        "size",
+        "payload",
+        "record",
+        "rows",
+        "reason",
+        "field",
+        "message",
+        "committed_at",
+    ];
+
     /// About how many bytes it takes.
     pub fn size(&self) -> usize {
         /// A value and its place, and a text's own allocation.
