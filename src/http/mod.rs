@@ -21,6 +21,8 @@ mod script_tests;
 mod status;
 mod tap;
 #[cfg(test)]
+mod tap_tests;
+#[cfg(test)]
 mod tests;
 mod token;
 
