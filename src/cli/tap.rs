@@ -264,7 +264,7 @@ impl Shown<'_> {
     }
 
     fn show(&mut self, sample: &Sample) -> std::io::Result<()> {
-        self.out.write_all(sample.text().as_bytes())
+        self.out.write_all(sample.text(&self.args.fields).as_bytes())
     }
 
     /// In place on a terminal; elsewhere only the last one is written.

@@ -61,10 +61,12 @@ pub struct Summary {
 }
 
 impl Sample {
-    pub fn text(&self) -> String {
+    /// `asked`: the fields that were asked for, in the order in which they are shown.
+    pub fn text(&self, asked: &[String]) -> String {
         let mut text = format!("{}[{}]@{}", printable(&self.topic), self.partition, self.offset);
         if let Some(fields) = &self.fields {
-            let _ = writeln!(text, "{}", named(fields));
+            let known = asked.iter().filter_map(|name| fields.get_key_value(name.trim()));
+            let _ = writeln!(text, "{}", named(known));
             return text;
         }
         for said in [&self.timestamp, &self.key].into_iter().flatten() {
@@ -95,12 +97,12 @@ impl Sample {
 }
 
 /// ` name=value` for each; texts within quotes, so that "1" and 1 can be told apart.
-fn named(values: &Map<String, Value>) -> String {
+fn named<'v>(values: impl IntoIterator<Item = (&'v String, &'v Value)>) -> String {
     let shown = |value: &Value| match value {
         Value::String(text) => format!("'{}'", printable(text)),
         other => printable(&other.to_string()).into_owned(),
     };
-    values.iter().fold(String::new(), |mut text, (name, value)| {
+    values.into_iter().fold(String::new(), |mut text, (name, value)| {
         let _ = write!(text, " {}={}", printable(name), shown(value));
         text
     })
@@ -146,7 +148,7 @@ mod tests {
 
     fn sample(line: &str) -> String {
         match serde_json::from_str(line).unwrap() {
-            Line::Sample(sample) => sample.text(),
+            Line::Sample(sample) => sample.text(&["n".to_owned(), "city".to_owned(), "\u{1b}".to_owned()]),
             other => panic!("{other:?}"),
         }
     }
@@ -169,7 +171,7 @@ mod tests {
     #[test]
     fn fields_alone_are_one_line() {
         let line = r#"{"type":"sample","topic":"orders.v1","partition":0,"offset":5,"fields":{"city":"Bern","n":[1,"2"]}}"#;
-        assert_eq!(sample(line), "orders.v1[0]@5 city='Bern' n=[1,\"2\"]\n");
+        assert_eq!(sample(line), "orders.v1[0]@5 n=[1,\"2\"] city='Bern'\n");
     }
 
     #[test]
