@@ -17,6 +17,7 @@ mod rehearsal;
 mod replay;
 mod run;
 mod status;
+mod status_document;
 mod support;
 mod table;
 mod tap;

@@ -1,5 +1,6 @@
 //! The rules: record mapping, rows, offsets. Pure: no async, no I/O, no clock.
 
+pub mod bottleneck;
 pub mod cell;
 pub mod commit_plan;
 pub mod connect_headers;
