@@ -5,6 +5,8 @@
 const HELD_UP: f64 = 0.25;
 /// Offsets behind that a stream of this rate has at any moment, in seconds of its work.
 const AT_ANY_MOMENT: f64 = 1.0;
+/// Or so many, however slow it is.
+const SO_FEW: f64 = 10.0;
 
 /// One stream over the last seconds. Shares are of the time, 0 to 1, averaged over lanes; `None` where it is not known.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -59,7 +61,7 @@ fn judge(flow: &Flow) -> (u8, String) {
     if let Some(trouble) = &flow.trouble {
         return (1, format!("{stream} waits: {trouble}"));
     }
-    if flow.lag as f64 <= flow.records_per_second * AT_ANY_MOMENT {
+    if flow.lag as f64 <= SO_FEW.max(flow.records_per_second * AT_ANY_MOMENT) {
         return (KEEPS_UP, String::new());
     }
     let held_up = |share: Option<f64>| share.filter(|share| *share >= HELD_UP);
