@@ -23,6 +23,7 @@ mod table;
 mod tap;
 #[cfg(test)]
 mod tests;
+mod top;
 mod verify;
 
 pub use crate::core::printable;
@@ -67,6 +68,8 @@ enum Command {
     Drill(drill::Args),
     /// Show the running daemon's actors, lag and ledger
     Status(status::Args),
+    /// Watch the running daemon: actors, queues, lag, and what holds it up
+    Top(top::Args),
     /// Show the running daemon's records as they pass
     Tap(tap::Args),
     /// Answer whether the daemon lives, for container images without a shell
@@ -108,6 +111,7 @@ pub fn main() -> u8 {
         Command::Offsets(args) => offsets::run(args),
         Command::Drill(args) => drill::run(args, log),
         Command::Status(args) => status::run(args, &mut std::io::stdout()),
+        Command::Top(args) => top::run(args, &mut std::io::stdout()),
         Command::Tap(args) => tap::run(args, std::io::stdout().is_terminal(), &mut std::io::stdout()),
         Command::Healthcheck(args) => healthcheck::run(args),
         Command::DeadLetters(args) => dead_letters::run(args),

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 
 use super::http_client::Daemon;
-use super::{exit, healthcheck, status, tap};
+use super::{exit, healthcheck, status, tap, top};
 use crate::config::{Access, Secret};
 use crate::http::{Check, DaemonInfo, HttpState, serve};
 use crate::messages::tap::{Sample, Stage};
@@ -204,4 +204,23 @@ fn a_condition_that_is_none_is_refused_before_the_daemon_is_asked() {
         assert_eq!(tap::run(&args, false, &mut Vec::new()), exit::USAGE, "{condition}");
     }
     assert_eq!(tap::run(&tap::Args::of(nowhere, Stage::Raw, 1, false), false, &mut Vec::new()), exit::NOT_READY);
+}
+
+#[test]
+fn top_looks_once_at_a_real_daemon() {
+    let ready = Arc::new(AtomicBool::new(true));
+    with_daemon(&ready, |daemon| {
+        let mut out = Vec::new();
+        assert_eq!(top::run(&top::Args::once(daemon.clone(), true), &mut out), exit::OK);
+        let standing: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!((&standing["name"], &standing["ready"]), (&"shop".into(), &true.into()));
+        assert_eq!(standing["bottleneck"], "nothing holds it up: every stream keeps up");
+        assert!(standing["window_seconds"].as_f64().unwrap() >= 1.0);
+        ready.store(false, Ordering::Relaxed);
+        let mut out = Vec::new();
+        assert_eq!(top::run(&top::Args::once(daemon.clone(), false), &mut out), exit::NOT_READY);
+        assert!(String::from_utf8(out).unwrap().contains("NOT READY\n  database: connection refused\n"));
+    });
+    let nowhere = Daemon { url: Some("http://127.0.0.1:1".into()), config: None };
+    assert_eq!(top::run(&top::Args::once(nowhere, true), &mut Vec::new()), exit::NOT_READY);
 }

@@ -39,6 +39,8 @@ impl Order {
 /// A key that means something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Key {
+    /// Quits, whatever is being typed.
+    Interrupt,
     Char(char),
     Up,
     Down,
@@ -97,6 +99,9 @@ impl View {
     }
 
     pub fn press(&mut self, key: Key) -> Next {
+        if key == Key::Interrupt {
+            return Next::Quit;
+        }
         if self.typing {
             match key {
                 Key::Enter => self.typing = false,
@@ -147,8 +152,8 @@ impl View {
         let wanted = |line: &ActorLine| self.is_wanted(&[&line.unit, line.actor.as_deref().unwrap_or_default()]);
         let actors: Vec<&ActorLine> = standing.actors.iter().filter(|line| wanted(line)).collect();
         let partitions = self.ordered(&standing.partitions);
-        let head = self.head(&standing);
         let area = frame.area();
+        let head = self.head(&standing, usize::from(area.width));
         // The actors get what they need, but never so much that no partition is seen.
         let most = (area.height.saturating_sub(head.height() as u16 + 3) / 2).max(2);
         let actors_height = (actors.len() as u16 + 1).min(most);
@@ -188,7 +193,7 @@ impl View {
         lines
     }
 
-    fn head(&self, s: &Standing) -> Text<'static> {
+    fn head(&self, s: &Standing, width: usize) -> Text<'static> {
         let ready = if s.ready { self.coloured("ready", Color::Green) } else { self.coloured("NOT READY", Color::Red) };
         let unaccounted = match s.unaccounted {
             0 => Span::raw("ledger adds up"),
@@ -216,7 +221,8 @@ impl View {
         } else {
             lines.extend(s.troubles.iter().map(|cause| Line::from(self.coloured(&printable(cause), Color::Red))));
         }
-        lines.push(Line::from(Span::styled(printable(&s.bottleneck).into_owned(), Modifier::BOLD)));
+        let sentence = wrapped(&printable(&s.bottleneck), width);
+        lines.extend(sentence.into_iter().map(|line| Line::from(Span::styled(line, Modifier::BOLD))));
         Text::from(lines)
     }
 
@@ -292,6 +298,23 @@ impl View {
         let style = if self.colours { Style::new().fg(colour) } else { Style::new() };
         Span::styled(text.to_owned(), style.add_modifier(Modifier::BOLD))
     }
+}
+
+/// Lines of at most so many characters, broken between words.
+fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let line = lines.last_mut().filter(|l| l.is_empty() || l.chars().count() + 1 + word.chars().count() <= width);
+        match line {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            None => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 /// `120 of 192 MiB (250 resident)`.
