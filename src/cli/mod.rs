@@ -8,6 +8,7 @@ mod completions;
 mod dead_letters;
 #[cfg(feature = "embedded")]
 mod demo;
+mod domain_tests;
 mod drill;
 mod healthcheck;
 mod http_client;
@@ -58,6 +59,8 @@ enum Command {
     Run(run::Args),
     /// Report every mistake of a configuration at once
     Check(check::Args),
+    /// Run a domain's tests: sample records, and the rows and dead letters that they must become
+    Test(domain_tests::Args),
     /// Send CSV files to Kafka, with shifted times
     Replay(replay::Args),
     /// Prove that nothing was lost or counted twice
@@ -106,6 +109,7 @@ pub fn main() -> u8 {
         Command::Demo(args) => demo::run(args, log),
         Command::Run(args) => run::run(args, log),
         Command::Check(args) => check::run(args),
+        Command::Test(args) => domain_tests::run(args),
         Command::Replay(args) => replay::run(args, log),
         Command::Verify(args) => verify::run(args),
         Command::Offsets(args) => offsets::run(args),

@@ -10,6 +10,7 @@ mod shape;
 mod warehouse;
 
 pub mod catalog;
+pub mod stored;
 
 use std::sync::Arc;
 
