@@ -13,8 +13,7 @@ use self::difference::Difference;
 use self::trial::Domain;
 use super::exit;
 use super::printable::printable;
-use super::support::{block_on, colour, fail, print_json};
-use crate::config;
+use super::support::{block_on, fail, load_with, print_json};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -62,13 +61,9 @@ struct Outcome {
 pub fn run(args: &Args) -> u8 {
     // A test needs none of the secrets, so that it runs where they are not set.
     let env = |name: &str| Some(std::env::var(name).unwrap_or_else(|_| "not-set".to_owned()));
-    let outcome = config::load(&args.config, &env);
-    let loaded = match outcome {
+    let loaded = match load_with(&args.config, &env) {
         Ok(loaded) => loaded,
-        Err(_) => {
-            eprint!("{}", config::report(&args.config.display().to_string(), &outcome).text(colour()));
-            return exit::USAGE;
-        }
+        Err(code) => return code,
     };
     let files = match &args.files[..] {
         [] => beside(&args.config),
