@@ -103,7 +103,10 @@ fn what_differs_is_shown_and_the_exit_code_says_so() {
     let kinds: Vec<_> = told["tests"][1]["differences"].as_array().unwrap().iter().map(|d| d["kind"].clone()).collect();
     assert!(kinds.contains(&"row_differs".into()) && kinds.contains(&"letter_unexpected".into()), "{kinds:?}");
     let (text, _, code) = bief(folder.path(), &["test", "--only", "brings"]);
-    assert_eq!((code, text.as_str()), (0, "ok    tests/orders.toml: an order brings its customer\n1 passed, 0 failed\n"));
+    assert_eq!(
+        (code, text.as_str()),
+        (0, "ok    tests/orders.toml: an order brings its customer\n1 passed, 0 failed\n")
+    );
 }
 
 #[test]

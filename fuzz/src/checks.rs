@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use super::core::cell::{Cell, Span};
-use super::core::filter::Filter;
 use super::core::decode::{Envelope, FieldOrder, RecordDecoder, TableRows};
+use super::core::filter::Filter;
 use super::core::mapping::{EpochUnit, Mapping, Plan, Source};
 use super::core::outcome::Rejection;
 use super::core::schema::{Charset, Column, ColumnKind, Table};

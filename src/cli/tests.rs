@@ -118,11 +118,7 @@ fn a_daemon_with_a_token_is_asked_with_it_and_says_where_it_is_missing() {
 }
 
 /// Offers these payloads at a stage as soon as somebody listens there, and answers what `bief tap` came to.
-fn tap_of(
-    stage: Stage,
-    payloads: &[&str],
-    args: impl FnOnce(&Daemon) -> tap::Args,
-) -> (u8, String) {
+fn tap_of(stage: Stage, payloads: &[&str], args: impl FnOnce(&Daemon) -> tap::Args) -> (u8, String) {
     let offered = Tap::default();
     let tap = offered.clone();
     let mut outcome = (exit::OK, Vec::new());
@@ -157,8 +153,7 @@ fn tap_of(
     (outcome.0, String::from_utf8(outcome.1).unwrap())
 }
 
-const PAYLOADS: [&str; 3] =
-    [r#"{"id":1,"city":"Bern"}"#, r#"{"id":2,"city":"Genf\u001b[2J"}"#, "no \u{1b}[31m JSON"];
+const PAYLOADS: [&str; 3] = [r#"{"id":1,"city":"Bern"}"#, r#"{"id":2,"city":"Genf\u001b[2J"}"#, "no \u{1b}[31m JSON"];
 
 #[test]
 fn the_tap_shows_records_and_ends_at_its_limit() {
@@ -172,7 +167,8 @@ fn the_tap_shows_records_and_ends_at_its_limit() {
     );
     let (code, text) = tap_of(Stage::Raw, &PAYLOADS, |d| tap::Args::of(d.clone(), Stage::Raw, 3, true));
     let samples = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-    let ids: Vec<_> = samples.filter(|line| line["type"] == "sample").map(|line| line["record"]["id"].clone()).collect();
+    let ids: Vec<_> =
+        samples.filter(|line| line["type"] == "sample").map(|line| line["record"]["id"].clone()).collect();
     assert_eq!((code, ids), (exit::OK, vec![1.into(), 2.into(), serde_json::Value::Null]));
     assert!(!text.contains('\u{1b}'), "{text}");
 }
@@ -180,12 +176,13 @@ fn the_tap_shows_records_and_ends_at_its_limit() {
 #[test]
 fn the_tap_takes_a_condition_and_fields_or_counts() {
     let (code, text) = tap_of(Stage::Rows, &PAYLOADS, |d| {
-        tap::Args::of(d.clone(), Stage::Rows, 1, false).with_condition("record.id + 0 == 2").with_fields(&["id", "city"])
+        tap::Args::of(d.clone(), Stage::Rows, 1, false)
+            .with_condition("record.id + 0 == 2")
+            .with_fields(&["id", "city"])
     });
     assert_eq!((code, text.as_str()), (exit::OK, "orders.v1[0]@1 id=2 city='Genf\\u{1b}[2J'\n"));
-    let (code, text) = tap_of(Stage::Rows, &PAYLOADS, |d| {
-        tap::Args::of(d.clone(), Stage::Rows, 3, false).with_count_by("city")
-    });
+    let (code, text) =
+        tap_of(Stage::Rows, &PAYLOADS, |d| tap::Args::of(d.clone(), Stage::Rows, 3, false).with_count_by("city"));
     assert_eq!(code, exit::OK);
     assert_eq!(
         text,

@@ -166,7 +166,9 @@ fn hostile_records_cannot_write_to_the_terminal_of_who_looks_at_them() {
     let error = serde_json::json!({ "type": "error", "message": HOSTILE });
     let problem = serde_json::json!({ "detail": HOSTILE }).to_string();
     let lines = [sample, counts, summary, error].map(|line| line.to_string() + "\n").concat();
-    for (status, body, code) in [(200, lines, 1), (503, problem.clone(), 5), (400, problem, 2), (200, HOSTILE.into(), 5)] {
+    for (status, body, code) in
+        [(200, lines, 1), (503, problem.clone(), 5), (400, problem, 2), (200, HOSTILE.into(), 5)]
+    {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let told = body.contains("forged");
@@ -174,7 +176,8 @@ fn hostile_records_cannot_write_to_the_terminal_of_who_looks_at_them() {
             for mut stream in listener.incoming().map_while(Result::ok) {
                 let mut head = [0; 4096];
                 let _ = stream.read(&mut head).unwrap();
-                let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+                let head =
+                    format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
                 let _ = stream.write_all((head + &body).as_bytes());
             }
         });

@@ -163,7 +163,8 @@ fn is_same_or_not_looked_at(expected: Option<&str>, found: &str) -> bool {
 impl Difference {
     /// As lines for people: `-` is what was expected, `+` what is there.
     pub fn text(&self) -> String {
-        let row = |row: &NamedRow| row.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
+        let row =
+            |row: &NamedRow| row.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
         let text = match self {
             Difference::RowMissing { table, row: missing } => format!("- {table}: {}", row(missing)),
             Difference::RowUnexpected { table, row: found } => format!("+ {table}: {}", row(found)),
@@ -207,15 +208,16 @@ mod tests {
     fn rows_are_matched_by_key_in_whatever_order() {
         let expected = [[Some("2"), Some("'b'"), Some("NULL")], [Some("1"), Some("'a'"), Some("12.50")]];
         assert_eq!(compared(&expected, &[["1", "'a'", "12.5"], ["2", "'b'", "NULL"]]), "");
-        assert_eq!(compared(&[[Some("1"), None, None]], &[["1", "'a'", "12.5"]]), "", "what is not named is not looked at");
+        assert_eq!(
+            compared(&[[Some("1"), None, None]], &[["1", "'a'", "12.5"]]),
+            "",
+            "what is not named is not looked at"
+        );
     }
 
     #[test]
     fn what_differs_is_told_by_row_and_column() {
-        let expected = [
-            [Some("1"), Some("'a'"), Some("NULL")],
-            [Some("3"), Some("'c'"), Some("NULL")],
-        ];
+        let expected = [[Some("1"), Some("'a'"), Some("NULL")], [Some("3"), Some("'c'"), Some("NULL")]];
         let found = [["1", "'b\u{1b}'", "7.5"], ["2", "NULL", "1.0"]];
         insta::assert_snapshot!(compared(&expected, &found), @r"
           orders: id=1
@@ -236,9 +238,11 @@ mod tests {
             field: field.map(str::to_owned),
             message: message.map(str::to_owned),
         };
-        let rejection = |reason, field: &str| Rejection { reason, field: Some(field.into()), message: "the value".into() };
+        let rejection =
+            |reason, field: &str| Rejection { reason, field: Some(field.into()), message: "the value".into() };
         let found = [(1, rejection(Reason::WrongType, "id")), (2, rejection(Reason::Check, "price"))];
-        let told = |expected: &[ExpectedLetter]| letters(expected, &found).iter().map(Difference::text).collect::<String>();
+        let told =
+            |expected: &[ExpectedLetter]| letters(expected, &found).iter().map(Difference::text).collect::<String>();
         let met = letter(1, "wrong_type", Some("id"), Some("value"));
         assert_eq!(told(&[met.clone(), letter(2, "check", None, None)]), "");
         insta::assert_snapshot!(told(&[met, letter(3, "too_long", Some("name"), None)]), @r"

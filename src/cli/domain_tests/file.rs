@@ -141,14 +141,19 @@ impl TestFile {
         if record.is_empty() {
             return Err("it has no [[test.record]]".to_owned());
         }
-        let records = (1..).zip(record).map(|(nth, r)| self.record(r).map_err(|wrong| format!("record {nth}: {wrong}")));
+        let records =
+            (1..).zip(record).map(|(nth, r)| self.record(r).map_err(|wrong| format!("record {nth}: {wrong}")));
         for letter in dead_letter {
             if letter.record == 0 || letter.record > record.len() {
                 return Err(format!("there is no record {}; they are counted from 1", letter.record));
             }
             if !Reason::ALL.iter().any(|reason| reason.as_str() == letter.reason) {
                 let reasons: Vec<&str> = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
-                return Err(format!("no dead letter has the reason {}; there are {}", letter.reason, reasons.join(", ")));
+                return Err(format!(
+                    "no dead letter has the reason {}; there are {}",
+                    letter.reason,
+                    reasons.join(", ")
+                ));
             }
         }
         if let Some(table) = only_named_columns.iter().find(|table| !rows.contains_key(*table)) {
@@ -198,7 +203,9 @@ impl TestFile {
             (Some(text), false) => Some(text.clone()),
             (None, false) if says_fields(written) || says_fields(sample) => Some(Value::Object(fields()?).to_string()),
             (None, false) if sample.tombstone => None,
-            (None, false) => Some(sample.payload.clone().ok_or("write value = { … }, payload = '…' or tombstone = true")?),
+            (None, false) => {
+                Some(sample.payload.clone().ok_or("write value = { … }, payload = '…' or tombstone = true")?)
+            }
         };
         let timestamp = match written.timestamp.as_ref().or(sample.timestamp.as_ref()) {
             Some(moment) => {
@@ -277,7 +284,9 @@ reason = "invalid_json"
         let shown: Vec<_> = test
             .records
             .iter()
-            .map(|r| (r.stream.as_str(), r.partition, r.key.as_deref(), r.payload.as_deref().unwrap_or("-"), r.timestamp))
+            .map(|r| {
+                (r.stream.as_str(), r.partition, r.key.as_deref(), r.payload.as_deref().unwrap_or("-"), r.timestamp)
+            })
             .collect();
         let whole = r#"{"at":"2013-01-01T10:15:00Z","customer":"a","id":1,"tags":["x"]}"#;
         let changed = r#"{"at":"2013-01-01T10:15:00Z","customer":null,"id":2.5}"#;
@@ -311,7 +320,10 @@ reason = "invalid_json"
             (test("[[test.record]]\nvalue = { }\nwithout = [\"x\"]\n"), "the sample has no field x to be without"),
             (test(&format!("only_named_columns = [\"x\"]\n{record}")), "only_named_columns names x, and rows does not"),
             (test(&format!("{record}[[test.dead_letter]]\nrecord = 2\nreason = \"check\"\n")), "there is no record 2"),
-            (test(&format!("{record}[[test.dead_letter]]\nrecord = 1\nreason = \"x\"\n")), "no dead letter has the reason x"),
+            (
+                test(&format!("{record}[[test.dead_letter]]\nrecord = 1\nreason = \"x\"\n")),
+                "no dead letter has the reason x",
+            ),
             (test(&format!("{record}[[test]]\nname = \"t\"\n{record}")), "two tests are named \"t\""),
             (format!("[[test]]\nname = \"t\"\n{record}"), "record 1: it names no stream, and neither does the file"),
         ] {

@@ -42,7 +42,8 @@ const TEMPLATE: &str = "template.db";
 impl Domain {
     /// Makes the tables and reads the mappings, or says why it can't.
     pub async fn new(mut config: Config) -> Result<Self, String> {
-        let folder = tempfile::tempdir().map_err(|e| format!("a folder for the tests' databases can't be made: {e}"))?;
+        let folder =
+            tempfile::tempdir().map_err(|e| format!("a folder for the tests' databases can't be made: {e}"))?;
         config.warehouse = on_sqlite(&config.warehouse, &folder.path().join(TEMPLATE));
         warehouse::prepare(&config.warehouse, Path::new("")).await.map_err(|e| e.to_string())?;
         let mut plans = BTreeMap::new();
@@ -128,9 +129,8 @@ impl<'d> Trial<'d> {
         for stream in &domain.config.streams {
             let plan = Arc::clone(&domain.plans[&stream.name]);
             let of_stream = test.records.iter().filter(|r| r.stream == stream.name);
-            let mut claims: Vec<Claim> = of_stream
-                .map(|r| Claim { partition: r.partition, topic_id: String::new(), start_offset: 0 })
-                .collect();
+            let mut claims: Vec<Claim> =
+                of_stream.map(|r| Claim { partition: r.partition, topic_id: String::new(), start_offset: 0 }).collect();
             claims.sort_by_key(|claim| claim.partition);
             claims.dedup();
             let held = Assignments::default();
@@ -248,11 +248,7 @@ impl OfStream {
 }
 
 /// Literals by column; `None` for one that is not looked at.
-fn expected(
-    table: &Table,
-    rows: &[Map<String, Value>],
-    only_named: bool,
-) -> Result<Vec<Vec<Option<String>>>, String> {
+fn expected(table: &Table, rows: &[Map<String, Value>], only_named: bool) -> Result<Vec<Vec<Option<String>>>, String> {
     let mut all = Vec::with_capacity(rows.len());
     for (nth, row) in (1..).zip(rows) {
         let wrong = |what: String| format!("{}, row {nth}: {what}", table.name);

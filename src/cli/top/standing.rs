@@ -133,7 +133,8 @@ impl Looks {
         let name = stream.stream.as_str();
         let unit = newest.status.units.iter().find(|unit| unit.name == name);
         let lanes = unit.map_or(0, |u| u.actors.iter().filter(|a| a.name.starts_with("writer-")).count()).max(1) as f64;
-        let waited = |stage: &str| self.share("bief_stage_blocked_seconds_total", &[("stage", stage), ("stream", name)], lanes);
+        let waited =
+            |stage: &str| self.share("bief_stage_blocked_seconds_total", &[("stage", stage), ("stream", name)], lanes);
         let check = newest.status.checks.iter().find(|c| c.name == format!("stream {name}") && !c.ok);
         let cause = check.map(|c| c.cause.clone().unwrap_or_else(|| "fails".to_owned()));
         let (stopped, trouble) = match unit {
@@ -158,7 +159,8 @@ impl Looks {
 
     fn actors(&self, newest: &Look, unit: &Unit, flows: &[Flow]) -> Vec<ActorLine> {
         let flow = flows.iter().find(|flow| flow.stream == unit.name);
-        let queue = |name: &str| newest.figures.get("bief_queue_fill_ratio", &[("queue", name), ("stream", &unit.name)]);
+        let queue =
+            |name: &str| newest.figures.get("bief_queue_fill_ratio", &[("queue", name), ("stream", &unit.name)]);
         let mut state = unit.state.replace('_', " ");
         if let Some(seconds) = seconds_between(newest.status.now, unit.next_try_at) {
             state = format!("{state}, next try in {}", duration(seconds));

@@ -179,7 +179,8 @@ impl View {
     }
 
     fn ordered<'s>(&self, all: &'s [PartitionLine]) -> Vec<&'s PartitionLine> {
-        let wanted = |line: &&PartitionLine| self.is_wanted(&[&line.stream, &format!("{}/{}", line.stream, line.partition)]);
+        let wanted =
+            |line: &&PartitionLine| self.is_wanted(&[&line.stream, &format!("{}/{}", line.stream, line.partition)]);
         let mut lines: Vec<&PartitionLine> = all.iter().filter(wanted).collect();
         match self.order {
             Order::Lag => lines.sort_by_key(|line| Reverse(line.lag.unwrap_or(-1))),
@@ -251,11 +252,21 @@ impl View {
 
     fn draw_partitions(&self, frame: &mut Frame<'_>, area: Rect, partitions: &[&PartitionLine]) {
         let heading = heading(&[
-            "STREAM", ">PARTITION", ">LANE", ">LAG", ">NEXT", ">END", ">APPLIED", ">DUPLICATES", ">DEAD LETTERS", ">GAPS",
+            "STREAM",
+            ">PARTITION",
+            ">LANE",
+            ">LAG",
+            ">NEXT",
+            ">END",
+            ">APPLIED",
+            ">DUPLICATES",
+            ">DEAD LETTERS",
+            ">GAPS",
         ]);
         let known = |value: Option<i64>| right(value.map_or("-".to_owned(), grouped));
         let rows = partitions.iter().take(usize::from(area.height)).map(|line| {
-            let off = if line.unaccounted == 0 { String::new() } else { format!("  OFF BY {}", grouped(line.unaccounted)) };
+            let off =
+                if line.unaccounted == 0 { String::new() } else { format!("  OFF BY {}", grouped(line.unaccounted)) };
             let stream = format!("{}{off}", printable(&line.stream));
             Row::new(vec![
                 Cell::from(if off.is_empty() { Span::raw(stream) } else { self.coloured(&stream, Color::Red) }),
