@@ -14,6 +14,34 @@ use crate::cli::printable::printable;
 use crate::cli::status_document::duration;
 use crate::cli::table::grouped;
 
+/// From here on there is room for all columns.
+const WIDE: u16 = 110;
+
+/// Numbers of a partition.
+struct Column {
+    title: &'static str,
+    width: u16,
+    /// Left out where there is little room.
+    is_wide: bool,
+    shown: fn(&PartitionLine) -> String,
+}
+
+const COLUMNS: [Column; 9] = [
+    Column { title: ">PARTITION", width: 9, is_wide: false, shown: |p| p.partition.to_string() },
+    Column { title: ">LANE", width: 4, is_wide: false, shown: |p| known(p.lane) },
+    Column { title: ">LAG", width: 11, is_wide: false, shown: |p| known(p.lag) },
+    Column { title: ">NEXT", width: 13, is_wide: true, shown: |p| grouped(p.next_offset) },
+    Column { title: ">END", width: 13, is_wide: true, shown: |p| known(p.end_offset) },
+    Column { title: ">APPLIED", width: 13, is_wide: false, shown: |p| grouped(p.applied) },
+    Column { title: ">DUPLICATES", width: 10, is_wide: true, shown: |p| grouped(p.duplicates) },
+    Column { title: ">DEAD LETTERS", width: 12, is_wide: false, shown: |p| grouped(p.dead_letters) },
+    Column { title: ">GAPS", width: 7, is_wide: false, shown: |p| grouped(p.gaps) },
+];
+
+fn known(value: Option<i64>) -> String {
+    value.map_or("-".to_owned(), grouped)
+}
+
 /// How partitions are ordered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Order {
@@ -251,39 +279,20 @@ impl View {
     }
 
     fn draw_partitions(&self, frame: &mut Frame<'_>, area: Rect, partitions: &[&PartitionLine]) {
-        let heading = heading(&[
-            "STREAM",
-            ">PARTITION",
-            ">LANE",
-            ">LAG",
-            ">NEXT",
-            ">END",
-            ">APPLIED",
-            ">DUPLICATES",
-            ">DEAD LETTERS",
-            ">GAPS",
-        ]);
-        let known = |value: Option<i64>| right(value.map_or("-".to_owned(), grouped));
+        let columns: Vec<&Column> = COLUMNS.iter().filter(|c| !c.is_wide || area.width >= WIDE).collect();
+        let titles: Vec<&str> = std::iter::once("STREAM").chain(columns.iter().map(|c| c.title)).collect();
         let rows = partitions.iter().take(usize::from(area.height)).map(|line| {
-            let off =
-                if line.unaccounted == 0 { String::new() } else { format!("  OFF BY {}", grouped(line.unaccounted)) };
-            let stream = format!("{}{off}", printable(&line.stream));
-            Row::new(vec![
-                Cell::from(if off.is_empty() { Span::raw(stream) } else { self.coloured(&stream, Color::Red) }),
-                right(line.partition.to_string()),
-                known(line.lane),
-                known(line.lag),
-                right(grouped(line.next_offset)),
-                known(line.end_offset),
-                right(grouped(line.applied)),
-                right(grouped(line.duplicates)),
-                right(grouped(line.dead_letters)),
-                right(grouped(line.gaps)),
-            ])
+            let stream = printable(&line.stream).into_owned();
+            let stream = match line.unaccounted {
+                0 => Span::raw(stream),
+                off => self.coloured(&format!("{stream}  OFF BY {}", grouped(off)), Color::Red),
+            };
+            let numbers = columns.iter().map(|column| right((column.shown)(line)));
+            Row::new(std::iter::once(Cell::from(stream)).chain(numbers).collect::<Vec<_>>())
         });
-        let numbers = [9, 4, 11, 13, 13, 13, 10, 12, 7].map(Constraint::Length);
-        let widths = [Constraint::Fill(1)].into_iter().chain(numbers);
-        frame.render_widget(Table::new(rows, widths).header(heading).column_spacing(1), area);
+        let numbers = columns.iter().map(|column| Constraint::Length(column.width));
+        let widths: Vec<Constraint> = std::iter::once(Constraint::Fill(1)).chain(numbers).collect();
+        frame.render_widget(Table::new(rows, widths).header(heading(&titles)).column_spacing(1), area);
     }
 
     fn foot(&self, partitions: usize, shown: usize) -> Line<'static> {
