@@ -26,7 +26,7 @@ struct Column {
     shown: fn(&PartitionLine) -> String,
 }
 
-const COLUMNS: [Column; 9] = [
+static COLUMNS: [Column; 9] = [
     Column { title: ">PARTITION", width: 9, is_wide: false, shown: |p| p.partition.to_string() },
     Column { title: ">LANE", width: 4, is_wide: false, shown: |p| known(p.lane) },
     Column { title: ">LAG", width: 11, is_wide: false, shown: |p| known(p.lag) },
