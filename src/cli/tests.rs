@@ -186,10 +186,10 @@ fn the_tap_takes_a_condition_and_fields_or_counts() {
     assert_eq!(code, exit::OK);
     assert_eq!(
         text,
-        "VALUE            RECORDS   SHARE\n\
-         Bern                   1  33.3 %\n\
+        "VALUE          RECORDS   SHARE\n\
+         Bern                 1  33.3 %\n\
          Genf\\u{1b}[2J        1  33.3 %\n\
-         null                   1  33.3 %\n"
+         null                 1  33.3 %\n"
     );
 }
 
