@@ -59,8 +59,8 @@ struct Outcome {
 }
 
 pub fn run(args: &Args) -> u8 {
-    // A test needs none of the secrets, so that it runs where they are not set.
-    let env = |name: &str| Some(std::env::var(name).unwrap_or_else(|_| "not-set".to_owned()));
+    // A test needs none of the secrets, so that it runs where they are not set; what stands for them is as long as a token.
+    let env = |name: &str| Some(std::env::var(name).unwrap_or_else(|_| "not-set-and-not-needed".to_owned()));
     let loaded = match load_with(&args.config, &env) {
         Ok(loaded) => loaded,
         Err(code) => return code,

@@ -232,17 +232,16 @@ impl View {
             Span::styled(printable(&s.name).into_owned(), Modifier::BOLD),
             Span::raw(format!("  bief {}  up {}  ", printable(&s.version), duration(s.uptime_seconds))),
             ready,
-        ]);
-        let second = Line::from(vec![
-            Span::raw(format!(
-                "{} records/s  {} behind  {}{}  ",
-                grouped(s.records_per_second.round() as i64),
-                grouped(s.lag),
-                memory(s),
-                s.cpus.map(|cpus| format!("  {cpus:.1} cores")).unwrap_or_default(),
-            )),
+            Span::raw("  "),
             unaccounted,
         ]);
+        let second = Line::from(format!(
+            "{} records/s  {} behind  {}{}",
+            grouped(s.records_per_second.round() as i64),
+            grouped(s.lag),
+            memory(s),
+            s.cpus.map(|cpus| format!("  {cpus:.1} cores")).unwrap_or_default(),
+        ));
         let mut lines = vec![first, second];
         if let Some((cause, seconds)) = &self.silence {
             let told = format!("no answer for {}: {}", duration(*seconds as i64), printable(cause));
@@ -274,7 +273,8 @@ impl View {
                 Cell::from(printable(&line.note).into_owned()),
             ])
         });
-        let widths = [20, 12, 8, 5, 6, 9].map(Constraint::Length).into_iter().chain([Constraint::Fill(1)]);
+        let state = if area.width >= WIDE { 28 } else { 12 };
+        let widths = [20, state, 8, 5, 6, 9].map(Constraint::Length).into_iter().chain([Constraint::Fill(1)]);
         frame.render_widget(Table::new(rows, widths).header(heading).column_spacing(2), area);
     }
 
