@@ -7,5 +7,6 @@ mod letters;
 mod refusals;
 mod resets;
 mod speed;
+mod stored;
 mod support;
 mod writes;
