@@ -1,0 +1,164 @@
+// The configured panels: history from the cache, kept up by the stream. One feed an aggregate serves all its panels.
+
+import { explained, get } from "./api.js";
+import { element, group, keyed, notice, setText, show } from "./dom.js";
+import { Feed } from "./feed.js";
+import { bucketName, duration, minute } from "./format.js";
+import { makePanel } from "./panel_kinds.js";
+import { daemonNow, listen, store } from "./store.js";
+import { formatView } from "./view.js";
+
+const RETRY_MS = 5000;
+/** The window of a panel moves with the clock, but not with each second of it. */
+const MOVE_MS = 30000;
+
+export class Panels {
+  constructor(host) {
+    this.host = host;
+    this.feeds = new Map();
+    this.cards = [];
+    this.dirty = new Set();
+    this.timer = 0;
+    this.shown = false;
+    this.signature = "";
+    listen("documents", (events) => events.forEach((event) => this.takeDocuments(event)));
+    listen("records", (events) => events.forEach((event) => this.takeRecords(event)));
+    setInterval(() => this.shown && this.draw(), MOVE_MS);
+  }
+
+  /** Reads what is configured, and all that is shown of it; again after the stream was broken. */
+  async load() {
+    clearTimeout(this.timer);
+    try {
+      const [{ panels }, { aggregates }] = await Promise.all([get("/api/v1/panels"), get("/api/v1/aggregates")]);
+      store.aggregates = aggregates;
+      this.build(panels, new Map(aggregates.map((a) => [a.name, a])));
+    } catch (error) {
+      if (this.cards.length === 0) this.host.replaceChildren(notice("bad", "The panels could not be read", explained(error)));
+      this.timer = setTimeout(() => this.load(), RETRY_MS);
+    }
+  }
+
+  build(panels, aggregates) {
+    // Only another configuration builds anew; else the cards stay and their numbers are read again.
+    const signature = JSON.stringify(panels);
+    if (signature !== this.signature) {
+      this.signature = signature;
+      this.cards.forEach(({ panel }) => panel.destroy());
+      this.feeds.forEach((feed) => feed.close());
+      this.feeds.clear();
+      this.host.replaceChildren();
+      // Single numbers stand together, above the charts.
+      const stats = panels.filter(({ kind }) => kind === "stat");
+      const ordered = [...stats, ...panels.filter(({ kind }) => kind !== "stat")];
+      this.cards = ordered.map((config, index) => this.card(config, index, aggregates.get(config.aggregate)));
+      if (panels.length === 0) {
+        this.host.append(
+          notice("wait", "No panel is configured", "Add a [[panel]] with title, source, kind and value to the configuration, and it is shown here, live."),
+        );
+      }
+    }
+    for (const [name, feed] of this.feeds) {
+      feed.aggregate = aggregates.get(name) || feed.aggregate;
+      feed.load(this.from(name), null);
+    }
+  }
+
+  card(config, index, aggregate) {
+    const card = element("article", `card panel panel-${config.kind}`);
+    const title = element("h3", "", config.title);
+    title.id = `panel-${index}`;
+    card.setAttribute("aria-labelledby", title.id);
+    const about = element("span", "quiet about");
+    const open = element("a", "quiet open", "explore");
+    open.setAttribute("href", exploreHash(config));
+    open.setAttribute("aria-label", `Explore ${config.title}`);
+    const body = element("div", "panel-body");
+    const state = element("p", "panel-state");
+    state.hidden = true;
+    card.append(group("div", "head", title, about, open), state, body);
+    this.host.append(card);
+    if (aggregate && !this.feeds.has(config.aggregate)) {
+      this.feeds.set(config.aggregate, new Feed(aggregate, () => this.changed(config.aggregate)));
+    }
+    return { config, card, about, state, body, panel: makePanel(body, config) };
+  }
+
+  /** Where the widest panel of an aggregate begins. */
+  from(name) {
+    const spans = this.cards.filter(({ config }) => config.aggregate === name).map(({ config }) => windowOf(config, this.feeds.get(name)).from);
+    return Math.min(...spans);
+  }
+
+  takeDocuments(event) {
+    for (const [name, feed] of this.feeds) if (feed.take(event)) this.changed(name);
+  }
+
+  takeRecords(event) {
+    for (const [name, feed] of this.feeds) {
+      if (!feed.takeRecords(event)) continue;
+      if (this.shown) this.cards.filter(({ config }) => config.aggregate === name).forEach(({ panel }) => panel.live(feed));
+    }
+  }
+
+  changed(name) {
+    this.dirty.add(name);
+    if (this.shown) this.draw(this.dirty);
+  }
+
+  /** Draws the panels of these aggregates, or all. */
+  draw(names = new Set(this.feeds.keys())) {
+    for (const { config, about, state, panel, body } of this.cards) {
+      if (!names.has(config.aggregate)) continue;
+      const feed = this.feeds.get(config.aggregate);
+      const window = windowOf(config, feed);
+      feed.documents.trim(this.from(config.aggregate));
+      setText(about, aboutOf(config, window));
+      const [tone, text] = stateOf(feed);
+      show(state, text !== "");
+      setText(state, text);
+      state.dataset.tone = tone;
+      show(body, feed.documents.count > 0);
+      if (feed.documents.count > 0) panel.draw(feed, window);
+    }
+    this.dirty.clear();
+  }
+
+  setShown(shown) {
+    this.shown = shown;
+    if (shown) this.draw();
+  }
+}
+
+/** From so far back to now; to the last bucket where that is near ahead, or where all there is lies before. */
+export function windowOf(config, feed) {
+  const range = config.range_seconds * 1000;
+  const now = daemonNow();
+  let last = feed ? feed.documents.lastStart() : NaN;
+  if (!Number.isFinite(last)) last = feed?.aggregate.last_bucket ? Date.parse(feed.aggregate.last_bucket) : NaN;
+  const end = last + config.bucket_seconds * 1000;
+  const isPast = end < now - range;
+  const isNearAhead = end > now && end < now + range / 2;
+  const to = isPast || isNearAhead ? end : now;
+  return { from: to - range, to, isPast };
+}
+
+function aboutOf(config, window) {
+  const by = config.by ? ` by ${config.by}` : "";
+  const until = window.isPast ? `, up to ${minute(window.to)}` : "";
+  return `${duration(config.range_seconds).replace(" 0 h", "")}, each ${bucketName(config.bucket_seconds)}${by}${until}`;
+}
+
+function stateOf(feed) {
+  if (feed.state === "failed" || feed.state === "stale") {
+    return ["bad", `${feed.state === "stale" ? "Not up to date. " : ""}${feed.error}`];
+  }
+  if (feed.state === "loading") return ["wait", "Reading the cache …"];
+  if (feed.documents.count === 0) return ["wait", "No document yet. The first comes when rows were written and their bucket was computed."];
+  return ["good", feed.truncated ? "Too many documents for one chart: the first 40,000 are shown." : ""];
+}
+
+function exploreHash(config) {
+  const range = `${Math.round(config.range_seconds / 3600)}h`;
+  return formatView({ tab: "explore", query: { aggregate: config.aggregate, values: config.values.join(","), by: config.by, range } });
+}
