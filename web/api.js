@@ -81,10 +81,12 @@ export async function post(path, body) {
 
 /** What went wrong and what to do, for people. */
 export function explained(error) {
-  if (error instanceof Refused) {
-    const wait = error.retryAfter > 0 ? ` Try again in ${Math.ceil(error.retryAfter)} s.` : "";
-    return `${error.detail || error.title}${wait}`;
-  }
+  if (error instanceof Refused) return error.detail || error.title;
   if (error instanceof SyntaxError) return "The daemon's answer could not be read; report it.";
   return "The daemon did not answer. It is asked again when it is back.";
+}
+
+/** When a change that was refused can be tried again. */
+export function whenAgain(error) {
+  return error instanceof Refused && error.retryAfter > 0 ? ` Try again in ${Math.ceil(error.retryAfter)} s.` : "";
 }

@@ -19,6 +19,7 @@ const POLLING_RELOAD_MS = 30000;
 /** What was looked at on each tab, to come back to. */
 const left = new Map();
 let tab = null;
+let lastTold = "";
 
 // Tabs
 
@@ -85,7 +86,10 @@ function drawTop() {
   const isSick = status.units.some(({ state }) => toneOf(state) === "bad") || status.streams.some((s) => s.in_doubt.length > 0 || (s.troubles || []).length > 0);
   show(byId("pipeline-badge"), isSick);
   drawState(status);
-  announce(totals.unaccounted !== 0 ? verdict : status.ready ? "Ready" : "Not ready");
+  // Said when it changes; else it would talk over what a chart says.
+  const told = totals.unaccounted !== 0 ? verdict : status.ready ? "Ready" : "Not ready";
+  if (told !== lastTold) announce(told);
+  lastTold = told;
 }
 
 /** Only what is wrong takes room. */
@@ -185,7 +189,6 @@ startLetters();
 startTabs();
 listen("status", drawTop);
 openView(currentView());
-reload();
 document.addEventListener("visibilitychange", () => connection.visibilityChanged());
 connection.listen();
 setInterval(() => connection.watch(), 1000);

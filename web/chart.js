@@ -4,6 +4,7 @@
 import { announce, button, element, group, keyed, place, setText, show, svg } from "./dom.js";
 import { bucketTime, figure, weekday, withUnit } from "./format.js";
 import { faint, seriesColour, seriesDash, styleColour } from "./palette.js";
+import { daemonNow } from "./store.js";
 import { whenThemeChanges } from "./theme.js";
 
 /* global uPlot */
@@ -226,7 +227,7 @@ export class LineChart {
       .filter(({ name, value }) => value !== null && value !== undefined && !this.hidden.has(name))
       .sort((a, b) => b.value - a.value);
     const live = this.options.marksOf ? this.options.marksOf().filter((m) => m.start === time).length : 0;
-    const rows = keyed(this.tip, ["time", ...shown.map(({ name }) => `s-${name}`), ...(live > 0 ? ["live"] : [])], () => {
+    const rows = keyed(this.tip, ["time", ...shown.map(({ name }) => `s-${name}`), ...(shown.length === 0 ? ["none"] : []), ...(live > 0 ? ["live"] : [])], () => {
       return group("p", "", element("i"), element("span"), element("b"));
     });
     const day = this.options.bucketSeconds < DAY ? `${weekday(time)} ${bucketTime(time, this.options.bucketSeconds)}` : `${weekday(time)} ${bucketTime(time, DAY)}`;
@@ -237,6 +238,7 @@ export class LineChart {
       setText(label, name);
       setText(number, withUnit(value, this.options.unit));
     });
+    if (shown.length === 0) setText(rows[1].children[1], "no document here");
     if (live > 0) setText(rows[rows.length - 1].children[1], `+ ${live} live, not in the numbers yet`);
     const left = plot.valToPos(this.data[0][index], "x");
     const flip = left > plot.over.clientWidth / 2;
@@ -326,11 +328,13 @@ export class LineChart {
         if (at < 0 || !ends[at]) continue;
         const index = this.data[0].indexOf(start / 1000);
         const value = index < 0 ? ends[at].value : (this.data[at + 1][index] ?? ends[at].value);
-        spot(Math.max(time / 1000, this.window.from), value, 1.75, faint(seriesColour(at), 0.55), true);
+        spot(Math.max(time / 1000, this.window.from), value, 1.25, faint(seriesColour(at), 0.5), true);
       }
     }
+    // A bucket that is still filling ends in a ring.
+    const isClosed = (time) => (time + this.options.bucketSeconds) * 1000 <= daemonNow();
     ends.forEach((end, at) => {
-      if (end && end.time >= this.window.from && end.time <= this.window.to) spot(end.time, end.value, 3, seriesColour(at), true);
+      if (end && end.time >= this.window.from && end.time <= this.window.to) spot(end.time, end.value, 3, seriesColour(at), isClosed(end.time));
     });
     ctx.restore();
   }

@@ -6,7 +6,7 @@ import { csv } from "./csv.js";
 import { byId, button, element, fillSelect, group, keyed, notice, setText, show } from "./dom.js";
 import { download } from "./download.js";
 import { RANGES, accepts, queryFrom, stateFrom } from "./explore_state.js";
-import { ExploreChart } from "./explore_chart.js";
+import { ExploreChart, chooseLines } from "./explore_chart.js";
 import { Feed } from "./feed.js";
 import { ago, bucketName, count, fromInput, minute, spanMs, spoken, toInput } from "./format.js";
 import { windowOf } from "./panels.js";
@@ -245,7 +245,8 @@ function draw() {
   });
   for (const [id, chart] of charts) if (!kept.has(id)) chart.destroy();
   charts = kept;
-  for (const chart of charts.values()) chart.draw(feed.documents, { by: state.by, accepts: accepts(state.filters), window });
+  const chosen = chooseLines(feed.documents, { value: state.values[0], key: about().key, by: state.by, accepts: accepts(state.filters), window });
+  for (const chart of charts.values()) chart.draw(feed.documents, { by: state.by, ...chosen, window });
 }
 
 function drawTold(window) {

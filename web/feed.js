@@ -54,10 +54,11 @@ export class Feed {
       this.pending.settle(this.documents, Date.now());
     } catch (error) {
       if (generation !== this.generation) return;
-      this.error = explained(error);
+      const retryMs = error.retryAfter > 0 ? error.retryAfter * 1000 : RETRY_MS;
+      this.error = `${explained(error)} Asked again every ${Math.ceil(retryMs / 1000)} s.`;
       // What was shown is old, but better than nothing; the state says that it is.
       this.state = this.documents.count > 0 ? "stale" : "failed";
-      this.reload(error.retryAfter > 0 ? error.retryAfter * 1000 : RETRY_MS);
+      this.reload(retryMs);
     }
     this.incoming = null;
     this.onChange(this);

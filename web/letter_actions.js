@@ -1,6 +1,6 @@
 // Retrying and dropping: asked for once more where it can't be undone, told what came of it, and the audit of all of it.
 
-import { explained, get, post, withQuery } from "./api.js";
+import { explained, get, post, whenAgain, withQuery } from "./api.js";
 import { announce, byId, element, group, keyed, setText, setTone, show } from "./dom.js";
 import { cell, count, minute } from "./format.js";
 import { outcomeOf, together } from "./reasons.js";
@@ -48,7 +48,7 @@ export function startActions({ onDone, onSettled }) {
         if (!more) break;
       }
     } catch (error) {
-      tell("bad", `${sum ? `${told(sum)}; then: ` : ""}${explained(error)}`);
+      tell("bad", `${sum ? `${told(sum)}; then: ` : ""}${explained(error)}${whenAgain(error)}`);
     } finally {
       setBusy(false);
     }

@@ -149,10 +149,13 @@ function fillRecord(item, record) {
   const [when, what, where, took] = item.firstElementChild.children;
   const main = mainTable(record);
   setText(when, clock(Date.parse(record.timestamp ?? record.committed_at)));
-  setText(what, main ? Object.values(record.keys[main]).map(shortTime).join(" · ") : Object.values(record.fields).slice(0, 4).map(cell).join(" · "));
+  setText(what, main ? Object.values(record.keys[main]).map(plain).join(" · ") : Object.values(record.fields).slice(0, 4).map(cell).join(" · "));
   setText(where, recordName(record));
   setText(took, delay(delayOf(record)));
 }
+
+/** Numbers of keys are names rather than amounts, and stay as they are. */
+const plain = (value) => (typeof value === "number" ? String(value) : shortTime(value));
 
 function fillFields(item) {
   const record = byItem.get(item);

@@ -43,10 +43,10 @@ function shown(series, hidden) {
     .map((one) => {
       const labels = Object.entries(one.labels).filter(([name]) => !hidden.includes(name)).map(([, value]) => value);
       const label = one.name.replace(/^bief_/, "").replaceAll("_", " ") + (labels.length > 0 ? ` (${labels.join(", ")})` : "");
-      if (!one.name.endsWith("_sum")) return [label.replace(/ (seconds|bytes|ratio)? ?total/, " $1").trim(), worded(one.name, one.value)];
+      if (!one.name.endsWith("_sum")) return [label.replace(/ total\b/, ""), worded(one.name, one.value)];
       const n = counts.get(key(one, "_sum")) || 0;
       const base = one.name.slice(0, -4);
-      return [label.replace(/ sum/, ", mean"), n > 0 ? `${worded(base, one.value / n)} of ${count(n)}` : "–"];
+      return [label.replace(/( seconds| bytes)? sum/, ", mean"), n > 0 ? `${worded(base, one.value / n)} of ${count(n)}` : "–"];
     });
 }
 

@@ -5,9 +5,10 @@ import { LineChart } from "./chart.js";
 import { busiest, combinerOf, inOrder, keyLabel, lines, totals } from "./documents.js";
 import { element, group, keyed, place, setText, show, svg } from "./dom.js";
 import { bucketTime, compact, figure, spoken, withUnit } from "./format.js";
+import { NumbersTable } from "./numbers_table.js";
 
 const MOST_LINES = 8;
-const MOST_BARS = 12;
+const MOST_BARS = 10;
 const MOST_ROWS = 12;
 
 const nameBy = (by) => (by ? (key) => (key[by] === undefined ? null : String(key[by])) : () => "all");
@@ -55,7 +56,9 @@ function linePanel(host, config, bars = false) {
   let marks = [];
   let view = null;
   let latest = null;
+  const table = new NumbersTable({ label: config.title, bucketSeconds: config.bucket_seconds });
   const chart = new LineChart(host, {
+    details: table.node.id,
     label: config.title,
     unit: config.unit,
     bucketSeconds: config.bucket_seconds,
@@ -67,6 +70,10 @@ function linePanel(host, config, bars = false) {
     },
   });
   const remark = note(host);
+  const folded = group("details", "as-table", element("summary", "quiet", "as a table"), table.node);
+  let made = null;
+  folded.addEventListener("toggle", () => folded.open && made && table.draw(made));
+  host.append(folded);
   const readMarks = (feed) => {
     marks = feed.pending.records.map((record) => ({
       time: record.time,
@@ -77,8 +84,9 @@ function linePanel(host, config, bars = false) {
   function draw(feed, window) {
     latest = { feed, window };
     readMarks(feed);
-    const made = seriesOf(config, feed, window);
+    made = seriesOf(config, feed, window);
     chart.set(made, view || window);
+    if (folded.open) table.draw(made);
     const more = made.leftOut > 0 ? `${made.leftOut} more series are in Explore` : "";
     fillNote(remark, foldedNote(config), more, view ? "zoomed: double-click for all" : "");
   }

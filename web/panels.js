@@ -20,15 +20,18 @@ export class Panels {
     this.dirty = new Set();
     this.timer = 0;
     this.shown = false;
+    this.isOld = true;
     this.signature = "";
     listen("documents", (events) => events.forEach((event) => this.takeDocuments(event)));
     listen("records", (events) => events.forEach((event) => this.takeRecords(event)));
     setInterval(() => this.shown && this.draw(), MOVE_MS);
   }
 
-  /** Reads what is configured, and all that is shown of it; again after the stream was broken. */
+  /** Reads what is configured, and all that is shown of it; again after the stream was broken. Waits until it is seen. */
   async load() {
     clearTimeout(this.timer);
+    this.isOld = !this.shown;
+    if (this.isOld) return;
     try {
       const [{ panels }, { aggregates }] = await Promise.all([get("/api/v1/panels"), get("/api/v1/aggregates")]);
       store.aggregates = aggregates;
@@ -47,11 +50,11 @@ export class Panels {
       this.cards.forEach(({ panel }) => panel.destroy());
       this.feeds.forEach((feed) => feed.close());
       this.feeds.clear();
-      this.host.replaceChildren();
-      // Single numbers stand together, above the charts.
-      const stats = panels.filter(({ kind }) => kind === "stat");
-      const ordered = [...stats, ...panels.filter(({ kind }) => kind !== "stat")];
-      this.cards = ordered.map((config, index) => this.card(config, index, aggregates.get(config.aggregate)));
+      this.stats = element("div", "stats");
+      this.charts = element("div", "panels");
+      this.host.replaceChildren(this.stats, this.charts);
+      this.cards = panels.map((config, index) => this.card(config, index, aggregates.get(config.aggregate)));
+      show(this.stats, this.stats.children.length > 0);
       if (panels.length === 0) {
         this.host.append(
           notice("wait", "No panel is configured", "Add a [[panel]] with title, source, kind and value to the configuration, and it is shown here, live."),
@@ -77,7 +80,8 @@ export class Panels {
     const state = element("p", "panel-state");
     state.hidden = true;
     card.append(group("div", "head", title, about, open), state, body);
-    this.host.append(card);
+    // Single numbers stand together, above the charts.
+    (config.kind === "stat" ? this.stats : this.charts).append(card);
     if (aggregate && !this.feeds.has(config.aggregate)) {
       this.feeds.set(config.aggregate, new Feed(aggregate, () => this.changed(config.aggregate)));
     }
@@ -126,7 +130,9 @@ export class Panels {
 
   setShown(shown) {
     this.shown = shown;
-    if (shown) this.draw();
+    if (!shown) return;
+    if (this.isOld) this.load();
+    this.draw();
   }
 }
 

@@ -96,9 +96,9 @@ function fillPairs(body, pairs) {
   });
 }
 
-function fillText(body, { text, tone, command }) {
+function fillText(body, { text, tone, command, quiet }) {
   const wanted = command ? ["text", "command"] : ["text"];
-  const [told, press] = keyed(body, wanted, (at) => (at === 0 ? element("p", "error-text") : button("", command.text, command.press)));
+  const [told, press] = keyed(body, wanted, (at) => (at === 0 ? element("p", quiet ? "quiet" : "error-text") : button("", command.text, command.press)));
   setText(told, text);
   setTone(body, tone || null);
   if (press) setText(press, command.text);
@@ -171,12 +171,12 @@ export function stateText(unit, now) {
 function errorPart(unit, troubles, now) {
   const texts = troubles.map(({ actor, cause, since }) => `${actor}, for ${ago(since, now)}: ${cause}`);
   if (unit?.last_error) texts.push(unit.last_error);
-  return { title: "Last error", text: texts.join("\n") || "none since the start", tone: troubles.length > 0 || (unit && toneOf(unit.state) === "bad") ? "bad" : null };
+  return { title: "Last error", text: texts.join("\n") || "none since the start", quiet: texts.length === 0, tone: troubles.length > 0 || (unit && toneOf(unit.state) === "bad") ? "bad" : null };
 }
 
 function settingsPart(settings) {
   const pairs = Object.entries(settings || {}).map(([name, value]) => [name.replaceAll("_", " "), cell(value)]);
-  return pairs.length > 0 ? { title: "Settings", pairs } : { title: "Settings", text: "“bief check --print” shows all of them, with where each comes from." };
+  return pairs.length > 0 ? { title: "Settings", pairs } : { title: "Settings", text: "“bief check --print” shows all of them, with where each comes from.", quiet: true };
 }
 
 async function askCounters() {
