@@ -16,18 +16,25 @@ export class Refused extends Error {
 
 /** Called when the daemon wants the token, or another one. */
 let onTokenWanted = () => {};
+/** Nothing but the stream is asked for until there is a token to show. */
+let isLocked = false;
 
 export function whenTokenIsWanted(then) {
   onTokenWanted = then;
 }
 
 export const hasToken = () => sessionStorage.getItem(TOKEN_KEY) !== null;
-export const forgetToken = () => sessionStorage.removeItem(TOKEN_KEY);
+
+export function forgetToken() {
+  isLocked = true;
+  sessionStorage.removeItem(TOKEN_KEY);
+}
 
 /** False where it could not be sent in a header, and so can't be one. */
 export function keepToken(token) {
   if (!/^[\x21-\x7e]+$/.test(token)) return false;
   sessionStorage.setItem(TOKEN_KEY, token);
+  isLocked = false;
   return true;
 }
 
@@ -70,11 +77,17 @@ async function json(answer) {
   return answer.json();
 }
 
-export async function get(path, signal) {
-  return json(await request(path, { signal }));
+function refuseWhileLocked() {
+  if (isLocked) throw new Refused(401, "Token needed", "Log in first.", 0);
+}
+
+export async function get(path) {
+  refuseWhileLocked();
+  return json(await request(path));
 }
 
 export async function post(path, body) {
+  refuseWhileLocked();
   const options = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
   return json(await request(path, options));
 }

@@ -33,6 +33,8 @@ function openView(view) {
     press.tabIndex = isOpen ? 0 : -1;
     show(byId(`tab-${name}`), isOpen);
   }
+  // Nothing is asked for before the daemon has let us in.
+  if (!store.status) return;
   if (before && before !== tab) SHOW[before](false, {});
   SHOW[tab](true, view.query);
 }
@@ -118,8 +120,10 @@ const connection = new Connection({
   onState: drawLink,
   onEvent(type, document) {
     if (type === "status") {
+      const isFirst = store.status === null;
       store.status = document;
       store.daemonAhead = Date.parse(document.now) - Date.now();
+      if (isFirst) openView(currentView());
       tell("status", document);
     } else if (type === "missed") {
       reload();
@@ -176,7 +180,7 @@ function startLogin() {
     field.value = "";
     show(byId("login"), false);
     connection.unlock();
-    reload();
+    if (store.status) reload();
   });
 }
 

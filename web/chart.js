@@ -126,7 +126,7 @@ export class LineChart {
             dash: seriesDash(at),
             width: 1.75,
             paths: bar,
-            points: { show: !bar, size: 5, filter: (_, index) => lonely(this.data[index]) },
+            points: { show: !bar, size: 5, fill: () => seriesColour(at), filter: (_, index) => lonely(this.data[index]) },
           })),
         ],
         cursor: {

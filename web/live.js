@@ -120,9 +120,11 @@ function drawRecords() {
   if (paused || !shown) return;
   const list = byId("records");
   const items = newest.newest(SHOWN_RECORDS);
-  const open = new Set(Array.from(list.children).filter((item) => item.open).map((item) => item.dataset.key));
   // What is being read stays where it is.
-  if (open.size > 0) return;
+  if (Array.from(list.children).some((item) => item.open)) {
+    setText(byId("records-seen"), "held while one is open");
+    return;
+  }
   const nodes = keyed(list, items.map(recordId), recordItem);
   items.forEach((record, at) => fillRecord(nodes[at], record));
   setText(byId("records-seen"), seen > 0 ? `${count(seen)} since this page was opened` : "none since this page was opened");
