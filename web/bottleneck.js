@@ -7,7 +7,7 @@ export function sentenceOf(stream) {
   const { totals, in_doubt: doubts, bottleneck, troubles = [], stages = [] } = stream;
   const name = stream.stream;
   if (doubts.length > 0) return ["bad", `${name} stands still: ${count(doubts.length)} of its partitions are in doubt. Run “bief offsets show”.`];
-  if (bottleneck) return [bottleneck.share >= 0.5 ? "bad" : "wait", `${name}: ${bottleneck.sentence}`];
+  if (bottleneck) return [bottleneck.share >= 0.5 ? "bad" : "wait", `${name}: ${bottleneck.sentence}${/[.!?]$/.test(bottleneck.sentence) ? "" : "."}`];
   if (troubles.length > 0) return ["bad", `${name}: ${troubles[0].actor} waits. ${troubles[0].cause}`];
   if (totals.partitions === 0) return ["wait", `${name} holds no partition here yet.`];
   if (totals.caught_up === totals.partitions || totals.lag === 0) return ["good", `Nothing holds ${name} up: it is caught up, at ${count(Math.round(totals.records_per_second))} records/s${busiest(stages)}.`];

@@ -1,15 +1,58 @@
 // Documents of one aggregate, merged from the cache's pages and from what the stream says was replaced since, in any
 // order: of two versions the newer stays. Pure.
 
-/** How documents that differ only in columns that are not told apart become one number, by the value's name. */
-export function combinerOf(value) {
+const sum = (numbers) => numbers.reduce((a, b) => a + b, 0);
+const mean = (numbers) => sum(numbers) / numbers.length;
+
+/**
+ * How documents become one number where their keys or hours are not told apart, by the value's name: `{name, of}`, `of`
+ * taking their values. A mean that stands beside its sum and count (`mean_delay`, `sum_delay`, `delays`) stays exact.
+ */
+export function combinerOf(value, names = []) {
+  const of = (combine) => (all) => {
+    const numbers = all.map((values) => numeric(values[value])).filter((n) => n !== null);
+    return numbers.length > 0 ? combine(numbers) : null;
+  };
   const words = value.toLowerCase().split("_");
   const has = (...some) => some.some((word) => words.includes(word));
-  if (has("max", "maximum", "latest", "last")) return { name: "largest", of: (xs) => Math.max(...xs) };
-  if (has("min", "minimum", "earliest", "first")) return { name: "smallest", of: (xs) => Math.min(...xs) };
-  const isMean = has("mean", "avg", "average", "median", "share", "ratio", "rate", "percent", "speed", "temp", "level");
-  if (isMean || words.some((w) => /^p\d+$/.test(w))) return { name: "mean", of: (xs) => xs.reduce((a, b) => a + b, 0) / xs.length };
-  return { name: "sum", of: (xs) => xs.reduce((a, b) => a + b, 0) };
+  if (has("max", "maximum", "latest", "last")) return { name: "largest", of: of((xs) => Math.max(...xs)) };
+  if (has("min", "minimum", "least", "earliest", "first")) return { name: "smallest", of: of((xs) => Math.min(...xs)) };
+  const what = /^(?:mean|avg|average)_(.+)$/.exec(value)?.[1];
+  const total = [`sum_${what}`, `total_${what}`].find((name) => names.includes(name));
+  const count = [`${what}s`, `count_${what}`, `${what}_count`].find((name) => names.includes(name));
+  if (what && total && count) {
+    const all = (list, name) => sum(list.map((values) => numeric(values[name]) ?? 0));
+    return { name: "mean", of: (list) => (all(list, count) > 0 ? all(list, total) / all(list, count) : null) };
+  }
+  const isMean = has("mean", "avg", "average", "median", "share", "ratio", "rate", "percent", "speed", "temp", "temperature", "pressure", "humid", "level");
+  if (isMean || words.some((word) => /^p\d+$/.test(word))) return { name: "mean", of: of(mean) };
+  return { name: "sum", of: of(sum) };
+}
+
+/** A number, also where it came as a text so as to keep its digits. */
+export function numeric(value) {
+  if (typeof value === "string" && /^-?\d+(\.\d+)?$/.test(value)) return Number(value);
+  return typeof value === "number" && Number.isFinite(value) ? value : null;
+}
+
+const DAY = 86400000;
+const STEPS = [DAY, 7 * DAY, 28 * DAY];
+const MOST_POINTS = 900;
+
+/** How wide the points of a chart are, so that they can be told apart: a bucket, a day, a week, four weeks. */
+export function stepFor(spanMs, bucketMs) {
+  return [bucketMs, ...STEPS.filter((step) => step > bucketMs && step % bucketMs === 0)].find((step, at, all) => spanMs / step <= MOST_POINTS || at === all.length - 1);
+}
+
+/** Where the step begins that holds a moment; weeks begin on a Monday. */
+export function stepStart(ms, step) {
+  const offset = step >= 7 * DAY ? 4 * DAY : 0;
+  return Math.floor((ms - offset) / step) * step + offset;
+}
+
+/** A span with whole steps at its ends, so that no sum of a day lacks its morning. */
+export function whole({ from, to }, step) {
+  return { from: stepStart(from, step), to: stepStart(to - 1, step) + step };
 }
 
 /** A key as text that no other key has. */
@@ -17,8 +60,6 @@ export const keyText = (key, columns) => JSON.stringify(columns.map((column) => 
 
 /** A key as people read it. */
 export const keyLabel = (key, columns) => columns.map((column) => String(key[column] ?? "–")).join(" · ");
-
-const NUMERIC = (value) => (typeof value === "number" && Number.isFinite(value) ? value : null);
 
 export class Documents {
   constructor(keyColumns, bucketSeconds) {
@@ -127,59 +168,74 @@ export class Documents {
 
 /**
  * One line a series over a grid without holes: `{times, lines: [{name, values}]}`, times in ms ascending, null where
- * a bucket has no number. `nameOf(key)` says the series of a document, or null to leave it out.
+ * there is no number. `nameOf(key)` says the series of a document, or null to leave it out; `step` is the width of the
+ * grid where it is wider than a bucket.
  */
-export function lines(documents, { value, nameOf, from, to }) {
-  const combine = combinerOf(value).of;
+export function lines(documents, { value, nameOf, from, to, step = documents.bucketMs }) {
+  const combine = combinerOf(value, documents.valueNames()).of;
+  const isWide = step > documents.bucketMs;
   const cells = new Map();
   let first = Infinity;
   let last = -Infinity;
   for (const [start, bucket] of documents.buckets) {
     if (start < from || start >= to) continue;
+    const time = isWide ? stepStart(start, step) : start;
     for (const { key, values } of bucket.documents.values()) {
-      const number = NUMERIC(values[value]);
-      const name = number === null ? null : nameOf(key);
+      const name = numeric(values[value]) === null ? null : nameOf(key);
       if (name === null) continue;
       if (!cells.has(name)) cells.set(name, new Map());
       const line = cells.get(name);
-      if (line.has(start)) line.get(start).push(number);
-      else line.set(start, [number]);
-      first = Math.min(first, start);
-      last = Math.max(last, start);
+      if (line.has(time)) line.get(time).push(values);
+      else line.set(time, [values]);
+      first = Math.min(first, time);
+      last = Math.max(last, time);
     }
   }
-  const times = grid(documents, first, last);
+  const times = grid(cells, first, last, step);
   const made = [...cells].map(([name, line]) => ({
     name,
-    values: times.map((time) => (line.has(time) ? combine(line.get(time)) : null)),
+    values: times.map((time) => {
+      const all = line.get(time);
+      return all === undefined ? null : all.length === 1 ? numeric(all[0][value]) : combine(all);
+    }),
   }));
   return { times, lines: made };
 }
 
 const MAX_GRID = 50000;
 
-/** Every bucket from the first to the last; only those that there are where that would be too many. */
-function grid(documents, first, last) {
+/** Every step from the first to the last; only those that there are where that would be too many. */
+function grid(cells, first, last, step) {
   if (!(first <= last)) return [];
-  const starts = documents.starts().filter((start) => start >= first && start <= last);
-  const steps = (last - first) / documents.bucketMs;
+  const starts = [...new Set([...cells.values()].flatMap((line) => [...line.keys()]))].sort((a, b) => a - b);
+  const steps = (last - first) / step;
   // Buckets of months are not equally long; then there is no grid.
-  if (steps > MAX_GRID || starts.some((start) => (start - first) % documents.bucketMs !== 0)) return starts;
-  return Array.from({ length: Math.round(steps) + 1 }, (_, at) => first + at * documents.bucketMs);
+  if (steps > MAX_GRID || starts.some((start) => (start - first) % step !== 0)) return starts;
+  return Array.from({ length: Math.round(steps) + 1 }, (_, at) => first + at * step);
 }
 
 /** One number a series over the whole span: `[{name, value}]`. */
 export function totals(documents, { value, nameOf, from, to }) {
-  const combine = combinerOf(value).of;
-  const numbers = new Map();
+  const combine = combinerOf(value, documents.valueNames()).of;
+  const all = new Map();
   for (const { key, values } of documents.rows(from, to)) {
-    const number = NUMERIC(values[value]);
-    const name = number === null ? null : nameOf(key);
+    const name = nameOf(key);
     if (name === null) continue;
-    if (numbers.has(name)) numbers.get(name).push(number);
-    else numbers.set(name, [number]);
+    if (all.has(name)) all.get(name).push(values);
+    else all.set(name, [values]);
   }
-  return [...numbers].map(([name, all]) => ({ name, value: combine(all) }));
+  return [...all].map(([name, list]) => ({ name, value: combine(list) })).filter((one) => one.value !== null);
+}
+
+/** Names in the order that a value such as `least_delay` gives them; those without one first. Else as people order. */
+export function inDocumentsOrder(documents, nameOf) {
+  const by = documents.valueNames().find((name) => /^(least|lowest|order|position|rank)(_|$)/.test(name));
+  const places = new Map();
+  for (const { key, values } of documents.rows()) {
+    const name = nameOf(key);
+    if (name !== null) places.set(name, Math.min(places.get(name) ?? Infinity, by ? (numeric(values[by]) ?? -Infinity) : 0));
+  }
+  return inOrder(places.keys()).sort((a, b) => (places.get(a) === places.get(b) ? 0 : places.get(a) - places.get(b)));
 }
 
 /** Series with the most first, at most `limit`; how many were left out. */

@@ -3,6 +3,7 @@
 
 import { explained, get } from "./api.js";
 import { csv } from "./csv.js";
+import { stepFor, whole } from "./documents.js";
 import { byId, button, element, fillSelect, group, keyed, notice, setText, show } from "./dom.js";
 import { download } from "./download.js";
 import { RANGES, accepts, queryFrom, stateFrom } from "./explore_state.js";
@@ -94,7 +95,8 @@ function go(next, write = true) {
   if (state?.aggregate !== next.aggregate) known = new Map();
   state = next;
   if (write) writeView({ tab: "explore", query: queryFrom(state) });
-  const wanted = state.window || baseWindow();
+  const seen = state.window || baseWindow();
+  const wanted = seen && whole(seen, stepFor(seen.to - seen.from, about().bucket_seconds * 1000));
   if (another) {
     if (feed) feed.close();
     feed = new FilteredFeed(about(), state.filters, () => draw());
@@ -245,8 +247,10 @@ function draw() {
   });
   for (const [id, chart] of charts) if (!kept.has(id)) chart.destroy();
   charts = kept;
-  const chosen = chooseLines(feed.documents, { value: state.values[0], key: about().key, by: state.by, accepts: accepts(state.filters), window });
-  for (const chart of charts.values()) chart.draw(feed.documents, { by: state.by, ...chosen, window });
+  const step = stepFor(window.to - window.from, feed.documents.bucketMs);
+  const span = whole(window, step);
+  const chosen = chooseLines(feed.documents, { value: state.values[0], key: about().key, by: state.by, accepts: accepts(state.filters), span, step });
+  for (const chart of charts.values()) chart.draw(feed.documents, { by: state.by, ...chosen, window, span, step });
 }
 
 function drawTold(window) {

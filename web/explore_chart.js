@@ -3,16 +3,16 @@
 import { LineChart } from "./chart.js";
 import { busiest, combinerOf, inOrder, keyLabel, lines } from "./documents.js";
 import { element, group, setText } from "./dom.js";
-import { spoken } from "./format.js";
+import { bucketName, spoken } from "./format.js";
 import { NumbersTable } from "./numbers_table.js";
 
 const MOST_LINES = 8;
 
 /** Which lines are drawn: those with most of the first value. `{nameOf, names, leftOut}` */
-export function chooseLines(documents, { value, key, by, accepts, window }) {
+export function chooseLines(documents, { value, key, by, accepts, span, step }) {
   const label = by === "" ? () => "all" : by === "*" ? (k) => keyLabel(k, key) : (k) => (k[by] === undefined ? null : String(k[by]));
   const nameOf = (k) => (accepts(k) ? label(k) : null);
-  const { kept, leftOut } = busiest(lines(documents, { value, nameOf, ...window }).lines, MOST_LINES);
+  const { kept, leftOut } = busiest(lines(documents, { value, nameOf, step, ...span }).lines, MOST_LINES);
   return { nameOf, names: inOrder(kept.map(({ name }) => name)), leftOut };
 }
 
@@ -41,15 +41,18 @@ export class ExploreChart {
   }
 
   /** `names` are those of the lines, the same in all charts, so that a colour means the same in all. */
-  draw(documents, { by, nameOf, names, leftOut, window }) {
+  draw(documents, { by, nameOf, names, leftOut, window, span, step }) {
     const { key } = this.aggregate;
-    const series = lines(documents, { value: this.value, nameOf, ...window });
+    const series = lines(documents, { value: this.value, nameOf, step, ...span });
+    const isWide = step > documents.bucketMs;
+    this.chart.options.bucketSeconds = step / 1000;
+    this.table.bucketSeconds = step / 1000;
     const known = new Map(series.lines.map((line) => [line.name, line]));
     const none = series.times.map(() => null);
     const made = { times: series.times, lines: names.map((name) => known.get(name) || { name, values: none }) };
     const folded = by === "*" ? [] : key.filter((column) => column !== by);
     const notes = [
-      folded.length > 0 ? `${combinerOf(this.value).name} over ${folded.join(", ")}` : "",
+      folded.length > 0 || isWide ? `${combinerOf(this.value, documents.valueNames()).name} over ${[...(isWide ? [`each ${bucketName(step / 1000)}`] : []), ...folded].join(", ")}` : "",
       leftOut > 0 ? `the ${MOST_LINES} largest of ${leftOut + MOST_LINES}; choose “only” for others` : "",
     ];
     setText(this.note, notes.filter(Boolean).join("; "));

@@ -8,6 +8,12 @@ const DEFAULT_RANGE = "7d";
 const FILTER = "key.";
 const ALL_COLUMNS = "*";
 
+/** The first value and the first mean, else the second. */
+function usualValues(values) {
+  const mean = values.find((value, at) => at > 0 && value.startsWith("mean_")) ?? values[1];
+  return [values[0], mean].filter((value) => value !== undefined);
+}
+
 /** Of a query and the aggregates that there are; null where there are none. */
 export function stateFrom(query, aggregates) {
   if (aggregates.length === 0) return null;
@@ -19,7 +25,7 @@ export function stateFrom(query, aggregates) {
   const isRange = query.range === "all" || spanMs(query.range) > 0;
   return {
     aggregate: aggregate.name,
-    values: known.length > 0 ? known : aggregate.values.slice(0, 2),
+    values: known.length > 0 ? known : usualValues(aggregate.values),
     by: query.aggregate === aggregate.name && query.by !== undefined && isBy ? query.by : query.by === "none" ? "" : aggregate.key[0] || "",
     filters: Object.fromEntries(
       Object.entries(query)

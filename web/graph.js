@@ -166,7 +166,7 @@ export class Graph {
   }
 }
 
-const isBottleneck = (node) => node.kind === "stage" && node.stream.bottleneck?.stage === node.title;
+const isBottleneck = (node) => node.kind === "stage" && (node.stream.bottleneck?.stage === node.title || node.stream.bottleneck?.stage.startsWith(`${node.title}-`));
 
 /** A disc is good, a triangle bad, a ring waits: the page's three shapes. */
 function signOf(tone, x, y) {

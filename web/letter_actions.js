@@ -31,22 +31,20 @@ export function startActions({ onDone, onSettled }) {
     show(byId("result-stop"), now);
   }
 
-  /** A large selection takes several requests; each says how many are left. */
-  async function inSteps(ask, told) {
+  /** A large selection takes several requests; each says where the next begins. */
+  async function inSteps(path, request, told) {
     if (busy) return;
     setBusy(true);
     stopped = false;
     let sum = null;
+    let cursor;
     try {
-      for (;;) {
-        const answer = await ask();
+      do {
+        const answer = await post(path, { ...request, cursor });
         sum = together(sum, answer);
-        const isStuck = answer.left > 0 && (answer.applied ?? answer.dropped ?? 0) + (answer.duplicates ?? 0) === 0;
-        const more = answer.left > 0 && !answer.dry_run && !stopped && !isStuck;
-        const left = answer.left > 0 ? `; ${count(answer.left)} not come to yet` : "";
-        tell(sum.refused > 0 ? "wait" : "good", `${told(sum)}${left}.`, sum.refusals);
-        if (!more) break;
-      }
+        cursor = answer.next ?? undefined;
+        tell(sum.refused > 0 ? "wait" : "good", `${told(sum)}${cursor ? "; there are more" : ""}.`, sum.refusals);
+      } while (cursor && !stopped);
     } catch (error) {
       tell("bad", `${sum ? `${told(sum)}; then: ` : ""}${explained(error)}${whenAgain(error)}`);
     } finally {
@@ -62,13 +60,13 @@ export function startActions({ onDone, onSettled }) {
     const overwrite = byId("overwrite").checked;
     if (!ids && !dryRun && !(await confirmed("Retry", `Send ${count(size)} dead letters through the present mapping again?`, overwrite ? "Rows that are there already are set to what the letters say; they may be newer." : "No row that is there already is changed.", `Retry ${count(size)}`))) return;
     const request = { ids, filter, overwrite, dry_run: dryRun, payload };
-    await inSteps(() => post("/api/v1/dead-letters/retry", request), (sum) => `${dryRun ? "Tried, changed nothing: " : ""}${outcomeOf(sum)}`);
+    await inSteps("/api/v1/dead-letters/retry", request, (sum) => `${dryRun ? "Tried, changed nothing: " : ""}${outcomeOf(sum)}`);
   }
 
   async function drop({ ids, filter, size }) {
     const what = size === 1 ? "this dead letter" : `${count(size)} dead letters`;
     if (!(await confirmed("Drop", `Throw ${what} away for good?`, "Their payloads are gone then. The ledger goes on counting them, and the audit keeps who did it.", size === 1 ? "Drop it" : `Drop ${count(size)}`))) return;
-    await inSteps(() => post("/api/v1/dead-letters/drop", { ids, filter }), (sum) => `${count(sum.dropped)} dropped`);
+    await inSteps("/api/v1/dead-letters/drop", { ids, filter }, (sum) => `${count(sum.dropped)} dropped`);
   }
 
   return { retry, drop, loadAudit };

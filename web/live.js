@@ -2,7 +2,7 @@
 
 import { byId, element, group, keyed, setText } from "./dom.js";
 import { cell, clock, compact, count, delay, shortTime } from "./format.js";
-import { Matches, delayOf, mainTable, recordId, recordName } from "./matching.js";
+import { Matches, delayOf, mainKey, recordId, recordName } from "./matching.js";
 import { drawSpark, sparkline } from "./panel_kinds.js";
 import { Panels } from "./panels.js";
 import { Ring, quantile } from "./ring.js";
@@ -91,15 +91,15 @@ function drawFigures() {
 
 // Records
 
-function takeRecords({ records, applied }) {
-  seen += applied;
+function takeRecords({ records, passed }) {
+  seen += passed;
   for (const record of records) {
     newest.push(record);
     matches.add(record);
     const seconds = delayOf(record);
     if (Number.isFinite(seconds)) second.push(Math.max(0, seconds));
   }
-  rows.recordsCame(matches.tables.keys());
+  rows.recordsCame();
   if (!shown || timer) return;
   timer = setTimeout(() => {
     timer = 0;
@@ -149,9 +149,9 @@ function fillRecord(item, record) {
   if (byItem.get(item) === record) return;
   byItem.set(item, record);
   const [when, what, where, took] = item.firstElementChild.children;
-  const main = mainTable(record);
+  const main = mainKey(record);
   setText(when, clock(Date.parse(record.timestamp ?? record.committed_at)));
-  setText(what, main ? Object.values(record.keys[main]).map(plain).join(" · ") : Object.values(record.fields).slice(0, 4).map(cell).join(" · "));
+  setText(what, main ? Object.values(main).map(plain).join(" · ") : Object.values(record.fields || {}).slice(0, 4).map(cell).join(" · "));
   setText(where, recordName(record));
   setText(took, delay(delayOf(record)));
 }
@@ -162,8 +162,12 @@ const plain = (value) => (typeof value === "number" ? String(value) : shortTime(
 function fillFields(item) {
   const record = byItem.get(item);
   const list = item.lastElementChild;
+  if (record.fields === null) {
+    list.replaceChildren(element("dt", "", "fields"), element("dd", "null", "too long to be shown here"));
+    return;
+  }
   list.replaceChildren(
-    ...Object.entries(record.fields).flatMap(([name, value]) => [element("dt", "", name), element("dd", value === null ? "null" : "", value === null ? "null" : String(value))]),
+    ...Object.entries(record.fields).flatMap(([name, value]) => [element("dt", "", name), element("dd", value === null ? "null" : "", value === null ? "null" : typeof value === "object" ? JSON.stringify(value) : String(value))]),
   );
 }
 

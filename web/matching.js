@@ -15,10 +15,12 @@ export class Matches {
   }
 
   add(record) {
-    for (const [table, key] of Object.entries(record.keys)) {
-      const columns = Object.keys(key).sort();
-      this.tables.set(table, columns);
-      this.records.set(text(table, columns, key), record);
+    for (const [table, keys] of Object.entries(record.keys)) {
+      for (const key of keys) {
+        const columns = Object.keys(key).sort();
+        this.tables.set(table, columns);
+        this.records.set(text(table, columns, key), record);
+      }
     }
   }
 
@@ -42,11 +44,11 @@ export const recordId = (record) => `${record.topic}/${record.partition}/${recor
 /** `flights[3]@84102` */
 export const recordName = (record) => `${record.topic}[${record.partition}]@${record.offset}`;
 
-/** The table whose row tells most of a record: the one with the longest key, the last of equals. */
-export function mainTable(record) {
+/** The key that tells most of a record: the longest, the last of equals; null where it made no row. */
+export function mainKey(record) {
   let main = null;
-  for (const [table, key] of Object.entries(record.keys)) {
-    if (main === null || Object.keys(key).length >= Object.keys(record.keys[main]).length) main = table;
+  for (const key of Object.values(record.keys).flat()) {
+    if (main === null || Object.keys(key).length >= Object.keys(main).length) main = key;
   }
   return main;
 }

@@ -1,5 +1,5 @@
-// Colours of series, from the style sheet (--s0 to --s7). From Okabe and Ito's set, which people with any kind of colour
-// blindness can tell apart; neighbours differ in lightness, and from the fifth on in their dashes too.
+// Colours of series, from the style sheet (--s0 to --s7). The first four can be told apart with any kind of colour
+// blindness, as a test computes; from the fifth on dashes tell too.
 
 import { whenThemeChanges } from "./theme.js";
 

@@ -2,7 +2,7 @@
 // that no document counts yet, and destroy().
 
 import { LineChart } from "./chart.js";
-import { busiest, combinerOf, inOrder, keyLabel, lines, totals } from "./documents.js";
+import { busiest, combinerOf, inDocumentsOrder, inOrder, keyLabel, lines, stepFor, stepStart, totals } from "./documents.js";
 import { element, group, keyed, place, setText, show, svg } from "./dom.js";
 import { bucketTime, compact, figure, spoken, withUnit } from "./format.js";
 import { NumbersTable } from "./numbers_table.js";
@@ -14,18 +14,21 @@ const MOST_ROWS = 12;
 const nameBy = (by) => (by ? (key) => (key[by] === undefined ? null : String(key[by])) : () => "all");
 
 /** What is said where documents that differ in other columns were made one. */
-function foldedNote(config) {
+function foldedNote(config, names) {
   const folded = config.key.filter((column) => column !== config.by);
   if (folded.length === 0) return "";
-  const how = [...new Set(config.values.map((value) => combinerOf(value).name))].join(" or ");
+  const how = [...new Set(config.values.map((value) => combinerOf(value, names).name))].join(" or ");
   return `${how} over ${folded.join(", ")}`;
 }
+
+const stepOf = (config, { from, to }) => stepFor(to - from, config.bucket_seconds * 1000);
 
 /** One value a line a series; several values each a line of their own. */
 function seriesOf(config, feed, window) {
   const nameOf = nameBy(config.by);
+  const step = stepOf(config, window);
   const each = config.values.map((value) => {
-    const made = lines(feed.documents, { value, nameOf, ...window });
+    const made = lines(feed.documents, { value, nameOf, step, ...window });
     const label = (name) => (config.values.length === 1 ? (config.by ? name : spoken(value)) : config.by ? `${name} ${spoken(value)}` : spoken(value));
     return { times: made.times, lines: made.lines.map((line) => ({ ...line, name: label(line.name) })) };
   });
@@ -77,7 +80,7 @@ function linePanel(host, config, bars = false) {
   const readMarks = (feed) => {
     marks = feed.pending.records.map((record) => ({
       time: record.time,
-      start: record.start,
+      start: latest ? stepStart(record.start, stepOf(config, latest.window)) : record.start,
       name: config.by ? String(record.columns[config.by] ?? "") : spoken(config.values[0]),
     }));
   };
@@ -88,7 +91,7 @@ function linePanel(host, config, bars = false) {
     chart.set(made, view || window);
     if (folded.open) table.draw(made);
     const more = made.leftOut > 0 ? `${made.leftOut} more series are in Explore` : "";
-    fillNote(remark, foldedNote(config), more, view ? "zoomed: double-click for all" : "");
+    fillNote(remark, foldedNote(config, feed.documents.valueNames()), more, view ? "zoomed: double-click for all" : "");
   }
   return {
     draw,
@@ -125,7 +128,7 @@ function barPanel(host, config) {
         place(bar.firstElementChild, { width: (Math.abs(value) / most) * 100 });
         setText(number, withUnit(value, config.unit));
       });
-      fillNote(remark, `${combinerOf(config.values[0]).name} over the span`, all.length > shown.length ? `${all.length - shown.length} more are in Explore` : "");
+      fillNote(remark, `${combinerOf(config.values[0], feed.documents.valueNames()).name} over the span`, all.length > shown.length ? `${all.length - shown.length} more are in Explore` : "");
     },
     live() {},
     destroy() {},
@@ -142,7 +145,7 @@ function histogramPanel(host, config) {
     draw(feed, window) {
       const all = totals(feed.documents, { value: config.values[0], nameOf: nameBy(column), ...window });
       const byName = new Map(all.map(({ name, value }) => [name, value]));
-      const names = inOrder(byName.keys());
+      const names = inDocumentsOrder(feed.documents, nameBy(column)).filter((name) => byName.has(name));
       const most = Math.max(...byName.values(), Number.MIN_VALUE);
       const sum = all.reduce((total, { value }) => total + value, 0);
       const columns = keyed(list, names.map((name) => `h-${name}`), () => {
@@ -208,7 +211,7 @@ function tablePanel(host, config) {
         of.forEach(({ times, values }, v) => setText(cells[2 + v], figure(values[times.indexOf(last)] ?? null)));
         drawSpark(cells[2 + of.length].firstElementChild, of[0].values);
       });
-      fillNote(remark, foldedNote({ ...config, by: null, key: config.key.filter((c) => !columns.includes(c)) }), names.length > shown.length ? `${names.length - shown.length} more are in Explore` : "", config.unit ? `in ${config.unit}` : "");
+      fillNote(remark, foldedNote({ ...config, by: null, key: config.key.filter((c) => !columns.includes(c)) }, feed.documents.valueNames()), names.length > shown.length ? `${names.length - shown.length} more are in Explore` : "", config.unit ? `in ${config.unit}` : "");
     },
     live() {},
     destroy() {},

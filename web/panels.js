@@ -1,6 +1,7 @@
 // The configured panels: history from the cache, kept up by the stream. One feed an aggregate serves all its panels.
 
 import { explained, get } from "./api.js";
+import { stepFor, stepStart } from "./documents.js";
 import { element, group, keyed, notice, setText, show } from "./dom.js";
 import { Feed } from "./feed.js";
 import { bucketName, duration, minute } from "./format.js";
@@ -33,8 +34,9 @@ export class Panels {
     this.isOld = !this.shown;
     if (this.isOld) return;
     try {
-      const [{ panels }, { aggregates }] = await Promise.all([get("/api/v1/panels"), get("/api/v1/aggregates")]);
-      store.aggregates = aggregates;
+      const { panels } = await get("/api/v1/panels");
+      const { aggregates } = panels.length > 0 ? await get("/api/v1/aggregates") : { aggregates: [] };
+      if (aggregates.length > 0) store.aggregates = aggregates;
       this.build(panels, new Map(aggregates.map((a) => [a.name, a])));
     } catch (error) {
       if (this.cards.length === 0) this.host.replaceChildren(notice("bad", "The panels could not be read", explained(error)));
@@ -146,7 +148,8 @@ export function windowOf(config, feed) {
   const isPast = end < now - range;
   const isNearAhead = end > now && end < now + range / 2;
   const to = isPast || isNearAhead ? end : now;
-  return { from: to - range, to, isPast };
+  const step = stepFor(range, config.bucket_seconds * 1000);
+  return { from: step > config.bucket_seconds * 1000 ? stepStart(to - range, step) : to - range, to, isPast };
 }
 
 function aboutOf(config, window) {

@@ -13,17 +13,20 @@ export class Pending {
     this.records = [];
   }
 
-  /** Keeps a record that makes a row of the aggregate's table, unless its bucket's document counts it already. */
+  /** Keeps a record that makes rows of the aggregate's table, unless their buckets' documents count it already. */
   add(record, documents, now) {
-    const key = record.keys[this.aggregate.table];
-    const time = key ? Date.parse(key[this.aggregate.time]) : NaN;
-    if (!Number.isFinite(time)) return false;
-    const start = Math.floor(time / this.bucketMs) * this.bucketMs;
     const { topic, partition, offset } = record;
-    if (isCounted(documents.buckets.get(start), topic, partition, offset)) return false;
-    this.records.push({ time, start, topic, partition, offset, columns: { ...record.fields, ...key }, seen: now });
+    let added = false;
+    for (const key of record.keys[this.aggregate.table] || []) {
+      const time = Date.parse(key[this.aggregate.time]);
+      if (!Number.isFinite(time)) continue;
+      const start = Math.floor(time / this.bucketMs) * this.bucketMs;
+      if (isCounted(documents.buckets.get(start), topic, partition, offset)) continue;
+      this.records.push({ time, start, topic, partition, offset, columns: { ...record.fields, ...key }, seen: now });
+      added = true;
+    }
     if (this.records.length > MAX_KEPT) this.records.splice(0, this.records.length - MAX_KEPT);
-    return true;
+    return added;
   }
 
   /** Lets go of what the documents count by now. True where something changed. */

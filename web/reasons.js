@@ -42,6 +42,7 @@ export function outcomeOf(retried) {
 export function together(a, b) {
   if (!a) return b;
   const sum = { ...b };
-  for (const [name, value] of Object.entries(b)) if (typeof value === "number" && name !== "left") sum[name] = value + (a[name] || 0);
+  for (const [name, value] of Object.entries(b)) if (typeof value === "number") sum[name] = value + (a[name] || 0);
+  if (a.refusals) sum.refusals = [...a.refusals, ...b.refusals].slice(0, 100);
   return sum;
 }

@@ -22,20 +22,27 @@ export class Rows {
     this.asked = 0;
     this.asking = false;
     this.columns = "";
+    this.names = "";
+    this.isChosen = false;
     select.addEventListener("change", () => {
+      this.isChosen = true;
       this.table = select.value;
       this.reload();
     });
     setInterval(() => this.tick(), 500);
   }
 
-  /** Tables of the aggregates first, since those are what happens; then what records feed. */
-  recordsCame(fed) {
+  /** Tables of the aggregates first, since those are what happens; then those with the longest keys, for the same reason. */
+  recordsCame() {
     this.fresh = true;
+    const fed = [...this.matches.tables].sort(([, a], [, b]) => b.length - a.length).map(([name]) => name);
     const names = [...new Set([...(store.aggregates || []).map((a) => a.table), ...fed])];
     if (names.length === 0) return;
-    if (this.table === null) this.table = names[0];
-    if (this.select.children.length !== names.length) fillSelect(this.select, names.map((name) => ({ value: name, text: name })), this.table);
+    if (!this.isChosen) this.table = names[0];
+    const signature = names.join("\n");
+    if (signature === this.names) return;
+    this.names = signature;
+    fillSelect(this.select, names.map((name) => ({ value: name, text: name })), this.table);
   }
 
   setShown(shown) {
@@ -50,7 +57,7 @@ export class Rows {
   }
 
   tick() {
-    if (this.table === null) this.recordsCame([]);
+    if (this.table === null) this.recordsCame();
     if (!this.shown || this.asking || this.table === null || store.link === "gone" || document.hidden) return;
     if (Date.now() - this.asked > (this.fresh ? ASK_MS : ASK_SELDOM_MS)) this.ask();
   }

@@ -61,10 +61,10 @@ test("counters are read from the text format", () => {
 });
 
 test("what a retry came to is a sentence, over several answers", () => {
-  const answer = { dry_run: false, applied: 2, duplicates: 1, refused: 0, refusals: [], without_payload: 1, without_stream: 0, read_again: 0, unanswered: 0, gone: 0, left: 5 };
+  const answer = { dry_run: false, applied: 2, duplicates: 1, refused: 0, refusals: [], without_payload: 1, without_stream: 0, read_again: 0, unanswered: 0, gone: 0, next: "x" };
   assert.equal(outcomeOf(answer), "2 applied, 1 changed nothing and ended, 1 without a payload stays");
   assert.equal(outcomeOf({ ...answer, applied: 0, duplicates: 0, without_payload: 0 }), "nothing to do");
-  const sum = together(answer, { ...answer, left: 0 });
-  assert.deepEqual([sum.applied, sum.left], [4, 0]);
+  const sum = together(answer, { ...answer, next: null });
+  assert.deepEqual([sum.applied, sum.next], [4, null]);
   assert.equal(meaningOf("of another version").length, 2);
 });
