@@ -68,6 +68,11 @@ function startTabs() {
     event.preventDefault();
     goTo("pipeline");
   });
+  // The address is the view's, so that this is no link to a place.
+  document.querySelector(".skip").addEventListener("click", (event) => {
+    event.preventDefault();
+    byId("main").focus();
+  });
   whenViewChanges(openView);
 }
 

@@ -56,7 +56,7 @@ export class LetterView {
     const shown = element("pre", "payload");
     shown.tabIndex = 0;
     shown.setAttribute("aria-label", "Payload");
-    const [before, marked, after] = parts(text, letter.field);
+    const [before, marked, after] = parts(text, letter.field, letter.message);
     shown.append(before);
     if (marked) shown.append(element("mark", "", marked));
     shown.append(after);

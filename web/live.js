@@ -125,7 +125,11 @@ function drawRecords() {
     setText(byId("records-seen"), "held while one is open");
     return;
   }
-  const nodes = keyed(list, items.map(recordId), recordItem);
+  const ids = items.map(recordId);
+  const known = new Set(Array.from(list.children, (item) => item.dataset.key));
+  // A few that come are lit up; a rush is not, it would only flicker.
+  list.classList.toggle("rush", ids.filter((id) => !known.has(id)).length > 4);
+  const nodes = keyed(list, ids, recordItem);
   items.forEach((record, at) => fillRecord(nodes[at], record));
   setText(byId("records-seen"), seen > 0 ? `${count(seen)} since this page was opened` : "none since this page was opened");
 }

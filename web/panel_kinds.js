@@ -2,7 +2,7 @@
 // that no document counts yet, and destroy().
 
 import { LineChart } from "./chart.js";
-import { busiest, combinerOf, inDocumentsOrder, inOrder, keyLabel, lines, stepFor, stepStart, totals } from "./documents.js";
+import { busiest, combinerOf, inDocumentsOrder, inOrder, keyLabel, lines, stepStart, totals } from "./documents.js";
 import { element, group, keyed, place, setText, show, svg } from "./dom.js";
 import { bucketTime, compact, figure, spoken, withUnit } from "./format.js";
 import { NumbersTable } from "./numbers_table.js";
@@ -21,14 +21,11 @@ function foldedNote(config, names) {
   return `${how} over ${folded.join(", ")}`;
 }
 
-const stepOf = (config, { from, to }) => stepFor(to - from, config.bucket_seconds * 1000);
-
 /** One value a line a series; several values each a line of their own. */
 function seriesOf(config, feed, window) {
   const nameOf = nameBy(config.by);
-  const step = stepOf(config, window);
   const each = config.values.map((value) => {
-    const made = lines(feed.documents, { value, nameOf, step, ...window });
+    const made = lines(feed.documents, { value, nameOf, ...window });
     const label = (name) => (config.values.length === 1 ? (config.by ? name : spoken(value)) : config.by ? `${name} ${spoken(value)}` : spoken(value));
     return { times: made.times, lines: made.lines.map((line) => ({ ...line, name: label(line.name) })) };
   });
@@ -80,7 +77,7 @@ function linePanel(host, config, bars = false) {
   const readMarks = (feed) => {
     marks = feed.pending.records.map((record) => ({
       time: record.time,
-      start: latest ? stepStart(record.start, stepOf(config, latest.window)) : record.start,
+      start: latest ? stepStart(record.start, latest.window.step) : record.start,
       name: config.by ? String(record.columns[config.by] ?? "") : spoken(config.values[0]),
     }));
   };
@@ -88,6 +85,8 @@ function linePanel(host, config, bars = false) {
     latest = { feed, window };
     readMarks(feed);
     made = seriesOf(config, feed, window);
+    chart.options.bucketSeconds = window.step / 1000;
+    table.bucketSeconds = window.step / 1000;
     chart.set(made, view || window);
     if (folded.open) table.draw(made);
     const more = made.leftOut > 0 ? `${made.leftOut} more series are in Explore` : "";

@@ -149,13 +149,13 @@ export function windowOf(config, feed) {
   const isNearAhead = end > now && end < now + range / 2;
   const to = isPast || isNearAhead ? end : now;
   const step = stepFor(range, config.bucket_seconds * 1000);
-  return { from: step > config.bucket_seconds * 1000 ? stepStart(to - range, step) : to - range, to, isPast };
+  return { from: step > config.bucket_seconds * 1000 ? stepStart(to - range, step) : to - range, to, step, isPast };
 }
 
 function aboutOf(config, window) {
   const by = config.by ? ` by ${config.by}` : "";
   const until = window.isPast ? `, up to ${minute(window.to)}` : "";
-  return `${duration(config.range_seconds).replace(" 0 h", "")}, each ${bucketName(config.bucket_seconds)}${by}${until}`;
+  return `${duration(config.range_seconds).replace(" 0 h", "")}, each ${bucketName(config.kind === "line" ? window.step / 1000 : config.bucket_seconds)}${by}${until}`;
 }
 
 function stateOf(feed) {

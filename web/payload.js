@@ -122,12 +122,26 @@ export function visible(text) {
   return text.replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]/g, (c) => `⟨U+${c.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}⟩`);
 }
 
+/** Where a reader of JSON gave up, out of its words `at line 1 column 118` (columns are bytes, from 1); null without. */
+export function faultSpan(text, message) {
+  const found = /\bline (\d+) column (\d+)/.exec(message || "");
+  if (!found) return null;
+  const before = text.split("\n").slice(0, Number(found[1]) - 1);
+  const line = text.split("\n")[before.length];
+  if (line === undefined) return null;
+  const bytes = new TextEncoder().encode(line);
+  const within = new TextDecoder().decode(bytes.slice(0, Math.max(0, Number(found[2]) - 1))).length;
+  const start = before.reduce((sum, one) => sum + one.length + 1, 0) + within;
+  return { start: Math.min(start, text.length), end: Math.min(start + 1, text.length) };
+}
+
 /** `[before, marked, after]`; where nothing is to be marked all is before. */
-export function parts(text, field) {
+export function parts(text, field, message) {
   const shown = laidOut(text);
-  const span = fieldSpan(shown, field);
+  const span = fieldSpan(shown, field) || (shown === text && !field ? faultSpan(text, message) : null);
   if (!span) return [visible(shown), "", ""];
-  return [visible(shown.slice(0, span.start)), visible(shown.slice(span.start, span.end)), visible(shown.slice(span.end))];
+  const marked = visible(shown.slice(span.start, span.end)) || "⟨ends here⟩";
+  return [visible(shown.slice(0, span.start)), marked, visible(shown.slice(span.end))];
 }
 
 /** Why a text can't be sent in place of a payload, or "". */

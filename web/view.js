@@ -44,6 +44,5 @@ export function writeView(view) {
 }
 
 export function whenViewChanges(then) {
-  window.addEventListener("popstate", () => then(currentView()));
   window.addEventListener("hashchange", () => then(currentView()));
 }

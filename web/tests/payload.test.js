@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { faultOf, fieldSpan, laidOut, parts, visible } from "../payload.js";
+import { faultOf, faultSpan, fieldSpan, laidOut, parts, visible } from "../payload.js";
 
 const marked = (text, field) => {
   const span = fieldSpan(text, field);
@@ -40,6 +40,16 @@ test("laying out changes blanks alone: numbers keep their digits", () => {
 test("what is not seen is shown as what it is", () => {
   assert.equal(visible("a\u202egnp.exe\u0000\u200b\n"), "a⟨U+202E⟩gnp.exe⟨U+0000⟩⟨U+200B⟩\n");
   assert.deepEqual(parts('{"a":1,"b":2}', "b"), ['{\n  "a": 1,\n  ', '"b": 2', "\n}"]);
+});
+
+test("where a reader of JSON gave up is marked", () => {
+  const says = (line, column) => `the payload is not JSON: expected value at line ${line} column ${column}`;
+  assert.deepEqual(parts('{"a": x}', null, says(1, 7)), ['{"a": ', "x", "}"]);
+  assert.deepEqual(parts('{"é": x}', null, says(1, 8)), ['{"é": ', "x", "}"], "columns are bytes");
+  assert.deepEqual(parts('{\n"a": x}', null, says(2, 6)), ['{\n"a": ', "x", "}"]);
+  assert.deepEqual(parts('{"a"', null, says(1, 5)), ['{"a"', "⟨ends here⟩", ""]);
+  assert.deepEqual(parts('{"a"', null, says(9, 5)), ['{"a"', "", ""]);
+  assert.equal(faultSpan("x", "no place"), null);
 });
 
 test("a text that can't be sent in place of a payload is told before", () => {
