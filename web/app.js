@@ -16,10 +16,13 @@ import { TABS, currentView, whenViewChanges, writeView } from "./view.js";
 
 const SHOW = { live: showLive, explore: showExplore, pipeline: showPipeline, letters: showLetters };
 const POLLING_RELOAD_MS = 30000;
+const RELOAD_APART_MS = 5000;
 /** What was looked at on each tab, to come back to. */
 const left = new Map();
 let tab = null;
 let lastTold = "";
+let reloadedAt = 0;
+let reloading = 0;
 
 // Tabs
 
@@ -139,6 +142,14 @@ const connection = new Connection({
 });
 
 function reload() {
+  // Who misses events often would else do nothing but read.
+  const wait = RELOAD_APART_MS - (Date.now() - reloadedAt);
+  if (wait > 0) {
+    clearTimeout(reloading);
+    reloading = setTimeout(reload, wait);
+    return;
+  }
+  reloadedAt = Date.now();
   reloadLive();
   reloadExplore();
   reloadLetters();
