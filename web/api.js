@@ -4,7 +4,7 @@
 const TOKEN_KEY = "bief-token";
 
 /** The daemon's refusal, in its own words. */
-export class Refused extends Error {
+class Refused extends Error {
   constructor(status, title, detail, retryAfter) {
     super(detail || title);
     this.status = status;

@@ -3,7 +3,7 @@
 
 import { EventReader } from "./sse.js";
 
-export const POLL_MS = 2000; // where too many pages are open for an event stream of one's own
+const POLL_MS = 2000; // where too many pages are open for an event stream of one's own
 const POLLS = 15; // then the stream is tried again
 const RETRY_MAX_MS = 15000; // between two tries to reach a daemon that is away; the first come sooner
 const SILENCE_MS = 4000; // a status comes each second; after so long the daemon counts as gone

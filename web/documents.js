@@ -56,7 +56,7 @@ export function whole({ from, to }, step) {
 }
 
 /** A key as text that no other key has. */
-export const keyText = (key, columns) => JSON.stringify(columns.map((column) => key[column] ?? null));
+const keyText = (key, columns) => JSON.stringify(columns.map((column) => key[column] ?? null));
 
 /** A key as people read it. */
 export const keyLabel = (key, columns) => columns.map((column) => String(key[column] ?? "–")).join(" · ");

@@ -7,7 +7,7 @@ import { Pending } from "./pending.js";
 
 const PAGE_LIMIT = 5000;
 /** Documents that one feed reads at most; a page that stays open must not grow. */
-export const MAX_DOCUMENTS = 40000;
+const MAX_DOCUMENTS = 40000;
 const RELOAD_AFTER_MS = 1500; // many calls to read again become one
 const RETRY_MS = 5000;
 

@@ -100,7 +100,7 @@ function ledgerRow() {
 const ROLES = { TABLE: "table", THEAD: "rowgroup", TBODY: "rowgroup", TFOOT: "rowgroup", TR: "row", TD: "cell" };
 
 /** Says what the parts of a table are, since a table that a phone lays out as cards is none to a screen reader. */
-export function withRoles(table) {
+function withRoles(table) {
   for (const part of [table, ...table.querySelectorAll("*")]) {
     const role = part.tagName === "TH" ? (part.scope === "col" ? "columnheader" : "rowheader") : ROLES[part.tagName];
     if (role) part.setAttribute("role", role);

@@ -3,7 +3,7 @@
 
 import { whenThemeChanges } from "./theme.js";
 
-export const PALETTE_SIZE = 8;
+const PALETTE_SIZE = 8;
 const DASHES = [[], [], [], [], [8, 4], [3, 3], [10, 3, 3, 3], [6, 6]];
 
 const read = new Map();

@@ -2,7 +2,7 @@
 
 import { explained, get } from "./api.js";
 import { stepFor, stepStart } from "./documents.js";
-import { element, group, keyed, notice, setText, show } from "./dom.js";
+import { element, group, notice, setText, show } from "./dom.js";
 import { Feed } from "./feed.js";
 import { bucketName, duration, minute } from "./format.js";
 import { makePanel } from "./panel_kinds.js";
@@ -87,6 +87,10 @@ export class Panels {
     if (aggregate && !this.feeds.has(config.aggregate)) {
       this.feeds.set(config.aggregate, new Feed(aggregate, () => this.changed(config.aggregate)));
     }
+    if (!aggregate) {
+      show(state, true);
+      setText(state, `There is no aggregate ${config.aggregate} here.`);
+    }
     return { config, card, about, state, body, panel: makePanel(body, config) };
   }
 
@@ -120,7 +124,7 @@ export class Panels {
       const window = windowOf(config, feed);
       feed.documents.trim(this.from(config.aggregate));
       setText(about, aboutOf(config, window));
-      const [tone, text] = stateOf(feed);
+      const [tone, text] = stateOf(feed, config);
       show(state, text !== "");
       setText(state, text);
       state.dataset.tone = tone;
@@ -158,12 +162,15 @@ function aboutOf(config, window) {
   return `${duration(config.range_seconds).replace(" 0 h", "")}, each ${bucketName(config.kind === "line" ? window.step / 1000 : config.bucket_seconds)}${by}${until}`;
 }
 
-function stateOf(feed) {
+function stateOf(feed, config) {
   if (feed.state === "failed" || feed.state === "stale") {
     return ["bad", `${feed.state === "stale" ? "Not up to date. " : ""}${feed.error}`];
   }
   if (feed.state === "loading") return ["wait", "Reading the cache …"];
   if (feed.documents.count === 0) return ["wait", "No document yet. The first comes when rows were written and their bucket was computed."];
+  const names = feed.documents.valueNames();
+  const missing = config.values.filter((value) => !names.includes(value));
+  if (missing.length > 0) return ["bad", `The documents of ${config.aggregate} have no ${missing.join(", ")}. They have ${names.join(", ")}.`];
   return ["good", feed.truncated ? "Too many documents for one chart: the first 40,000 are shown." : ""];
 }
 

@@ -163,7 +163,7 @@ function unitDetail({ unit }, status) {
 const actorText = ({ state, restarts, note }) => [state.replaceAll("_", " "), restarts > 0 ? `${count(restarts)} restarts` : "", note || ""].filter(Boolean).join(", ");
 
 /** "backing off, next try in 8 s" */
-export function stateText(unit, now) {
+function stateText(unit, now) {
   const wait = unit.next_try_at ? (Date.parse(unit.next_try_at) - Date.parse(now)) / 1000 : NaN;
   return wait > 0 ? `${stateWord(unit)}, next try in ${duration(wait + 1)}` : stateWord(unit);
 }

@@ -18,11 +18,6 @@ function chosen() {
   }
 }
 
-export function isDark() {
-  const theme = document.documentElement.dataset.theme;
-  return theme === "dark" || (theme !== "light" && systemIsDark.matches);
-}
-
 /** For what is drawn rather than styled. */
 export function whenThemeChanges(then) {
   listeners.add(then);

@@ -3,6 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { sentenceOf } from "../bottleneck.js";
+import { faceOf } from "../graph.js";
 import { graphOf, place } from "../graph_layout.js";
 import { shownPartitions, verdictOf } from "../ledger.js";
 import { countersOf, countersOfUnit, parseMetrics } from "../metrics_text.js";
@@ -67,4 +68,16 @@ test("what a retry came to is a sentence, over several answers", () => {
   const sum = together(answer, { ...answer, next: null });
   assert.deepEqual([sum.applied, sum.next], [4, null]);
   assert.equal(meaningOf("of another version").length, 2);
+});
+
+test("a box says what its actors do, and which of them is in trouble", () => {
+  const [sales] = [stream({ troubles: [{ actor: "writer-1", cause: "refused", since: "2013-01-01T00:00:00Z" }] })];
+  const actors = ["consumer", "poll", "decoder-0", "decoder-1", "writer-0", "writer-1"].map((name) => ({ name, state: "running", restarts: name === "writer-1" ? 2 : 0 }));
+  const { nodes } = graphOf({ streams: [sales], units: [{ name: "sales", state: "running", restarts: 2, last_error: null, actors }] });
+  const face = (title) => faceOf(nodes.find((node) => node.title === title));
+  assert.deepEqual(face("writer"), { tone: "bad", lines: ["busy 20 %", "2 lanes"], restarts: 2, wrong: "refused" });
+  assert.deepEqual(face("decoder"), { tone: "good", lines: ["busy 10 %", "2 lanes"], restarts: 0, wrong: "" });
+  assert.deepEqual(face("consumer").lines, ["idle"]);
+  const ended = faceOf({ kind: "unit", unit: { name: "trainer", state: "failed", restarts: 9, last_error: "no room" } });
+  assert.deepEqual([ended.tone, ended.wrong], ["bad", "no room"]);
 });
