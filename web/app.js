@@ -208,6 +208,7 @@ startPipeline();
 startLetters();
 startTabs();
 listen("status", drawTop);
+listen("lost", reload);
 openView(currentView());
 document.addEventListener("visibilitychange", () => connection.visibilityChanged());
 connection.listen();

@@ -11,7 +11,7 @@ const systemIsDark = window.matchMedia("(prefers-color-scheme: dark)");
 function chosen() {
   try {
     const kept = localStorage.getItem(KEY);
-    return kept in NEXT ? kept : "system";
+    return Object.hasOwn(NEXT, kept) ? kept : "system";
   } catch {
     // A browser may forbid keeping anything.
     return "system";

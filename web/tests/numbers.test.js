@@ -42,7 +42,7 @@ test("a ring keeps the last and never grows", () => {
 });
 
 test("a CSV cell is quoted where it must be and never becomes a formula", () => {
-  assert.equal(csv(["a", "b"], [["x,y", 'say "hi"'], ["=1+1", -5], [null, true]]), 'a,b\r\n"x,y","say ""hi"""\r\n\'=1+1,-5\r\n,true\r\n');
+  assert.equal(csv(["a", "b"], [["x,y", 'say "hi"'], ["=1+1", -5], [null, "-12.50"]]), 'a,b\r\n"x,y","say ""hi"""\r\n\'=1+1,-5\r\n,-12.50\r\n');
 });
 
 test("a view survives the address", () => {
