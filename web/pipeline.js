@@ -137,7 +137,7 @@ function stageDetail({ title, stream, stage, unit }, status) {
     },
     { title: "Actors", pairs: actors.map((actor) => [actor.name, actorText(actor), toneOf(actor.state) === "good" ? null : "bad"]) },
     errorPart(unit, (stream.troubles || []).filter(({ actor }) => actors.some(({ name }) => name === actor) || actor === title), status.now),
-    { title: "Counters since the start", pairs: series ? countersOf(series, stream.stream, title) : [["reading", seriesError || "…"]] },
+    ...countersPart((all) => countersOf(all, stream.stream, title)),
   ];
   if (title === "consumer") parts.splice(1, 0, ...topicDetail({ stream }).slice(1));
   return [...parts, settingsPart({ ...unit?.settings, ...stage.settings })];
@@ -148,14 +148,14 @@ function unitDetail({ unit }, status) {
   return [
     {
       title: "Now",
-      pairs: [["state", stateText(unit, status.now), toneOf(unit.state) === "good" ? null : "bad"], ["since", ago(unit.since, status.now)], ["built", `${count(unit.generation)} times`], ["restarts", count(unit.restarts || 0)]],
+      pairs: [["state", stateText(unit, status.now), toneOf(unit.state) === "good" ? null : "bad"], ["since", ago(unit.since, status.now)], ["built", unit.generation === 1 ? "once" : `${count(unit.generation)} times`], ["restarts", count(unit.restarts || 0)]],
     },
     ...(isAggregator
       ? [{ title: "Freshness", pairs: status.aggregates.map((a) => [a.name, `${a.fresh_as_of ? `${ago(a.fresh_as_of, status.now)} behind at most` : "not known yet"}${a.pending_buckets > 0 ? `, ${count(a.pending_buckets)} buckets wait` : ""}`]) }]
       : []),
     { title: "Actors", pairs: unit.actors.map((actor) => [actor.name, actorText(actor), toneOf(actor.state) === "good" ? null : "bad"]) },
     errorPart(unit, [], status.now),
-    { title: "Counters since the start", pairs: series ? countersOfUnit(series, unit.name) : [["reading", seriesError || "…"]] },
+    ...countersPart((all) => countersOfUnit(all, unit.name)),
     settingsPart(unit.settings),
   ];
 }
@@ -172,6 +172,11 @@ function errorPart(unit, troubles, now) {
   const texts = troubles.map(({ actor, cause, since }) => `${actor}, for ${ago(since, now)}: ${cause}`);
   if (unit?.last_error) texts.push(unit.last_error);
   return { title: "Last error", text: texts.join("\n") || "none since the start", quiet: texts.length === 0, tone: troubles.length > 0 || (unit && toneOf(unit.state) === "bad") ? "bad" : null };
+}
+
+function countersPart(of) {
+  const pairs = series ? of(series) : [["reading", seriesError || "…"]];
+  return pairs.length > 0 ? [{ title: "Counters since the start", pairs }] : [];
 }
 
 function settingsPart(settings) {
