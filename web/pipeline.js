@@ -148,7 +148,7 @@ function unitDetail({ unit }, status) {
   return [
     {
       title: "Now",
-      pairs: [["state", stateText(unit, status.now), toneOf(unit.state) === "good" ? null : "bad"], ["since", ago(unit.since, status.now)], ["built", unit.generation === 1 ? "once" : `${count(unit.generation)} times`], ["restarts", count(unit.restarts || 0)]],
+      pairs: [["state", stateText(unit, status.now), toneOf(unit.state) === "good" ? null : "bad"], ["since", ago(unit.since, status.now)], ["built", unit.generation === 1 ? "1 time" : `${count(unit.generation)} times`], ["restarts", count(unit.restarts || 0)]],
     },
     ...(isAggregator
       ? [{ title: "Freshness", pairs: status.aggregates.map((a) => [a.name, `${a.fresh_as_of ? `${ago(a.fresh_as_of, status.now)} behind at most` : "not known yet"}${a.pending_buckets > 0 ? `, ${count(a.pending_buckets)} buckets wait` : ""}`]) }]
