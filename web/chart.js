@@ -38,6 +38,7 @@ export class LineChart {
     this.options = options;
     this.names = [];
     this.hidden = new Set();
+    this.raw = [[]];
     this.data = [[]];
     this.window = { from: 0, to: 1 };
     this.plot = null;
@@ -76,17 +77,40 @@ export class LineChart {
   /** `made` is of documents.js: times in ms and lines. `window` is the span to show, in ms. */
   set(made, window) {
     this.window = { from: window.from / 1000, to: window.to / 1000 };
-    this.data = [made.times.map((ms) => ms / 1000), ...made.lines.map((line) => line.values)];
-    const names = made.lines.map((line) => line.name);
+    // Bars stand on each other: the last is drawn first, behind the others and as high as all together.
+    const drawn = this.options.bars ? [...made.lines].reverse() : made.lines;
+    this.raw = [made.times.map((ms) => ms / 1000), ...drawn.map((line) => line.values)];
+    const names = drawn.map((line) => line.name);
     const same = names.length === this.names.length && names.every((name, at) => name === this.names[at]);
     if (!same) {
       this.names = names;
       if (this.plot) this.plot.destroy();
       this.plot = null;
     }
+    this.data = this.stacked();
     if (this.plot) this.plot.setData(this.data, true);
     else this.make();
     this.showLegend();
+  }
+
+  /** What is drawn of the numbers: for bars, the sum of a series and those below it. */
+  stacked() {
+    if (!this.options.bars) return this.raw;
+    const [times, ...rows] = this.raw;
+    const sums = times.map(() => 0);
+    const made = rows.map(() => null);
+    for (let at = rows.length - 1; at >= 0; at -= 1) {
+      made[at] = rows[at].map((value, index) => {
+        if (value === null || this.hidden.has(this.names[at])) return null;
+        sums[index] += value;
+        return sums[index];
+      });
+    }
+    return [times, ...made];
+  }
+
+  colour(at) {
+    return seriesColour(this.options.bars ? this.names.length - 1 - at : at);
   }
 
   /** Draws again what is not of the data: live records. */
@@ -105,7 +129,7 @@ export class LineChart {
       {
         width,
         height: this.height,
-        padding: [8, 8, 0, 0],
+        padding: [8, 18, 0, 0],
         tzDate: utc,
         legend: { show: false },
         scales: {
@@ -121,12 +145,12 @@ export class LineChart {
           ...this.names.map((name, at) => ({
             label: name,
             show: !this.hidden.has(name),
-            stroke: () => seriesColour(at),
-            fill: bar ? () => faint(seriesColour(at), 0.7) : this.names.length === 1 ? () => faint(seriesColour(at), 0.1) : undefined,
-            dash: seriesDash(at),
-            width: 1.75,
+            stroke: () => this.colour(at),
+            fill: bar ? () => this.colour(at) : this.names.length === 1 ? () => faint(this.colour(at), 0.1) : undefined,
+            dash: bar ? undefined : seriesDash(at),
+            width: bar ? 0 : 1.75,
             paths: bar,
-            points: { show: !bar, size: 5, fill: () => seriesColour(at), filter: (_, index) => lonely(this.data[index]) },
+            points: { show: !bar, size: 5, fill: () => this.colour(at), filter: (_, index) => lonely(this.data[index]) },
           })),
         ],
         cursor: {
@@ -180,10 +204,10 @@ export class LineChart {
     this.names.forEach((name, at) => {
       const [swatch, label, last] = chips[at].children;
       const shape = swatch.firstElementChild;
-      shape.setAttribute("stroke", seriesColour(at));
-      shape.setAttribute("stroke-dasharray", seriesDash(at).join(" ") || "none");
+      shape.setAttribute("stroke", this.colour(at));
+      shape.setAttribute("stroke-dasharray", (this.options.bars ? "" : seriesDash(at).join(" ")) || "none");
       setText(label, name);
-      setText(last, withUnit(lastOf(this.data[at + 1]), this.options.unit));
+      setText(last, withUnit(lastOf(this.raw[at + 1]), this.options.unit));
       chips[at].setAttribute("aria-pressed", String(!this.hidden.has(name)));
     });
   }
@@ -193,6 +217,10 @@ export class LineChart {
     else if (this.hidden.size < this.names.length - 1) this.hidden.add(name);
     else this.hidden.clear();
     if (this.plot) this.names.forEach((one, at) => this.plot.setSeries(at + 1, { show: !this.hidden.has(one) }));
+    if (this.plot && this.options.bars) {
+      this.data = this.stacked();
+      this.plot.setData(this.data, true);
+    }
     this.showLegend();
   }
 
@@ -223,7 +251,7 @@ export class LineChart {
   fillTip(plot, index) {
     const time = this.data[0][index] * 1000;
     const shown = this.names
-      .map((name, at) => ({ name, at, value: this.data[at + 1][index] }))
+      .map((name, at) => ({ name, at, value: this.raw[at + 1][index] }))
       .filter(({ name, value }) => value !== null && value !== undefined && !this.hidden.has(name))
       .sort((a, b) => b.value - a.value);
     const live = this.options.marksOf ? this.options.marksOf().filter((m) => m.start === time).length : 0;
@@ -234,7 +262,7 @@ export class LineChart {
     setText(rows[0].children[1], day);
     shown.forEach(({ name, at, value }, row) => {
       const [dot, label, number] = rows[row + 1].children;
-      dot.className = `dot dot-${at % 8}`;
+      dot.className = `dot dot-${(this.options.bars ? this.names.length - 1 - at : at) % 8}`;
       setText(label, name);
       setText(number, withUnit(value, this.options.unit));
     });
@@ -274,17 +302,17 @@ export class LineChart {
   }
 
   has(index) {
-    return this.names.some((name, at) => !this.hidden.has(name) && this.data[at + 1][index] !== null);
+    return this.names.some((name, at) => !this.hidden.has(name) && this.raw[at + 1][index] !== null);
   }
 
   /** Moves the cursor to a point and says it. */
   goTo(index) {
     const time = this.data[0][index];
-    const first = this.names.findIndex((name, at) => !this.hidden.has(name) && this.data[at + 1][index] !== null);
+    const first = this.names.findIndex((name, at) => !this.hidden.has(name) && this.raw[at + 1][index] !== null);
     const top = first < 0 ? 0 : this.plot.valToPos(this.data[first + 1][index], "y");
     this.plot.setCursor({ left: this.plot.valToPos(time, "x"), top });
     const said = this.names.flatMap((name, at) => {
-      const value = this.data[at + 1][index];
+      const value = this.raw[at + 1][index];
       return value === null || this.hidden.has(name) ? [] : [`${name} ${withUnit(value, this.options.unit)}`];
     });
     announce(`${bucketTime(time * 1000, this.options.bucketSeconds)}: ${said.join(", ")}`);
@@ -328,13 +356,13 @@ export class LineChart {
         if (at < 0 || !ends[at]) continue;
         const index = this.data[0].indexOf(start / 1000);
         const value = index < 0 ? ends[at].value : (this.data[at + 1][index] ?? ends[at].value);
-        spot(Math.max(time / 1000, this.window.from), value, 1.25, faint(seriesColour(at), 0.5), true);
+        spot(Math.max(time / 1000, this.window.from), value, 1.25, faint(this.colour(at), 0.5), true);
       }
     }
     // A bucket that is still filling ends in a ring.
     const isClosed = (time) => (time + this.options.bucketSeconds) * 1000 <= daemonNow();
     ends.forEach((end, at) => {
-      if (end && end.time >= this.window.from && end.time <= this.window.to) spot(end.time, end.value, 3, seriesColour(at), isClosed(end.time));
+      if (end && end.time >= this.window.from && end.time <= this.window.to) spot(end.time, end.value, 3, this.colour(at), isClosed(end.time));
     });
     ctx.restore();
   }

@@ -9,6 +9,7 @@ import { NumbersTable } from "./numbers_table.js";
 
 const MOST_LINES = 8;
 const MOST_BARS = 10;
+const MOST_COLUMNS = 12;
 const MOST_ROWS = 12;
 
 const nameBy = (by) => (by ? (key) => (key[by] === undefined ? null : String(key[by])) : () => "all");
@@ -29,13 +30,14 @@ function seriesOf(config, feed, window) {
     const label = (name) => (config.values.length === 1 ? (config.by ? name : spoken(value)) : config.by ? `${name} ${spoken(value)}` : spoken(value));
     return { times: made.times, lines: made.lines.map((line) => ({ ...line, name: label(line.name) })) };
   });
-  const times = each.reduce((longest, one) => (one.times.length > longest.length ? one.times : longest), []);
+  const times = [...new Set(each.flatMap((one) => one.times))].sort((a, b) => a - b);
   const all = each.flatMap((one) => {
-    const shift = one.times.length > 0 ? Math.max(0, times.indexOf(one.times[0])) : 0;
-    return one.lines.map((line) => ({ name: line.name, values: times.map((_, at) => line.values[at - shift] ?? null) }));
+    const places = new Map(one.times.map((time, at) => [time, at]));
+    return one.lines.map((line) => ({ name: line.name, values: times.map((time) => line.values[places.get(time)] ?? null) }));
   });
   const { kept, leftOut } = busiest(all, MOST_LINES);
-  const order = inOrder(kept.map((line) => line.name));
+  // Series of a column in the order of people, values as they are configured.
+  const order = config.by ? inOrder(kept.map((line) => line.name)) : all.map((line) => line.name);
   kept.sort((a, b) => order.indexOf(a.name) - order.indexOf(b.name));
   return { times, lines: kept, leftOut };
 }
@@ -102,47 +104,45 @@ function linePanel(host, config, bars = false) {
   };
 }
 
-/** Bars by a column of the key, the longest first; over time where there is none. */
-function barPanel(host, config) {
-  if (!config.by) return linePanel(host, config, true);
-  const list = element("ol", "bars");
-  host.append(list);
-  const remark = note(host);
-  return {
-    draw(feed, window) {
-      const all = totals(feed.documents, { value: config.values[0], nameOf: nameBy(config.by), ...window });
-      all.sort((a, b) => b.value - a.value);
-      const shown = all.slice(0, MOST_BARS);
-      const most = Math.max(...shown.map(({ value }) => Math.abs(value)), Number.MIN_VALUE);
-      const rows = keyed(list, shown.map(({ name }) => `b-${name}`), () => {
-        const bar = place(svg("svg", "bar"), { viewBox: "0 0 100 10" });
-        bar.setAttribute("preserveAspectRatio", "none");
-        bar.setAttribute("aria-hidden", "true");
-        bar.append(place(svg("rect"), { x: 0, y: 0, height: 10, width: 0 }));
-        return group("li", "", element("span", "bar-name"), bar, element("b"));
-      });
-      shown.forEach(({ name, value }, at) => {
-        const [label, bar, number] = rows[at].children;
-        setText(label, name);
-        place(bar.firstElementChild, { width: (Math.abs(value) / most) * 100 });
-        setText(number, withUnit(value, config.unit));
-      });
-      fillNote(remark, `${combinerOf(config.values[0], feed.documents.valueNames()).name} over the span`, all.length > shown.length ? `${all.length - shown.length} more are in Explore` : "");
-    },
-    live() {},
-    destroy() {},
-  };
+/** Bars lying down, the longest first: `[{name, value}]`. */
+function barList(list, all, unit) {
+  const shown = [...all].sort((a, b) => b.value - a.value).slice(0, MOST_BARS);
+  const most = Math.max(...shown.map(({ value }) => Math.abs(value)), Number.MIN_VALUE);
+  const rows = keyed(list, shown.map(({ name }) => `b-${name}`), () => {
+    const bar = place(svg("svg", "bar"), { viewBox: "0 0 100 10" });
+    bar.setAttribute("preserveAspectRatio", "none");
+    bar.setAttribute("aria-hidden", "true");
+    bar.append(place(svg("rect"), { x: 0, y: 0, height: 10, width: 0 }));
+    return group("li", "", element("span", "bar-name"), bar, element("b"));
+  });
+  shown.forEach(({ name, value }, at) => {
+    const [label, bar, number] = rows[at].children;
+    setText(label, name);
+    place(bar.firstElementChild, { width: (Math.abs(value) / most) * 100 });
+    setText(number, withUnit(value, unit));
+  });
+  return all.length - shown.length;
 }
 
-/** How often each value of a column occurs, in the column's order. */
+/** A column for each value of a key's column, in order; where there are many of them, bars lying down, the longest first. */
 function histogramPanel(host, config) {
   const column = config.by || config.key[0];
   const list = element("ol", "histogram");
-  host.append(list);
+  const bars = element("ol", "bars");
+  host.append(list, bars);
   const remark = note(host);
   return {
     draw(feed, window) {
       const all = totals(feed.documents, { value: config.values[0], nameOf: nameBy(column), ...window });
+      const how = `${combinerOf(config.values[0], feed.documents.valueNames()).name} over the span`;
+      const isLong = all.length > MOST_COLUMNS;
+      show(list, !isLong);
+      show(bars, isLong);
+      if (isLong) {
+        const more = barList(bars, all, config.unit);
+        fillNote(remark, `${spoken(config.values[0])} by ${spoken(column)}, ${how}`, more > 0 ? `${more} more are in Explore` : "");
+        return;
+      }
       const byName = new Map(all.map(({ name, value }) => [name, value]));
       const names = inDocumentsOrder(feed.documents, nameBy(column)).filter((name) => byName.has(name));
       const most = Math.max(...byName.values(), Number.MIN_VALUE);
@@ -163,7 +163,22 @@ function histogramPanel(host, config) {
         setText(label, name);
         columns[at].title = `${column} ${name}: ${figure(value)}, ${((value / sum) * 100).toFixed(1)} %`;
       });
-      fillNote(remark, `${spoken(config.values[0])} by ${spoken(column)}${config.unit ? `, in ${config.unit}` : ""}`);
+      fillNote(remark, `${spoken(config.values[0])} by ${spoken(column)}, ${how}${config.unit ? `, in ${config.unit}` : ""}`);
+    },
+    live() {},
+    destroy() {},
+  };
+}
+
+/** The buckets themselves where there is nothing to tell apart, newest first. */
+function bucketsPanel(host, config) {
+  const table = new NumbersTable({ label: config.title, bucketSeconds: config.bucket_seconds });
+  host.append(table.node);
+  const remark = note(host);
+  return {
+    draw(feed, window) {
+      table.draw(seriesOf(config, feed, { ...window, step: config.bucket_seconds * 1000 }));
+      fillNote(remark, foldedNote(config, feed.documents.valueNames()), config.unit ? `in ${config.unit}` : "");
     },
     live() {},
     destroy() {},
@@ -172,6 +187,7 @@ function histogramPanel(host, config) {
 
 /** The last bucket of each key, with the way its first value went. */
 function tablePanel(host, config) {
+  if (!config.by && config.key.length === 0) return bucketsPanel(host, config);
   const columns = config.by ? [config.by] : config.key;
   const table = element("table", "newest");
   const heading = element("tr");
@@ -272,7 +288,7 @@ export function drawSpark(spark, all, slots = 0) {
   place(spark.firstElementChild, { points: `${left},32 ${points.join(" ")} 120,32` });
 }
 
-const KINDS = { line: linePanel, bar: barPanel, histogram: histogramPanel, table: tablePanel, stat: statPanel };
+const KINDS = { line: linePanel, bar: (host, config) => linePanel(host, config, true), histogram: histogramPanel, table: tablePanel, stat: statPanel };
 
 export function makePanel(host, config) {
   const make = KINDS[config.kind];

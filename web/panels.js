@@ -10,6 +10,7 @@ import { daemonNow, listen, store } from "./store.js";
 import { formatView } from "./view.js";
 
 const RETRY_MS = 5000;
+const STAT_BUCKETS = 14;
 /** The window of a panel moves with the clock, but not with each second of it. */
 const MOVE_MS = 30000;
 
@@ -144,7 +145,8 @@ export class Panels {
 
 /** From so far back to now; to the last bucket where that is near ahead, or where all there is lies before. */
 export function windowOf(config, feed) {
-  const range = config.range_seconds * 1000;
+  // A number alone is read beside how it went before.
+  const range = Math.max(config.range_seconds, config.kind === "stat" ? STAT_BUCKETS * config.bucket_seconds : 0) * 1000;
   const now = daemonNow();
   let last = feed ? feed.documents.lastStart() : NaN;
   if (!Number.isFinite(last)) last = feed?.aggregate.last_bucket ? Date.parse(feed.aggregate.last_bucket) : NaN;
