@@ -8,7 +8,8 @@ import { Pending } from "./pending.js";
 const PAGE_LIMIT = 5000;
 /** Documents that one feed reads at most; a page that stays open must not grow. */
 const MAX_DOCUMENTS = 40000;
-const RELOAD_AFTER_MS = 1500; // many calls to read again become one
+const RELOAD_AFTER_MS = 1000; // many calls to read again become one
+const RELOAD_APART_MS = 5000; // and while much is computed, as after a backfill, no more often than this
 const RETRY_MS = 5000;
 
 export class Feed {
@@ -23,6 +24,8 @@ export class Feed {
     this.truncated = false;
     this.span = null;
     this.timer = 0;
+    this.isWaiting = false;
+    this.loadedAt = 0;
     this.generation = 0;
   }
 
@@ -33,6 +36,8 @@ export class Feed {
   /** Reads `from..to` (ms; null is open) out of the cache, page by page. */
   async load(from, to) {
     clearTimeout(this.timer);
+    this.isWaiting = false;
+    this.loadedAt = Date.now();
     this.span = { from, to };
     this.generation += 1;
     const generation = this.generation;
@@ -72,13 +77,15 @@ export class Feed {
 
   /** Reads the span again, soon. */
   reload(ms = RELOAD_AFTER_MS) {
-    if (!this.span) return;
-    clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.load(this.span.from, this.span.to), ms);
+    if (!this.span || this.isWaiting) return;
+    this.isWaiting = true;
+    const wait = Math.max(ms, RELOAD_APART_MS - (Date.now() - this.loadedAt));
+    this.timer = setTimeout(() => this.load(this.span.from, this.span.to), wait);
   }
 
   close() {
     clearTimeout(this.timer);
+    this.isWaiting = true;
     this.generation += 1;
   }
 
