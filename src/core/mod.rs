@@ -1,5 +1,7 @@
 //! The rules: record mapping, rows, offsets. Pure: no async, no I/O, no clock.
 
+pub mod bucket;
+pub mod bucket_query;
 pub mod cell;
 pub mod commit_plan;
 pub mod connect_headers;
@@ -10,6 +12,7 @@ pub mod gaps;
 pub mod ledger;
 pub mod letter_share;
 pub mod mapping;
+pub mod marks;
 pub mod memory;
 pub mod outcome;
 pub mod printable;
