@@ -6,6 +6,7 @@ pub mod cell;
 pub mod commit_plan;
 pub mod connect_headers;
 pub mod decode;
+pub mod document;
 pub mod doubt;
 pub mod drill;
 pub mod gaps;
