@@ -15,10 +15,12 @@ use crate::core::schema::Table;
 use crate::core::target::Rows;
 use crate::messages::{DeadLetter, OffsetMove};
 
+pub mod cache;
 mod letters;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use cache::{Cache, CacheError, OpenCache};
 pub use letters::{
     LetterBook, LetterKey, LetterPublisher, LetterWarehouse, OpenLetterBook, OpenLetterPublisher, OpenLetterWarehouse,
     Published,

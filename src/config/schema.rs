@@ -40,7 +40,7 @@ pub static ROOT: SectionSpec = SectionSpec {
     free: false,
     keys: &[],
     example: "",
-    sections: &[&DAEMON, &KAFKA, &WAREHOUSE, &STREAM, &REPLAY],
+    sections: &[&DAEMON, &KAFKA, &WAREHOUSE, &CACHE, &STREAM, &AGGREGATE, &REPLAY],
 };
 
 pub static DAEMON: SectionSpec = SectionSpec {
@@ -91,6 +91,15 @@ pub static WAREHOUSE: SectionSpec = SectionSpec {
     sections: &[],
 };
 
+pub static CACHE: SectionSpec = SectionSpec {
+    path: "cache",
+    repeated: false,
+    free: false,
+    keys: &[KeySpec { name: "url", example: "url = \"mongodb://bief:${BIEF_CACHE_PASSWORD}@mongo/bief\"", secret: true }],
+    example: "",
+    sections: &[],
+};
+
 pub static STREAM: SectionSpec = SectionSpec {
     path: "stream",
     repeated: true,
@@ -124,6 +133,24 @@ pub static TABLE: SectionSpec = SectionSpec {
 };
 
 pub static COLUMNS: SectionSpec = free("stream.table.columns", "columns = { id = \"customer_id\" }");
+
+pub static AGGREGATE: SectionSpec = SectionSpec {
+    path: "aggregate",
+    repeated: true,
+    free: false,
+    keys: &[
+        key("name", "name = \"orders_hourly\""),
+        key("table", "table = \"orders\""),
+        key("time", "time = \"placed_at\""),
+        key("bucket", "bucket = \"1h\""),
+        key("query", "query = \"aggregates/orders_hourly.sql\""),
+        key("key", "key = [\"shop\"]"),
+        key("every", "every = \"5s\""),
+        key("keep", "keep = \"400d\""),
+    ],
+    example: "",
+    sections: &[],
+};
 
 pub static REPLAY: SectionSpec = SectionSpec {
     path: "replay",

@@ -1,15 +1,19 @@
 //! The rules: record mapping, rows, offsets. Pure: no async, no I/O, no clock.
 
+pub mod bucket;
+pub mod bucket_query;
 pub mod cell;
 pub mod commit_plan;
 pub mod connect_headers;
 pub mod decode;
+pub mod document;
 pub mod doubt;
 pub mod drill;
 pub mod gaps;
 pub mod ledger;
 pub mod letter_share;
 pub mod mapping;
+pub mod marks;
 pub mod memory;
 pub mod outcome;
 pub mod printable;
