@@ -2,11 +2,13 @@
 
 pub mod allocator;
 pub mod bookkeeping;
+pub mod cache;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod error_classes;
 pub mod kafka;
 pub mod migrations;
+pub mod mongodb;
 pub mod mysql;
 pub mod proxy;
 pub mod replay;

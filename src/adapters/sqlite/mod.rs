@@ -1,6 +1,7 @@
 //! SQLite: the warehouse of the demo and of tests, with the same meaning of every write as on MySQL. One file, one
 //! writer; SQLite itself checks neither lengths nor types, so the catalog reads the declared ones.
 
+mod cache;
 mod cells;
 mod connect;
 mod declared;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use crate::config::WarehouseConfig;
 use crate::ports::{LetterWarehouse, OpenLetterWarehouse, OpenWarehouse, Warehouse, WarehouseError};
 
+pub use cache::open_cache;
 pub use connect::{accepts, create_folder, options};
 pub use warehouse::SqliteWarehouse;
 
