@@ -1,6 +1,8 @@
 //! Builds the daemon from its configuration: the only file that names two actors. A stream is one unit of
 //! restart: consumer, and for each lane a decoder and a writer, joined by channels that hold one batch.
 
+pub mod letters;
+
 use std::io;
 use std::net::TcpListener;
 use std::path::Path;
@@ -371,12 +373,14 @@ pub fn group_of(config: &Config, stream: &Stream) -> String {
 pub async fn read_plan(config: &Config, stream: &Stream) -> Result<Plan, StartError> {
     match plan_or_misfits(config, stream).await {
         Ok(Ok(plan)) => Ok(plan),
-        Ok(Err(misfits)) => {
-            let told: Vec<String> = misfits.iter().map(|m| format!("{}: {}", m.problem, m.help)).collect();
-            Err(StartError::fatal(format!("the mapping does not fit the tables: {}", told.join("; "))))
-        }
+        Ok(Err(misfits)) => Err(StartError::fatal(told(&misfits))),
         Err(error) => Err(warehouse_start(error)),
     }
+}
+
+fn told(misfits: &[Misfit]) -> String {
+    let told: Vec<String> = misfits.iter().map(|m| format!("{}: {}", m.problem, m.help)).collect();
+    format!("the mapping does not fit the tables: {}", told.join("; "))
 }
 
 /// The same with each misfit apart, for `bief check --connect`.

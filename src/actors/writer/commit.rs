@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 
-pub use self::retry::{Retried, RetryRequest};
+pub use self::retry::{Ended, Retried, RetryRequest};
 use crate::core::commit_plan::{self, Known, PreparedTable};
 use crate::core::letter_share::LetterShare;
 use crate::core::mapping::Plan;

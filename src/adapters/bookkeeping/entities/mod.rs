@@ -1,5 +1,6 @@
 //! The bookkeeping tables as sea-orm entities. Shape only; the writers' statements are in the adapters.
 
+pub mod audit;
 pub mod dead_letter;
 pub mod dropped_letter;
 pub mod gap;
