@@ -4,6 +4,7 @@
 //! Must never hold a label whose values come from records.
 
 mod process;
+mod tap;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -14,7 +15,7 @@ use prometheus::{
 };
 
 use crate::core::outcome::{Counts, Reason};
-use crate::messages::StreamStatus;
+use crate::messages::{StreamStatus, Tap};
 
 /// Content type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -70,6 +71,7 @@ struct Series {
     memory_waited: CounterVec,
     /// Answers the bytes in use.
     memory_meter: OnceLock<MemoryMeter>,
+    tap: tap::TapSeries,
     process: Option<process::ProcessSeries>,
 }
 
@@ -232,6 +234,7 @@ impl Metrics {
                 stream,
             ),
             memory_meter: OnceLock::new(),
+            tap: tap::TapSeries::register(&r),
             process: process::ProcessSeries::register(&r),
             registry: registry.clone(),
         };
@@ -276,6 +279,11 @@ impl Metrics {
         let _ = self.0.memory_meter.set(used);
     }
 
+    /// Tells whom to ask what was copied for who looks at records. The first answer counts.
+    pub fn meter_tap(&self, tap: Tap) {
+        self.0.tap.meter(tap);
+    }
+
     /// Rows written into one table, at 0 when first asked for.
     pub fn rows_written(&self, table: &str) -> IntCounter {
         self.0.rows_written.with_label_values(&[table])
@@ -317,6 +325,7 @@ impl Metrics {
         if let Some(used) = self.0.memory_meter.get() {
             self.0.memory_used.set(i64::try_from(used()).unwrap_or(i64::MAX));
         }
+        self.0.tap.update();
         if let Some(process) = &self.0.process {
             process.update();
         }

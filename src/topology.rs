@@ -28,7 +28,7 @@ use crate::core::letter_share::LetterShare;
 use crate::core::mapping::{Mapping, Misfit, Plan};
 use crate::core::memory::{self, RecordCost};
 use crate::http::{self, Check, DaemonInfo, HttpState};
-use crate::messages::{Assignments, Board};
+use crate::messages::{Assignments, Board, StreamTap, Tap};
 use crate::metrics::Metrics;
 use crate::ports::{
     Broker, Clock, LetterPublisher, OpenLetterPublisher, OpenSource, RecordSource, SourceError, SystemClock,
@@ -68,11 +68,13 @@ pub struct Daemon {
 pub fn launch(config: Arc<Config>, bootstrap: &str, listener: TcpListener) -> io::Result<Daemon> {
     let board = Board::default();
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), REVISION);
+    let tap = Tap::default();
     let prepared = Arc::new(Mutex::new(false));
     let lanes: usize = config.streams.iter().map(|s| s.lanes).sum();
     let budget = Budget::new(memory::batches(config.daemon.memory), lanes);
     let meter = budget.clone();
     metrics.meter_memory(budget.limit(), Box::new(move || meter.used()));
+    metrics.meter_tap(tap.clone());
     let mut shares = (0..lanes).map(|lane| budget.share(lane));
     let units = config
         .streams
@@ -84,6 +86,7 @@ pub fn launch(config: Arc<Config>, bootstrap: &str, listener: TcpListener) -> io
                 stream: Arc::new(stream.clone()),
                 bootstrap: bootstrap.to_owned(),
                 board: board.clone(),
+                tap: tap.clone(),
                 metrics: metrics.clone(),
                 clock: Arc::new(SystemClock),
                 prepared: Arc::clone(&prepared),
@@ -110,6 +113,7 @@ pub fn launch(config: Arc<Config>, bootstrap: &str, listener: TcpListener) -> io
             },
             metrics: metrics.clone(),
             board: board.clone(),
+            tap,
             units: Arc::new(move || serde_json::to_value(statuses.snapshot()).unwrap_or_default()),
             checks: Arc::new(move || checks(&checked.snapshot(), &troubles)),
             allowed_hosts: config.daemon.allowed_hosts.clone(),
@@ -168,6 +172,8 @@ struct Pipeline {
     stream: Arc<Stream>,
     bootstrap: String,
     board: Board,
+    /// One for all streams.
+    tap: Tap,
     metrics: Metrics,
     clock: Arc<dyn Clock>,
     /// Whether the tables are known to be there.
@@ -291,6 +297,7 @@ impl Pipeline {
         let known = Known::within(plan.targets.len(), memory::known_rows(self.memory));
         let known = Arc::new(std::sync::Mutex::new(known));
         let cost = RecordCost::of(&plan);
+        let tap = StreamTap::new(self.tap.clone(), &stream.name, Arc::clone(&plan));
         let share = Arc::new(std::sync::Mutex::new(LetterShare::new(stream.max_dead_letter_share)));
         let mut lanes = Vec::with_capacity(stream.lanes);
         for lane in 0..stream.lanes {
@@ -308,6 +315,7 @@ impl Pipeline {
                 clock: Arc::clone(&self.clock),
                 assignments: assignments.clone(),
                 board: self.board.clone(),
+                tap: tap.clone(),
                 metrics: metrics.clone(),
                 rows_written: plan.targets.iter().map(|t| self.metrics.rows_written(&t.table.name)).collect(),
                 queue: to_writer.clone(),
@@ -321,6 +329,7 @@ impl Pipeline {
                 input: decoder_in,
                 output: rows,
                 board: self.board.clone(),
+                tap: tap.clone(),
                 metrics: metrics.clone(),
                 queue_in: to_decoder.clone(),
                 queue_out: to_writer.clone(),

@@ -19,11 +19,14 @@ mod run;
 mod status;
 mod support;
 mod table;
+mod tap;
 #[cfg(test)]
 mod tests;
 mod verify;
 
 pub use crate::core::printable;
+
+use std::io::IsTerminal;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -63,6 +66,8 @@ enum Command {
     Drill(drill::Args),
     /// Show the running daemon's actors, lag and ledger
     Status(status::Args),
+    /// Show the running daemon's records as they pass
+    Tap(tap::Args),
     /// Answer whether the daemon lives, for container images without a shell
     Healthcheck(healthcheck::Args),
     /// List, show, retry, drop and export records that were set aside
@@ -102,6 +107,7 @@ pub fn main() -> u8 {
         Command::Offsets(args) => offsets::run(args),
         Command::Drill(args) => drill::run(args, log),
         Command::Status(args) => status::run(args, &mut std::io::stdout()),
+        Command::Tap(args) => tap::run(args, std::io::stdout().is_terminal(), &mut std::io::stdout()),
         Command::Healthcheck(args) => healthcheck::run(args),
         Command::DeadLetters(args) => dead_letters::run(args),
         Command::Completions(args) => completions::run(args, &mut command(), &mut std::io::stdout()),

@@ -9,6 +9,8 @@ pub mod decode;
 pub mod document;
 pub mod doubt;
 pub mod drill;
+pub mod field_path;
+pub mod filter;
 pub mod gaps;
 pub mod ledger;
 pub mod letter_share;
@@ -21,6 +23,7 @@ pub mod repeats;
 pub mod replay;
 pub mod reset;
 pub mod schema;
+pub mod shown;
 pub mod sql_split;
 pub mod target;
 #[cfg(test)]

@@ -19,6 +19,9 @@ mod routes;
 #[cfg(test)]
 mod script_tests;
 mod status;
+mod tap;
+#[cfg(test)]
+mod tap_tests;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -34,7 +37,7 @@ use actix_web::{App, HttpServer, dev::Server, web};
 use chrono::{DateTime, Utc};
 
 use crate::config::Access;
-use crate::messages::Board;
+use crate::messages::{Board, Tap};
 use crate::metrics::Metrics;
 
 /// A client gets so long to send its request's head, and so long to go after the answer.
@@ -75,6 +78,8 @@ pub struct HttpState {
     pub daemon: DaemonInfo,
     pub metrics: Metrics,
     pub board: Board,
+    /// Where records can be looked at on their way.
+    pub tap: Tap,
     /// An array of `{name, state, generation, restarts, last_error, since, actors: [{name, state, restarts}]}`.
     pub units: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
     pub checks: Arc<dyn Fn() -> Vec<Check> + Send + Sync>,

@@ -15,7 +15,7 @@ use crate::config::Secret;
 const TOKEN: &str = "0123456789abcdef-token";
 
 /// Pattern, a path that it serves, who may ask, what asking does.
-const CASES: [(&str, &str, Needs, Does); 8] = [
+const CASES: [(&str, &str, Needs, Does); 9] = [
     ("/", "/", Needs::Nothing, Does::Reads),
     ("/static/{name}", "/static/app.js", Needs::Nothing, Does::Reads),
     ("/livez", "/livez", Needs::Nothing, Does::Reads),
@@ -23,6 +23,7 @@ const CASES: [(&str, &str, Needs, Does); 8] = [
     ("/readyz", "/readyz", Needs::Nothing, Does::Reads),
     ("/status", "/status", Needs::Token, Does::Reads),
     ("/events", "/events", Needs::Token, Does::Reads),
+    ("/api/v1/tap", "/api/v1/tap", Needs::Token, Does::Reads),
     ("/metrics", "/metrics", Needs::MetricsToken, Does::Reads),
 ];
 

@@ -4,7 +4,7 @@
 use actix_web::http::Method;
 use actix_web::{Route, web};
 
-use super::{events, health, page, status};
+use super::{events, health, page, status, tap};
 
 /// Who may ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,6 +66,7 @@ pub(super) fn table() -> Vec<Served> {
         reads("/readyz", Needs::Nothing, || web::to(health::ready)),
         reads("/status", Needs::Token, || web::to(status::status)),
         reads("/events", Needs::Token, || web::to(events::events)),
+        reads("/api/v1/tap", Needs::Token, || web::to(tap::tap)),
         reads("/metrics", Needs::MetricsToken, || web::to(health::metrics)),
     ]
 }

@@ -18,6 +18,7 @@ const HOSTILE: &str = "<script>alert(1)</script>\"'\n\u{1b}[31m";
 pub(super) struct Daemon {
     pub address: SocketAddr,
     pub board: Board,
+    pub tap: Tap,
     pub connections: Arc<connections::Connections>,
     pub database_up: Arc<AtomicBool>,
     handle: ServerHandle,
@@ -77,6 +78,7 @@ pub(super) fn daemon_that_waits(stalled_after: Duration, access: Access, routes:
     };
     board.claimed("orders", &claimed, 1, 150);
     board.committed("orders", 3, 110, Counts { applied: 5, duplicates: 2, dead_letters: 1, gaps: 2 });
+    let tap = Tap::default();
     let metrics = Metrics::new("1.2.3", "abc");
     metrics.stream("orders");
     let database_up = Arc::new(AtomicBool::new(true));
@@ -85,6 +87,7 @@ pub(super) fn daemon_that_waits(stalled_after: Duration, access: Access, routes:
         daemon: DaemonInfo { name: HOSTILE.into(), version: "1.2.3", revision: "abc", started_at: Utc::now() },
         metrics,
         board: board.clone(),
+        tap: tap.clone(),
         units: Arc::new(|| serde_json::json!([{ "name": "orders", "state": "running", "restarts": 0, "actors": [] }])),
         checks: Arc::new(move || {
             let ok = up.load(Ordering::Relaxed);
@@ -105,7 +108,7 @@ pub(super) fn daemon_that_waits(stalled_after: Duration, access: Access, routes:
             server.await.unwrap();
         });
     });
-    Daemon { address, board, connections, database_up, handle: receive.recv().unwrap(), thread: Some(thread) }
+    Daemon { address, board, tap, connections, database_up, handle: receive.recv().unwrap(), thread: Some(thread) }
 }
 
 impl Daemon {

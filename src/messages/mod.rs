@@ -3,7 +3,9 @@
 mod assignments;
 mod batch;
 mod status;
+pub mod tap;
 
 pub use assignments::{Assignments, InFlight};
 pub use batch::{DeadLetter, OffsetMove, Record, RecordBatch, RowBatch};
 pub use status::{Board, PartitionStatus, StreamStatus, Trouble};
+pub use tap::{StreamTap, Tap};

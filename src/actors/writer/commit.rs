@@ -22,7 +22,8 @@ pub struct Committed {
     pub counts: Vec<PartitionCounts>,
     /// Rows that were inserted or changed, by target.
     pub rows: Vec<u64>,
-    pub dead_letters: Vec<Reason>,
+    /// Records that were set aside, ascending: position in the batch, and why.
+    pub dead_letters: Vec<(u32, Rejection)>,
     /// Partition and next offset.
     pub offsets: Vec<(i32, i64)>,
     /// The answer to COMMIT was lost; that the batch is in was found by looking.
@@ -307,7 +308,7 @@ impl Committer {
             committed: Committed {
                 counts,
                 rows,
-                dead_letters: rejections.iter().map(|(_, r)| r.reason).collect(),
+                dead_letters: rejections,
                 offsets: moves.iter().map(|m| (m.partition, m.to)).collect(),
                 found: false,
             },
