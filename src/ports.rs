@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use futures_util::future::LocalBoxFuture;
 
 use crate::core::doubt::{self, Doubt};
+use crate::core::marks::Mark;
 use crate::core::outcome::{Counts, Rejection};
 use crate::core::reset;
 use crate::core::schema::Table;
@@ -17,6 +18,7 @@ use crate::messages::{DeadLetter, OffsetMove};
 
 pub mod cache;
 mod letters;
+pub mod marks;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -25,6 +27,7 @@ pub use letters::{
     LetterBook, LetterKey, LetterPublisher, LetterWarehouse, OpenLetterBook, OpenLetterPublisher, OpenLetterWarehouse,
     Published,
 };
+pub use marks::{AggregateQuery, AggregateSource, OpenAggregateSource};
 
 /// What can go wrong with the warehouse as a whole; a row that is refused is no error but an answer.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +99,10 @@ pub trait Warehouse {
 
     /// Stores dead letters in `bief_dead_letter`.
     async fn set_aside(&mut self, letters: &[DeadLetter], now: DateTime<Utc>) -> Result<(), WarehouseError>;
+
+    /// Makes buckets dirty in `bief_dirty_bucket`. `lane` tells writers apart that work at the same time, so that none
+    /// waits for another; `marks` are distinct and ascending. Called last, so that nobody waits long where they do meet.
+    async fn mark(&mut self, lane: i32, marks: &[Mark]) -> Result<(), WarehouseError>;
 
     /// Adds to the partitions' counters in `bief_offset`. `counts` are ascending by partition.
     async fn count(

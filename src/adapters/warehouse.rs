@@ -6,7 +6,9 @@ use super::bookkeeping::connect::{Sessions, connect, connect_sqlite};
 use super::migrations::Applied;
 use super::{bookkeeping, migrations, mysql, sqlite};
 use crate::config::WarehouseConfig;
-use crate::ports::{Catalog, OpenBookkeeping, OpenLetterBook, OpenLetterWarehouse, OpenWarehouse, WarehouseError};
+use crate::ports::{
+    Catalog, OpenAggregateSource, OpenBookkeeping, OpenLetterBook, OpenLetterWarehouse, OpenWarehouse, WarehouseError,
+};
 
 /// How a writer opens its side of the warehouse.
 pub fn open_warehouse(settings: &WarehouseConfig) -> OpenWarehouse {
@@ -26,6 +28,11 @@ pub fn open_letter_book(settings: &WarehouseConfig) -> OpenLetterBook {
 /// How an actor or a command opens the bookkeeping tables.
 pub fn open_bookkeeping(settings: &WarehouseConfig) -> OpenBookkeeping {
     bookkeeping::open(settings)
+}
+
+/// How an actor or a command opens what reads rows and marks for aggregates.
+pub fn open_aggregates(settings: &WarehouseConfig) -> OpenAggregateSource {
+    if sqlite::accepts(settings.url.expose()) { sqlite::open_aggregates(settings) } else { mysql::open_aggregates(settings) }
 }
 
 /// Makes the warehouse ready for this version and this domain: creates an SQLite file where there is none, brings

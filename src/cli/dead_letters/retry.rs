@@ -18,6 +18,7 @@ use crate::config::{Config, Stream};
 use crate::core::commit_plan::Known;
 use crate::core::decode::FieldOrder;
 use crate::core::mapping::Plan;
+use crate::core::marks::Marking;
 use crate::core::reset::topic_of;
 use crate::core::target::OnConflict;
 use crate::ports::{LetterWarehouse, WarehouseError};
@@ -109,11 +110,12 @@ async fn retry_stream(
     if !args.overwrite {
         plan.targets.iter_mut().for_each(|target| target.on_conflict = OnConflict::Ignore);
     }
+    let markings = topology::markings(config, &plan).map_err(|e| e.to_string())?;
     let plan = Arc::new(plan);
     let mut warehouse = (warehouse::open_letter_warehouse(&config.warehouse))().await.map_err(|e| e.to_string())?;
     for portion in portions {
         let (retried, unanswered) =
-            persist(args, &plan, topic, portion, warehouse.as_mut()).await.map_err(|e| e.to_string())?;
+            persist(args, (&plan, &markings), topic, portion, warehouse.as_mut()).await.map_err(|e| e.to_string())?;
         sum.add(&retried, unanswered);
     }
     Ok(())
@@ -123,7 +125,7 @@ async fn retry_stream(
 /// that are gone most likely ended with it.
 async fn persist(
     args: &Args,
-    plan: &Arc<Plan>,
+    (plan, markings): (&Arc<Plan>, &Arc<[Marking]>),
     topic: &str,
     portion: &Portion,
     warehouse: &mut dyn LetterWarehouse,
@@ -134,7 +136,7 @@ async fn persist(
         tries += 1;
         // Remembers nothing: another writer is at work beside it.
         let known = Arc::new(Mutex::new(Known::new(plan.targets.len())));
-        let mut committer = Committer::new(Arc::clone(plan), known, 1);
+        let mut committer = Committer::new(Arc::clone(plan), known, 1).with_markings(Arc::clone(markings));
         let mut order = FieldOrder::default();
         let mut commit_sent = false;
         let request = RetryRequest {
