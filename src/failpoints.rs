@@ -4,7 +4,7 @@
 //! `return(…)` names is one of [`ACTIONS`]. Must never act without having been told to.
 
 /// Every step of a batch's way, in the order a batch meets them.
-pub const NAMES: [&str; 19] = [
+pub const NAMES: [&str; 20] = [
     "claim",
     "assign",
     "polled",
@@ -20,6 +20,7 @@ pub const NAMES: [&str; 19] = [
     "rows-staged",
     "after-rows",
     "set-aside",
+    "mark",
     "before-commit",
     "after-commit",
     "report",

@@ -9,6 +9,7 @@ use chrono::{DateTime, Utc};
 use futures_util::future::LocalBoxFuture;
 
 use crate::core::doubt::{self, Doubt};
+use crate::core::marks::Mark;
 use crate::core::outcome::{Counts, Rejection};
 use crate::core::reset;
 use crate::core::schema::Table;
@@ -18,6 +19,7 @@ use crate::messages::{DeadLetter, OffsetMove};
 pub mod cache;
 pub mod letter_changes;
 mod letters;
+pub mod marks;
 mod rows;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -27,6 +29,7 @@ pub use letters::{
     AuditEntry, LetterBook, LetterGroup, LetterHead, LetterKey, LetterPublisher, LetterReader, LetterWarehouse,
     OpenLetterBook, OpenLetterPublisher, OpenLetterReader, OpenLetterWarehouse, Published,
 };
+pub use marks::{AggregateQuery, AggregateSource, OpenAggregateSource};
 pub use rows::{NewestRows, OpenRowReader, RowReader};
 
 /// What can go wrong with the warehouse as a whole; a row that is refused is no error but an answer.
@@ -99,6 +102,10 @@ pub trait Warehouse {
 
     /// Stores dead letters in `bief_dead_letter`.
     async fn set_aside(&mut self, letters: &[DeadLetter], now: DateTime<Utc>) -> Result<(), WarehouseError>;
+
+    /// Makes buckets dirty in `bief_dirty_bucket`. `lane` tells writers apart that work at the same time, so that none
+    /// waits for another; `marks` are distinct and ascending. Called last, so that nobody waits long where they do meet.
+    async fn mark(&mut self, lane: i32, marks: &[Mark]) -> Result<(), WarehouseError>;
 
     /// Adds to the partitions' counters in `bief_offset`. `counts` are ascending by partition.
     async fn count(

@@ -2,6 +2,7 @@
 //! restart: consumer, and for each lane a decoder and a writer, joined by channels that hold one batch.
 
 pub mod letters;
+mod plans;
 
 use std::io;
 use std::net::TcpListener;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use chrono::Utc;
 use tokio::sync::{Mutex, mpsc};
 
+pub use self::plans::{aggregate_query, markings, plan_or_misfits, read_plan};
 use crate::actors::consumer::{BatchLimits, Consumer, ConsumerSettings, MemoryLimit, StartAt};
 use crate::actors::decoder::{Decoder, DecoderSettings};
 use crate::actors::outbox::{Outbox, OutboxSettings};
@@ -21,11 +23,12 @@ use crate::adapters::kafka::client::client_config;
 use crate::adapters::kafka::letters::LetterProducer;
 use crate::adapters::kafka::source::{KafkaSource, SourceSettings};
 use crate::adapters::warehouse;
-use crate::config::{Config, OnFatal, Start, Stream, TableMapping};
+use crate::config::{Config, OnFatal, Start, Stream};
 use crate::core::commit_plan::Known;
 use crate::core::doubt;
 use crate::core::letter_share::LetterShare;
-use crate::core::mapping::{Mapping, Misfit, Plan};
+use crate::core::mapping::Plan;
+use crate::core::marks::Marking;
 use crate::core::memory::{self, RecordCost};
 use crate::http::{self, Check, DaemonInfo, HttpState};
 use crate::messages::{Assignments, Board, StreamTap, Tap};
@@ -236,6 +239,7 @@ impl Pipeline {
         self.board.restarted(&self.stream.name);
         self.prepare().await?;
         let plan = Arc::new(read_plan(&self.config, &self.stream).await?);
+        let markings = markings(&self.config, &plan)?;
         let client = client_config(&self.config.kafka, &self.bootstrap, &format!("bief-{}", self.config.daemon.name));
         let broker: Arc<dyn Broker> =
             Arc::new(KafkaBroker::new(client.clone(), &self.config.kafka.group).map_err(source_start)?);
@@ -249,7 +253,7 @@ impl Pipeline {
         };
         let open_source: OpenSource =
             Arc::new(move || KafkaSource::open(&settings).map(|source| Box::new(source) as Box<dyn RecordSource>));
-        self.start_actors(&incarnation, plan, open_source, broker);
+        self.start_actors(&incarnation, (plan, markings), open_source, broker);
         Ok(())
     }
 
@@ -283,7 +287,7 @@ impl Pipeline {
     fn start_actors(
         &self,
         incarnation: &Incarnation,
-        plan: Arc<Plan>,
+        (plan, markings): (Arc<Plan>, Arc<[Marking]>),
         open_source: OpenSource,
         broker: Arc<dyn Broker>,
     ) {
@@ -307,6 +311,7 @@ impl Pipeline {
             let writer = WriterSettings {
                 stream: stream.name.clone(),
                 plan: Arc::clone(&plan),
+                markings: Arc::clone(&markings),
                 known: Arc::clone(&known),
                 share: Arc::clone(&share),
                 lanes: stream.lanes,
@@ -376,40 +381,6 @@ async fn standing(broker: &Arc<dyn Broker>, topic: &str) -> Result<TopicStanding
 /// The consumer group of a stream.
 pub fn group_of(config: &Config, stream: &Stream) -> String {
     format!("{}-{}", config.kafka.group, stream.name)
-}
-
-/// Reads the real tables and joins them with the stream's mappings.
-pub async fn read_plan(config: &Config, stream: &Stream) -> Result<Plan, StartError> {
-    match plan_or_misfits(config, stream).await {
-        Ok(Ok(plan)) => Ok(plan),
-        Ok(Err(misfits)) => Err(StartError::fatal(told(&misfits))),
-        Err(error) => Err(warehouse_start(error)),
-    }
-}
-
-fn told(misfits: &[Misfit]) -> String {
-    let told: Vec<String> = misfits.iter().map(|m| format!("{}: {}", m.problem, m.help)).collect();
-    format!("the mapping does not fit the tables: {}", told.join("; "))
-}
-
-/// The same with each misfit apart, for `bief check --connect`.
-pub async fn plan_or_misfits(config: &Config, stream: &Stream) -> Result<Result<Plan, Vec<Misfit>>, WarehouseError> {
-    let mut catalog = warehouse::catalog(&config.warehouse).await?;
-    let mut names: Vec<&str> = stream.tables.iter().map(|t| t.table.as_str()).collect();
-    names.sort_unstable();
-    names.dedup();
-    let tables: Vec<_> = catalog.tables(&names).await?.into_iter().map(Arc::new).collect();
-    let mappings: Vec<Mapping> = stream.tables.iter().map(mapping).collect();
-    Ok(Plan::new(&stream.topic, &mappings, &tables))
-}
-
-fn mapping(configured: &TableMapping) -> Mapping {
-    Mapping {
-        table: configured.table.clone(),
-        on_conflict: configured.on_conflict,
-        optional: configured.optional,
-        columns: configured.columns.iter().map(|c| (c.column.clone(), c.source.clone())).collect(),
-    }
 }
 
 fn warehouse_start(error: WarehouseError) -> StartError {

@@ -15,6 +15,7 @@ pub use self::commit::{Committed, Committer, Ended, Rehearsed, Retried, RetryReq
 use crate::core::commit_plan::Known;
 use crate::core::letter_share::LetterShare;
 use crate::core::mapping::Plan;
+use crate::core::marks::Marking;
 use crate::core::outcome::Counts;
 use crate::messages::{Assignments, Board, RowBatch, StreamTap};
 use crate::metrics::{QueueMetrics, StreamMetrics};
@@ -29,6 +30,8 @@ const RETRY_LONGEST: Duration = Duration::from_secs(5);
 pub struct WriterSettings {
     pub stream: String,
     pub plan: Arc<Plan>,
+    /// Whose buckets are marked where rows change.
+    pub markings: Arc<[Marking]>,
     /// Committed rows of the dimension tables; one for all lanes of the stream.
     pub known: Arc<Mutex<Known>>,
     /// How many of the stream's recent records were set aside; one for all its lanes.
@@ -86,7 +89,9 @@ enum Outcome {
 
 impl Writer {
     pub fn new(settings: WriterSettings, guard: ExitGuard) -> Self {
-        let committer = Committer::new(settings.plan, settings.known, settings.lanes).with_share(settings.share);
+        let committer = Committer::new(settings.plan, settings.known, settings.lanes)
+            .with_share(settings.share)
+            .with_markings(settings.markings);
         Self {
             stream: settings.stream,
             input: Some(settings.input),

@@ -7,8 +7,8 @@ use super::migrations::Applied;
 use super::{bookkeeping, migrations, mysql, newest_rows, sqlite};
 use crate::config::WarehouseConfig;
 use crate::ports::{
-    Catalog, OpenBookkeeping, OpenLetterBook, OpenLetterReader, OpenLetterWarehouse, OpenRowReader, OpenWarehouse,
-    WarehouseError,
+    Catalog, OpenAggregateSource, OpenBookkeeping, OpenLetterBook, OpenLetterReader, OpenLetterWarehouse,
+    OpenRowReader, OpenWarehouse, WarehouseError,
 };
 
 /// How a writer opens its side of the warehouse.
@@ -39,6 +39,11 @@ pub fn open_row_reader(settings: &WarehouseConfig) -> OpenRowReader {
 /// How an actor or a command opens the bookkeeping tables.
 pub fn open_bookkeeping(settings: &WarehouseConfig) -> OpenBookkeeping {
     bookkeeping::open(settings)
+}
+
+/// How an actor or a command opens what reads rows and marks for aggregates.
+pub fn open_aggregates(settings: &WarehouseConfig) -> OpenAggregateSource {
+    if sqlite::accepts(settings.url.expose()) { sqlite::open_aggregates(settings) } else { mysql::open_aggregates(settings) }
 }
 
 /// Makes the warehouse ready for this version and this domain: creates an SQLite file where there is none, brings

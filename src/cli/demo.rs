@@ -37,7 +37,7 @@ Examples:
 
 Exit codes: 0 drained, or caught up and clean; 1 failed; 2 configuration; 3 verify found something")]
 pub struct Args {
-    /// Configuration file; its brokers and warehouse are replaced by those of the demo
+    /// Configuration file; its brokers, warehouse and cache are replaced by those of the demo
     #[arg(short, long, value_name = "FILE", default_value = "actors.toml")]
     config: PathBuf,
     /// Where the demo keeps its database; emptied at the start
@@ -86,17 +86,22 @@ pub fn run(args: &Args, log: Option<&str>) -> u8 {
 
 /// Starts the broker and empties the folder.
 fn prepare(args: &Args, mut config: Config) -> Result<(Config, EmbeddedBroker), String> {
-    let database = args.folder.join("bief.db");
-    for suffix in ["", "-wal", "-shm", "-journal"] {
-        let file = args.folder.join(format!("bief.db{suffix}"));
-        match std::fs::remove_file(&file) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                return Err(format!("{} of an earlier demo can't be removed: {e}", file.display()));
+    for name in ["bief.db", "cache.db"] {
+        for suffix in ["", "-wal", "-shm", "-journal"] {
+            let file = args.folder.join(format!("{name}{suffix}"));
+            match std::fs::remove_file(&file) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(format!("{} of an earlier demo can't be removed: {e}", file.display()));
+                }
+                _ => {}
             }
-            _ => {}
         }
     }
-    config.warehouse.url = Secret::new(format!("sqlite://{}", database.display()));
+    let url = |name: &str| Secret::new(format!("sqlite://{}", args.folder.join(name).display()));
+    config.warehouse.url = url("bief.db");
+    if let Some(cache) = &mut config.cache {
+        cache.url = url("cache.db");
+    }
     config.kafka.brokers = Brokers::Embedded;
     for stream in &mut config.streams {
         stream.lanes = 1;

@@ -192,6 +192,11 @@ fn mongodb(parts: &[Part]) -> Result<String, Fault> {
     match path.trim_start_matches('/') {
         "" => Err(Fault::new("names no database", EXAMPLE)),
         database if database.contains('/') => Err(Fault::new("has more than one name after the hosts", EXAMPLE)),
+        // Where the `?` before the options was lost, they must not be taken for a name that may be shown.
+        database if !database.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-') => Err(Fault::new(
+            "names a database with other characters than letters, digits, `_` and `-`",
+            "rename it, and write options behind a `?`",
+        )),
         _ => Ok(url),
     }
 }
@@ -361,6 +366,7 @@ mod tests {
             ("mongodb://:hunter2@h/d", "no user"),
             ("mongodb+srv://u:hunter2@h:27017/d", "asks DNS"),
             ("mongodb://u:hunter2@h/d/e", "more than one"),
+            ("mongodb://h/dtlsCertificateKeyFilePassword=hunter2", "other characters"),
         ] {
             let fault = cache(url).err().unwrap_or_else(|| panic!("{url} was accepted"));
             assert!(fault.what.contains(what), "{url}: {}", fault.what);

@@ -1,10 +1,13 @@
-//! Buckets of time: where each begins and ends, in UTC with microseconds. Pure; every width divides a day, so that
-//! buckets begin at midnight and no bucket depends on another's place, whatever the year.
+//! Buckets of time: how long they are, and which one a moment falls into, in UTC with microseconds. Pure; every width
+//! divides a day, so that buckets begin at midnight and none depends on another's place, whatever the year.
 
 use std::fmt;
 use std::str::FromStr;
 
-use super::time::{DATETIME_MAX, MICROS_PER_DAY, MICROS_PER_SECOND, datetime_text};
+use chrono::DateTime;
+
+use super::document::Bucket;
+use super::time::{DATETIME_MAX, MICROS_PER_DAY, MICROS_PER_SECOND};
 
 /// Units of a width, largest first.
 const UNITS: [(&str, i64); 4] = [
@@ -13,6 +16,10 @@ const UNITS: [(&str, i64); 4] = [
     ("m", 60 * MICROS_PER_SECOND),
     ("s", MICROS_PER_SECOND),
 ];
+
+/// 9999-12-31 23:59:59: the end of the last bucket. Of later ends databases know nothing, and that second is a date's
+/// "never" to many, so that it is in no bucket.
+const LAST_END: i64 = DATETIME_MAX + 1 - MICROS_PER_SECOND;
 
 /// How long a bucket is: whole seconds that a day holds a whole number of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,16 +33,6 @@ pub struct WidthError {
     pub help: String,
 }
 
-/// A span of time: from `start`, up to and without `end`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Bucket {
-    /// Microseconds since 1970.
-    pub start: i64,
-    /// Microseconds since 1970. The very last bucket ends with the last moment that databases know, which is in no
-    /// bucket.
-    pub end: i64,
-}
-
 impl Width {
     pub const HOUR: Self = Self(3600 * MICROS_PER_SECOND);
     pub const DAY: Self = Self(MICROS_PER_DAY);
@@ -44,37 +41,24 @@ impl Width {
         self.0
     }
 
-    /// The bucket that a moment falls into.
-    pub fn bucket_of(self, micros: i64) -> Bucket {
-        self.bucket_from(micros - micros.rem_euclid(self.0))
+    /// Where the bucket starts that a moment falls into, both in microseconds since 1970.
+    pub fn start_of(self, micros: i64) -> i64 {
+        micros - micros.rem_euclid(self.0)
     }
 
-    /// The bucket with this start, which must be one.
-    pub fn bucket_from(self, start: i64) -> Bucket {
-        Bucket { start, end: start.saturating_add(self.0).min(DATETIME_MAX) }
-    }
-
-    /// Whether a bucket starts at this moment.
-    pub fn is_start(self, micros: i64) -> bool {
-        micros.rem_euclid(self.0) == 0
+    /// The bucket that a moment falls into; `None` in the last second of the year 9999.
+    pub fn bucket_of(self, micros: i64) -> Option<Bucket> {
+        if micros >= LAST_END {
+            return None;
+        }
+        let start = self.start_of(micros);
+        let end = start.saturating_add(self.0).min(LAST_END);
+        Bucket::new(DateTime::from_timestamp_micros(start)?, DateTime::from_timestamp_micros(end)?)
     }
 
     /// Whether each bucket is a day, so that dates without a time have buckets too.
     pub fn is_whole_days(self) -> bool {
         self.0 % MICROS_PER_DAY == 0
-    }
-}
-
-impl Bucket {
-    pub fn holds(&self, micros: i64) -> bool {
-        (self.start..self.end).contains(&micros)
-    }
-}
-
-/// As `YYYY-MM-DD HH:MM:SS.ffffff`, the start alone: the width is known wherever a bucket is told.
-impl fmt::Display for Bucket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&datetime_text(self.start))
     }
 }
 
@@ -128,20 +112,21 @@ fn nearest_divisor(width: i64, up: bool) -> Width {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::time::{DATETIME_MIN, parse_datetime};
+    use crate::core::time::{DATETIME_MIN, datetime_text, parse_datetime};
     use proptest::prelude::*;
 
+    fn ends(bucket: Bucket) -> [i64; 2] {
+        [bucket.start(), bucket.end()].map(|moment| moment.timestamp_micros())
+    }
+
     fn bucket(width: &str, moment: &str) -> [String; 2] {
-        let bucket = width.parse::<Width>().unwrap().bucket_of(parse_datetime(moment).unwrap());
-        [bucket.start, bucket.end].map(datetime_text)
+        let width = width.parse::<Width>().unwrap();
+        ends(width.bucket_of(parse_datetime(moment).unwrap()).unwrap()).map(datetime_text)
     }
 
     #[test]
     fn buckets_begin_at_round_times_of_the_day_in_utc() {
-        assert_eq!(
-            bucket("1h", "2013-01-01T10:15:00Z"),
-            ["2013-01-01 10:00:00.000000", "2013-01-01 11:00:00.000000"]
-        );
+        assert_eq!(bucket("1h", "2013-01-01T10:15:00Z"), ["2013-01-01 10:00:00.000000", "2013-01-01 11:00:00.000000"]);
         assert_eq!(
             bucket("5m", "2013-01-01T05:15:00.000001-05:00"),
             ["2013-01-01 10:15:00.000000", "2013-01-01 10:20:00.000000"]
@@ -161,11 +146,12 @@ mod tests {
     }
 
     #[test]
-    fn the_last_bucket_ends_where_databases_do() {
-        assert_eq!(
-            bucket("1d", "9999-12-31T12:00:00Z"),
-            ["9999-12-31 00:00:00.000000", "9999-12-31 23:59:59.999999"]
-        );
+    fn the_last_second_that_databases_know_is_in_no_bucket() {
+        assert_eq!(bucket("1d", "9999-12-31T12:00:00Z"), ["9999-12-31 00:00:00.000000", "9999-12-31 23:59:59.000000"]);
+        let never = parse_datetime("9999-12-31 23:59:59").unwrap();
+        for width in ["1s", "1h", "1d"].map(|text| text.parse::<Width>().unwrap()) {
+            assert!(width.bucket_of(never).is_none() && width.bucket_of(never - 1).is_some(), "{width}");
+        }
     }
 
     #[test]
@@ -204,23 +190,23 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_moment_is_in_its_bucket_and_in_no_other(width in width(), micros in DATETIME_MIN..DATETIME_MAX) {
-            let bucket = width.bucket_of(micros);
-            prop_assert!(bucket.holds(micros) && width.is_start(bucket.start));
-            prop_assert_eq!(width.bucket_of(bucket.start), bucket);
-            prop_assert!(!width.bucket_of(bucket.start - 1).holds(micros));
-            if bucket.end < DATETIME_MAX {
-                prop_assert_eq!(bucket.end - bucket.start, width.micros());
-                prop_assert_eq!(width.bucket_of(bucket.end).start, bucket.end);
-                prop_assert!(!width.bucket_of(bucket.end).holds(micros));
+        fn a_moment_is_in_its_bucket_and_in_no_other(width in width(), micros in DATETIME_MIN..LAST_END) {
+            let [start, end] = ends(width.bucket_of(micros).unwrap());
+            prop_assert!((start..end).contains(&micros));
+            prop_assert_eq!(width.start_of(start), start);
+            prop_assert_eq!(ends(width.bucket_of(start).unwrap()), [start, end]);
+            prop_assert_eq!(ends(width.bucket_of(start - 1).unwrap())[1], start);
+            if end < LAST_END {
+                prop_assert_eq!(end - start, width.micros());
+                prop_assert_eq!(width.start_of(end), end);
             }
         }
 
         #[test]
-        fn every_bucket_lies_within_one_day(width in width(), micros in DATETIME_MIN..DATETIME_MAX) {
-            let bucket = width.bucket_of(micros);
-            let day = Width::DAY.bucket_of(micros);
-            prop_assert!(day.start <= bucket.start && bucket.end <= day.end);
+        fn every_bucket_lies_within_one_day(width in width(), micros in DATETIME_MIN..LAST_END) {
+            let [start, end] = ends(width.bucket_of(micros).unwrap());
+            let day = ends(Width::DAY.bucket_of(micros).unwrap());
+            prop_assert!(day[0] <= start && end <= day[1]);
         }
 
         #[test]

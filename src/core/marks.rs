@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::bucket::Width;
 use super::cell::Cell;
+use super::document::Bucket;
 use super::mapping::Plan;
 use super::schema::{ColumnKind, Table};
 use super::target::Rows;
@@ -107,6 +108,9 @@ pub fn markings(plan: &Plan, sources: &[BucketSource]) -> Result<Vec<Marking>, V
     Ok(found)
 }
 
+/// The lane of marks that no writer of a stream makes, but a command.
+pub const LANE_OF_COMMANDS: i32 = -1;
+
 /// A bucket that was made dirty.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mark {
@@ -114,6 +118,17 @@ pub struct Mark {
     pub source: Arc<str>,
     /// The bucket's start in microseconds since 1970.
     pub bucket: i64,
+}
+
+impl Mark {
+    /// Marks of these buckets, in the order in which they are made.
+    pub fn of_buckets(source: &BucketSource, buckets: &[Bucket]) -> Vec<Mark> {
+        let id: Arc<str> = source.id().into();
+        let mut starts: Vec<i64> = buckets.iter().map(|bucket| bucket.start().timestamp_micros()).collect();
+        starts.sort_unstable();
+        starts.dedup();
+        starts.into_iter().map(|bucket| Mark { source: Arc::clone(&id), bucket }).collect()
+    }
 }
 
 /// Collects the dirty buckets of one batch.
@@ -143,8 +158,11 @@ impl DirtyBuckets {
                     _ => continue,
                 };
                 if last.is_none_or(|start| !(start..start + width).contains(&micros)) {
-                    let start = marking.width.bucket_of(micros).start;
-                    self.found.push((index, start));
+                    let start = marking.width.start_of(micros);
+                    // What is in no bucket must not wait for ever to be computed.
+                    if marking.width.bucket_of(start).is_some() {
+                        self.found.push((index, start));
+                    }
                     last = Some(start);
                 }
             }
@@ -247,6 +265,8 @@ mod tests {
         assert_eq!(marked(&times, &[4]), expected);
         assert_eq!(marked(&times, &[0, 1, 2, 3, 4, 5]), []);
         assert_eq!(marked(&[], &[]), []);
+        let never = crate::core::time::DATETIME_MAX;
+        assert_eq!(marked(&[never], &[]), [of("1d", Width::DAY.start_of(never)), of("1h", Width::HOUR.start_of(never))]);
     }
 
     proptest! {
@@ -259,7 +279,7 @@ mod tests {
             let changed = || rows.iter().filter(|(_, changed)| *changed).map(|(time, _)| *time);
             let mut expected = BTreeSet::new();
             for (text, width) in [("1d", Width::DAY), ("1h", Width::HOUR)] {
-                expected.extend(changed().map(|t| (format!("sale.sold_at/{text}"), width.bucket_of(t).start)));
+                expected.extend(changed().map(|t| (format!("sale.sold_at/{text}"), width.start_of(t))));
             }
             prop_assert_eq!(marked(&times, &unchanged), expected.into_iter().collect::<Vec<_>>());
         }

@@ -20,12 +20,13 @@ use crate::config::{Config, Stream};
 use crate::core::commit_plan::Known;
 use crate::core::decode::FieldOrder;
 use crate::core::mapping::Plan;
+use crate::core::marks::Marking;
 use crate::core::outcome::Counts;
 use crate::core::reset::topic_of;
 use crate::core::target::OnConflict;
 use crate::ports::letter_changes::{RetriedLetters, RetryOptions};
 use crate::ports::{AuditEntry, LetterKey, LetterWarehouse, PartitionCounts, WarehouseError};
-use crate::runtime::Backoff;
+use crate::runtime::{Backoff, StartError};
 
 /// How often a portion is tried that a deadlock, a lock or the network spoilt.
 const TRIES: u32 = 8;
@@ -38,8 +39,8 @@ pub struct Redrive<'r> {
     config: &'r Config,
     how: &'r RetryOptions,
     audit: Option<Audit<'r>>,
-    /// By topic, without the epoch of a former log.
-    plans: BTreeMap<String, Arc<Plan>>,
+    /// By topic, without the epoch of a former log; with whose buckets the rows mark.
+    plans: BTreeMap<String, (Arc<Plan>, Arc<[Marking]>)>,
     warehouse: Option<Box<dyn LetterWarehouse>>,
 }
 
@@ -67,7 +68,7 @@ impl<'r> Redrive<'r> {
                 sum.without_stream += portions.iter().map(|p| p.ids.len()).sum::<usize>();
                 continue;
             };
-            let plan = self.plan(stream).await?;
+            let plan = self.plan(stream).await.map_err(in_the_warehouse)?;
             for portion in &portions {
                 let (retried, unanswered) = self.persist(&plan, topic, portion).await?;
                 add(sum, retried, unanswered);
@@ -76,17 +77,17 @@ impl<'r> Redrive<'r> {
         Ok(())
     }
 
-    async fn plan(&mut self, stream: &Stream) -> Result<Arc<Plan>, WarehouseError> {
+    async fn plan(&mut self, stream: &Stream) -> Result<(Arc<Plan>, Arc<[Marking]>), StartError> {
         if let Some(known) = self.plans.get(&stream.topic) {
-            return Ok(Arc::clone(known));
+            return Ok(known.clone());
         }
-        let read = super::plan_or_misfits(self.config, stream).await?;
-        let mut plan = read.map_err(|misfits| WarehouseError::Fatal { what: super::told(&misfits) })?;
+        let mut plan = super::read_plan(self.config, stream).await?;
         if !self.how.overwrite {
             plan.targets.iter_mut().for_each(|target| target.on_conflict = OnConflict::Ignore);
         }
-        let plan = Arc::new(plan);
-        self.plans.insert(stream.topic.clone(), Arc::clone(&plan));
+        let markings = super::markings(self.config, &plan)?;
+        let plan = (Arc::new(plan), markings);
+        self.plans.insert(stream.topic.clone(), plan.clone());
         Ok(plan)
     }
 
@@ -94,7 +95,7 @@ impl<'r> Redrive<'r> {
     /// that are gone most likely ended with it.
     async fn persist(
         &mut self,
-        plan: &Arc<Plan>,
+        (plan, markings): &(Arc<Plan>, Arc<[Marking]>),
         topic: &str,
         portion: &Portion,
     ) -> Result<(Retried, bool), WarehouseError> {
@@ -108,7 +109,7 @@ impl<'r> Redrive<'r> {
             tries += 1;
             // Remembers nothing: another writer is at work beside it.
             let known = Arc::new(Mutex::new(Known::new(plan.targets.len())));
-            let mut committer = Committer::new(Arc::clone(plan), known, 1);
+            let mut committer = Committer::new(Arc::clone(plan), known, 1).with_markings(Arc::clone(markings));
             let mut order = FieldOrder::default();
             let mut commit_sent = false;
             let request = RetryRequest {
@@ -136,6 +137,13 @@ impl<'r> Redrive<'r> {
                 }
             }
         }
+    }
+}
+
+fn in_the_warehouse(StartError { message, fatal }: StartError) -> WarehouseError {
+    match fatal {
+        true => WarehouseError::Fatal { what: message },
+        false => WarehouseError::Transient { what: message },
     }
 }
 

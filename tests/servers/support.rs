@@ -146,10 +146,15 @@ pub fn repository() -> &'static Path {
 pub fn shipped_config(folder: &Path, kafka: &str, database: &str, topics: &Topics, lanes: usize) -> PathBuf {
     let root = repository().display();
     let shipped = std::fs::read_to_string(repository().join("actors.toml")).unwrap();
-    let mut text = String::new();
+    let (mut text, mut section) = (String::new(), String::new());
     for line in shipped.lines() {
         let bare = line.split('#').next().unwrap_or_default().trim();
+        if bare.starts_with('[') {
+            section = bare.to_owned();
+        }
         let replaced = match bare {
+            b if b.starts_with("url =") && section == "[cache]" => "url = \"sqlite://cache.db\"".to_owned(),
+            b if b.starts_with("query =") => b.replace("\"aggregates/", &format!("\"{root}/aggregates/")),
             b if b.starts_with("http =") => "http = \"127.0.0.1:0\"".to_owned(),
             b if b.starts_with("brokers =") => format!("brokers = \"{kafka}\""),
             b if b.starts_with("group =") => format!("group = \"{}\"", topics.group),

@@ -26,7 +26,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::broker::Source;
 use crate::database::{Book, Connection};
-use crate::records::{LARGEST, TOPIC};
+use crate::records::{LARGEST, TOPIC, markings};
 use crate::world::{Gate, World, lock, takes};
 
 /// How a run's daemons are set up; all alike.
@@ -145,6 +145,7 @@ impl Pipeline {
             let writer = WriterSettings {
                 stream: TOPIC.to_owned(),
                 plan: Arc::clone(&self.plan),
+                markings: markings(&self.plan),
                 known: Arc::clone(&known),
                 share: Arc::clone(&share),
                 lanes: self.setup.lanes,

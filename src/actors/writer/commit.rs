@@ -1,5 +1,5 @@
-//! One batch, one transaction: offsets first, rows parents first, dead letters, counters. The steps that the
-//! writer repeats until a batch is in, over the warehouse's port. Never tries again by itself: a transient
+//! One batch, one transaction: offsets first, rows parents first, dead letters, dirty buckets, counters. The steps that
+//! the writer repeats until a batch is in, over the warehouse's port. Never tries again by itself: a transient
 //! error is the caller's to wait for.
 
 mod retry;
@@ -12,6 +12,7 @@ pub use self::retry::{Ended, Retried, RetryRequest};
 use crate::core::commit_plan::{self, Known, PreparedTable};
 use crate::core::letter_share::LetterShare;
 use crate::core::mapping::Plan;
+use crate::core::marks::{DirtyBuckets, LANE_OF_COMMANDS, Mark, Marking};
 use crate::core::outcome::{Counts, Reason, Rejection};
 use crate::messages::{Assignments, DeadLetter, OffsetMove, RowBatch};
 use crate::ports::{PartitionCounts, Warehouse, WarehouseError, Written};
@@ -45,8 +46,10 @@ pub struct Committer {
     known: Arc<Mutex<Known>>,
     /// The assignments that `known` was gathered under.
     generation: u64,
-    /// Other lanes write the same dimension tables at the same time.
-    shared: bool,
+    /// How many lanes write at the same time.
+    lanes: usize,
+    /// Whose buckets are marked; none where there are no aggregates.
+    markings: Arc<[Marking]>,
     /// Left by the last attempt at the present batch.
     in_doubt: Option<InDoubt>,
     /// How many of the stream's recent records were set aside; one for all lanes. `None`: any number may be.
@@ -59,7 +62,13 @@ const BLAMED_JOINED: u32 = 24;
 impl Committer {
     /// `known` is shared by the lanes of a stream: what one has committed no other writes again.
     pub fn new(plan: Arc<Plan>, known: Arc<Mutex<Known>>, lanes: usize) -> Self {
-        Self { plan, known, generation: 0, shared: lanes > 1, share: None, in_doubt: None }
+        Self { plan, known, generation: 0, lanes, markings: Arc::from([]), share: None, in_doubt: None }
+    }
+
+    /// Marks the buckets of the rows that it changes. `markings` are of the same plan, ascending by source.
+    pub fn with_markings(mut self, markings: Arc<[Marking]>) -> Self {
+        self.markings = markings;
+        self
     }
 
     /// Refuses, for good, a batch with which too many of the stream's recent records would have been set aside.
@@ -94,10 +103,14 @@ impl Committer {
             self.generation = held.generation();
             self.known().forget();
         }
-        let early = if self.shared { self.write_parents(warehouse, batch, &moves).await? } else { Early::default() };
+        let lane = if self.markings.is_empty() { 0 } else { held.lane_key(&moves, self.lanes) };
+        let early = match self.lanes {
+            0 | 1 => Early::default(),
+            _ => self.write_parents(warehouse, batch, &moves, lane).await?,
+        };
         warehouse.begin().await?;
         crate::failpoint!("after-begin", |what| return Err(WarehouseError::Transient { what }));
-        let written = self.write_batch(warehouse, batch, &moves, early, Purpose::Commit, now).await?;
+        let written = self.write_batch(warehouse, batch, &moves, early, Purpose::Commit { lane }, now).await?;
         self.judge_share(&written)?;
         crate::failpoint!("before-commit", |what| return Err(WarehouseError::Transient { what }));
         // While the rows' locks still order the lanes; what is not committed after all is forgotten.
@@ -200,6 +213,7 @@ impl Committer {
         warehouse: &mut dyn Warehouse,
         batch: &RowBatch,
         moves: &[OffsetMove],
+        lane: i32,
     ) -> Result<Early, WarehouseError> {
         let plan = Arc::clone(&self.plan);
         let arena = &batch.source.bytes;
@@ -220,21 +234,25 @@ impl Committer {
         }
         early.changed = vec![false; batch.source.records.len()];
         early.rows = vec![0; plan.targets.len()];
+        let mut dirty = DirtyBuckets::default();
         warehouse.begin().await?;
         warehouse.hold(&plan.topic, moves).await?;
         crate::failpoint!("after-hold", |what| return Err(WarehouseError::Transient { what }));
         for (index, table) in &tables {
             let target = &plan.targets[*index];
             for prepared in &table.groups {
-                let Written { unchanged, refused } = warehouse.write(prepared.rows(target, arena)).await?;
+                let rows = prepared.rows(target, arena);
+                let Written { unchanged, refused } = warehouse.write(rows).await?;
                 if !refused.is_empty() {
                     warehouse.rollback().await?;
                     return Ok(Early::default());
                 }
-                early.rows[*index] += (prepared.rows(target, arena).len() - unchanged.len()) as u64;
+                early.rows[*index] += (rows.len() - unchanged.len()) as u64;
+                dirty.add(&self.markings, *index, &rows, &unchanged);
                 commit_plan::mark_changed(target.on_conflict, prepared, &unchanged, &mut early.changed);
             }
         }
+        mark(warehouse, lane, &dirty.into_marks(&self.markings)).await?;
         // While the rows' locks still order the lanes; what is not committed after all is forgotten.
         for (index, table) in &tables {
             for prepared in &table.groups {
@@ -258,7 +276,7 @@ impl Committer {
         purpose: Purpose,
         now: DateTime<Utc>,
     ) -> Result<WrittenBatch, WarehouseError> {
-        if purpose == Purpose::Commit {
+        if let Purpose::Commit { .. } = purpose {
             warehouse.advance(&self.plan.topic, moves).await?;
             crate::failpoint!("after-advance", |what| return Err(WarehouseError::Transient { what }));
         }
@@ -272,11 +290,11 @@ impl Committer {
         warehouse.savepoint().await?;
         let (mut trusting, mut attempts) = (true, 0);
         let mut apart = vec![false; batch.source.records.len()];
-        let (tables, changed, rows) = loop {
+        let (tables, changed, rows, dirty) = loop {
             attempts += 1;
             let pass = Pass { excluded: &excluded, apart: &apart, trusting, attempts };
             match self.write_tables(warehouse, batch, &early, &pass).await? {
-                Attempt::Whole { tables, changed, rows } => break (tables, changed, rows),
+                Attempt::Whole { tables, changed, rows, dirty } => break (tables, changed, rows, dirty),
                 Attempt::Stale => {
                     warehouse.rollback_rows().await?;
                     trusting = false;
@@ -299,8 +317,14 @@ impl Committer {
             crate::failpoint!("set-aside", |what| return Err(WarehouseError::Transient { what }));
             warehouse.set_aside(&letters, now).await?;
         }
+        match purpose {
+            Purpose::Commit { lane } => mark(warehouse, lane, &dirty.into_marks(&self.markings)).await?,
+            Purpose::Retry => mark(warehouse, LANE_OF_COMMANDS, &dirty.into_marks(&self.markings)).await?,
+            // Others would wait for marks that nobody is to see.
+            Purpose::Rehearse => {}
+        }
         let counts = self.tally(batch, moves, &excluded, &rejections, &changed);
-        if purpose == Purpose::Commit {
+        if let Purpose::Commit { .. } = purpose {
             warehouse.count(&self.plan.topic, &counts, now).await?;
         }
         Ok(WrittenBatch {
@@ -331,6 +355,7 @@ impl Committer {
         let mut tables: Vec<PreparedTable> = Vec::with_capacity(plan.targets.len());
         let mut rows = early.rows.clone();
         rows.resize(plan.targets.len(), 0);
+        let mut dirty = DirtyBuckets::default();
         for (index, target) in plan.targets.iter().enumerate() {
             let made = &batch.tables[index];
             let table = if target.dimension && trusting && early.parents && attempts == 1 {
@@ -368,6 +393,7 @@ impl Committer {
                     return Ok(Attempt::Refused { refused: blamed, doubtful });
                 }
                 rows[index] += (prepared.rows(target, arena).len() - unchanged.len()) as u64;
+                dirty.add(&self.markings, index, &prepared.rows(target, arena), &unchanged);
                 commit_plan::mark_changed(target.on_conflict, prepared, &unchanged, &mut changed);
             }
             if !blamed.is_empty() {
@@ -375,7 +401,7 @@ impl Committer {
             }
             tables.push(table);
         }
-        Ok(Attempt::Whole { tables, changed, rows })
+        Ok(Attempt::Whole { tables, changed, rows, dirty })
     }
 
     fn letter(&self, batch: &RowBatch, index: u32, rejection: &Rejection) -> DeadLetter {
@@ -437,6 +463,15 @@ impl Committer {
     }
 }
 
+/// Marks are made last and left out where there are none, so that without aggregates nothing is asked of the database.
+async fn mark(warehouse: &mut dyn Warehouse, lane: i32, marks: &[Mark]) -> Result<(), WarehouseError> {
+    if marks.is_empty() {
+        return Ok(());
+    }
+    crate::failpoint!("mark", |what| return Err(WarehouseError::Transient { what }));
+    warehouse.mark(lane, marks).await
+}
+
 /// COMMIT; after an error it is not known whether the transaction is in.
 async fn finish(warehouse: &mut dyn Warehouse) -> Result<(), WarehouseError> {
     warehouse.commit().await?;
@@ -460,8 +495,8 @@ pub struct Rehearsed {
 /// What a batch is written for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Purpose {
-    /// Its offsets move, letters are stored, outcomes counted.
-    Commit,
+    /// Its offsets move, letters are stored, outcomes counted. Its buckets are marked under this lane.
+    Commit { lane: i32 },
     /// Letters are stored, to see that they can be; all of it is rolled back.
     Rehearse,
     /// Its records are letters already: those that are refused again stay, and the caller moves the counts.
@@ -511,6 +546,7 @@ enum Attempt {
         tables: Vec<PreparedTable>,
         changed: Vec<bool>,
         rows: Vec<u64>,
+        dirty: DirtyBuckets,
     },
     /// A row points at nothing, and parents were left out because they were remembered.
     Stale,

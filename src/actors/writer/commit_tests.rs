@@ -1,5 +1,7 @@
 //! Batches against a model of the database: rows, outcomes and offsets agree whatever the batches are.
 
+#[path = "commit_marks_tests.rs"]
+mod marks;
 #[path = "commit_model.rs"]
 mod model;
 
@@ -278,7 +280,7 @@ fn a_commit_whose_answer_is_lost_is_found_and_counted_once() {
         // The short transaction of the parents commits first.
         if lanes > 1 {
             let parents = batch.source.moves.clone();
-            let early = bench.lanes[0].write_parents(&mut bench.model, &batch, &parents);
+            let early = bench.lanes[0].write_parents(&mut bench.model, &batch, &parents, 0);
             tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(early).unwrap();
         }
         bench.ledger.borrow_mut().lose_answer = true;

@@ -5,7 +5,7 @@ use sea_orm::sea_query::{Alias, ColumnDef, Index, IndexCreateStatement, IntoIden
 use sea_orm::{ConnectionTrait, DbBackend, DynIden};
 use sea_orm_migration::prelude::{DbErr, MigrationName, MigrationTrait, MigratorTrait, SchemaManager, async_trait};
 
-use super::entities::{audit, dead_letter, dropped_letter, gap, migration, offset};
+use super::entities::{audit, bucket_claim, dead_letter, dirty_bucket, dropped_letter, gap, migration, offset};
 
 /// All migrations of the bookkeeping tables, in order.
 pub struct Migrator;
@@ -13,7 +13,13 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(CreateTables), Box::new(AcceptedLosses), Box::new(PublishAndDropLetters), Box::new(Audit)]
+        vec![
+            Box::new(CreateTables),
+            Box::new(AcceptedLosses),
+            Box::new(PublishAndDropLetters),
+            Box::new(DirtyBuckets),
+            Box::new(Audit),
+        ]
     }
 
     /// Not sea-orm's own name: another application in this schema may use that.
@@ -158,6 +164,71 @@ fn dropped_letter_table() -> TableCreateStatement {
         .col(ColumnDef::new(C::Reason).string_len(32).not_null())
         .col(ColumnDef::new(C::DroppedAt).custom("DATETIME(6)").not_null())
         .primary_key(Index::create().col(C::Topic).col(C::PartitionId).col(C::RecordOffset))
+        .take()
+}
+
+/// Since then buckets of time are marked whose rows changed.
+struct DirtyBuckets;
+
+impl MigrationName for DirtyBuckets {
+    fn name(&self) -> &str {
+        "m0004_dirty_buckets"
+    }
+}
+
+const PENDING: &str = "bief_dirty_bucket_pending";
+/// A table's name, a column's name and a width.
+const SOURCE_CHARS: u32 = 160;
+
+#[async_trait::async_trait]
+impl MigrationTrait for DirtyBuckets {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        use dirty_bucket::Column as C;
+        for table in [dirty_bucket_table(), bucket_claim_table()] {
+            manager.create_table(for_backend(table, manager.get_database_backend())).await?;
+        }
+        if manager.has_index("bief_dirty_bucket", PENDING).await? {
+            return Ok(());
+        }
+        // Those that wait, in the order of their waiting: the look for work reads no other.
+        let index = Index::create().name(PENDING).col(C::Source).col(C::PendingSince).take();
+        manager.create_index(index.clone().table(dirty_bucket::Entity).take()).await
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let db = manager.get_connection();
+        for table in ["bief_bucket_claim", "bief_dirty_bucket"] {
+            db.execute_unprepared(&format!("DROP TABLE IF EXISTS {table}")).await?;
+        }
+        Ok(())
+    }
+}
+
+fn dirty_bucket_table() -> TableCreateStatement {
+    use dirty_bucket::Column as C;
+    Table::create()
+        .table(dirty_bucket::Entity)
+        .if_not_exists()
+        .col(ColumnDef::new(C::Source).string_len(SOURCE_CHARS).not_null())
+        .col(ColumnDef::new(C::BucketStart).custom("DATETIME(6)").not_null())
+        .col(ColumnDef::new(C::Lane).integer().not_null())
+        .col(ColumnDef::new(C::DirtyVersion).big_integer().not_null())
+        .col(ColumnDef::new(C::CleanVersion).big_integer().not_null())
+        .col(ColumnDef::new(C::PendingSince).custom("DATETIME(6)").null())
+        .primary_key(Index::create().col(C::Source).col(C::BucketStart).col(C::Lane))
+        .take()
+}
+
+fn bucket_claim_table() -> TableCreateStatement {
+    use bucket_claim::Column as C;
+    Table::create()
+        .table(bucket_claim::Entity)
+        .if_not_exists()
+        .col(ColumnDef::new(C::Source).string_len(SOURCE_CHARS).not_null())
+        .col(ColumnDef::new(C::BucketStart).custom("DATETIME(6)").not_null())
+        .col(ColumnDef::new(C::Owner).string_len(128).not_null())
+        .col(ColumnDef::new(C::ClaimedUntil).custom("DATETIME(6)").not_null())
+        .primary_key(Index::create().col(C::Source).col(C::BucketStart))
         .take()
 }
 

@@ -4,11 +4,12 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use mysql_async::prelude::{FromRow, Protocol, Queryable};
-use mysql_async::{Conn, Error, IoError, Opts, OptsBuilder, QueryResult, SslOpts, Value};
+use mysql_async::{Column, Conn, Error, IoError, Opts, OptsBuilder, QueryResult, Row, SslOpts, Value};
 
 use super::errors::{Failure, of_url, tls_refused};
 use super::infile::InfileGuard;
@@ -215,6 +216,16 @@ impl Session {
     /// Executes a prepared query and reads its rows.
     pub async fn ask<T: FromRow + Send + 'static>(&mut self, sql: &str, values: Vec<Value>) -> Result<Vec<T>, Failure> {
         limited(self.conn.exec(sql, values)).await
+    }
+
+    /// Executes a prepared query and reads its rows with their columns.
+    pub async fn answer(&mut self, sql: &str, values: Vec<Value>) -> Result<(Arc<[Column]>, Vec<Row>), Failure> {
+        limited(async {
+            let result = self.conn.exec_iter(sql, values).await?;
+            let columns = result.columns().unwrap_or_else(|| Arc::from([]));
+            Ok((columns, result.collect_and_drop().await?))
+        })
+        .await
     }
 
     /// `LOAD DATA LOCAL INFILE '…' {into}` with `text` as the file. The buffer is lent without copying and comes back
