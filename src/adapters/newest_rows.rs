@@ -14,7 +14,7 @@ use super::sql_errors::from_db_err;
 use super::warehouse;
 use crate::config::WarehouseConfig;
 use crate::core::schema::{Column, ColumnKind, Table};
-use crate::core::time;
+use crate::core::{shown, time};
 use crate::ports::{NewestRows, OpenRowReader, RowReader, WarehouseError};
 
 /// Characters of a value that are read.
@@ -136,19 +136,12 @@ fn value(kind: &ColumnKind, text: String) -> Value {
             _ => text.into(),
         },
         ColumnKind::DateTime { .. } => match time::parse_datetime(&text) {
-            Some(micros) => moment(micros).into(),
+            Some(micros) => shown::moment(micros).into(),
             None => text.into(),
         },
         ColumnKind::Time { .. } => without_empty_fraction(text).into(),
         _ => text.into(),
     }
-}
-
-/// RFC 3339, with a fraction where there is one.
-fn moment(micros: i64) -> String {
-    let mut text = without_empty_fraction(time::datetime_text(micros)).replacen(' ', "T", 1);
-    text.push('Z');
-    text
 }
 
 fn without_empty_fraction(text: String) -> String {
