@@ -4,6 +4,8 @@
 
 mod changes;
 mod portions;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
