@@ -22,7 +22,7 @@ impl Places {
     /// Of so many files, three eighths are for connections.
     fn within(files: u64) -> Self {
         let most = MOST_READERS * 5 / 4;
-        let connections = usize::try_from(files * 3 / 16).unwrap_or(most).clamp(16, most);
+        let connections = usize::try_from(files.saturating_mul(3) / 16).unwrap_or(most).clamp(16, most);
         Self { connections, readers: connections * 4 / 5 }
     }
 

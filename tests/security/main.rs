@@ -7,4 +7,5 @@ mod canary;
 mod daemon;
 mod exposed;
 mod identifiers;
+mod pages;
 mod terminal;

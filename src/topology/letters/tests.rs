@@ -144,7 +144,8 @@ async fn letters_are_told_without_payloads_in_pages_and_groups() {
 #[tokio::test]
 async fn an_edited_letter_gets_its_row_its_end_and_its_line_in_the_audit_together() {
     let shop = Shop::new().await;
-    let [third, second, first] = &shop.heads().await[..] else { panic!("three letters") };
+    let heads = shop.heads().await;
+    let [third, second, first] = &heads[..] else { panic!("three letters") };
     let edited = |payload: &str| RetryOptions { payload: Some(payload.into()), ..RetryOptions::default() };
 
     let refused = shop.retry(of_id(second.id), edited(r#"{"n": 2, "amount": "x"}"#)).await;
