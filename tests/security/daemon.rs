@@ -64,6 +64,7 @@ impl Daemon {
     }
 
     /// Bytes of memory that it has at the moment.
+    #[cfg(target_os = "linux")]
     pub fn resident(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
