@@ -2,11 +2,13 @@
 
 use std::io::{BufReader, Read};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::sources_for_tests::{bucket, moment};
-use super::tests::{Daemon, daemon, next_line};
+use super::tests::{Daemon, READERS, daemon, next_line};
+use crate::core::outcome::Counts;
 use crate::messages::tap::{Sample, Stage};
 use crate::ports::cache::{Entry, Replacement};
 
@@ -111,4 +113,43 @@ fn readers_that_take_nothing_hold_up_nobody() {
     let mut some = [0; 12];
     stalled.into_iter().next().unwrap().into_inner().read_exact(&mut some).unwrap();
     assert_eq!(&some, b"HTTP/1.1 200");
+}
+
+#[test]
+fn the_live_stream_brings_what_was_committed_since() {
+    let daemon = daemon();
+    let mut reader = daemon.open_events();
+    assert!(next_line(&mut reader, "HTTP/1.1").contains(" 200 "));
+    assert_eq!(next_line(&mut reader, "content-type").trim(), "content-type: text/event-stream");
+    assert_eq!(next_line(&mut reader, "retry:"), "retry: 2000\n");
+    let mut next_offset = || {
+        let data = next_line(&mut reader, "data: ");
+        let status: Value = serde_json::from_str(&data[6..]).unwrap();
+        status["streams"][0]["partitions"][0]["next_offset"].as_i64().unwrap()
+    };
+    assert_eq!(next_offset(), 110);
+    daemon.board.committed("orders", 3, 111, Counts { applied: 1, ..Counts::default() });
+    // One document may have been made before.
+    assert!((0..3).any(|_| next_offset() == 111), "what was committed is told");
+}
+
+#[test]
+fn open_pages_are_bounded_and_a_place_is_given_back() {
+    let daemon = daemon();
+    let mut readers: Vec<_> = (0..READERS).map(|_| daemon.open_events()).collect();
+    for reader in &mut readers {
+        assert!(next_line(reader, "HTTP/1.1").contains(" 200 "));
+    }
+    assert_eq!(daemon.get("/events").status, 503);
+    assert_eq!(daemon.get("/livez").status, 200, "open pages do not lock the probe out");
+    drop(readers);
+    let limit = Instant::now() + Duration::from_secs(10);
+    loop {
+        let mut reader = daemon.open_events();
+        if next_line(&mut reader, "HTTP/1.1").contains(" 200 ") {
+            break;
+        }
+        assert!(Instant::now() < limit, "no place was given back");
+        std::thread::sleep(Duration::from_millis(50));
+    }
 }

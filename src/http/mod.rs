@@ -31,6 +31,8 @@ mod route_tests;
 mod routes;
 mod rows;
 #[cfg(test)]
+mod schema_for_tests;
+#[cfg(test)]
 mod script_tests;
 #[cfg(test)]
 pub(crate) mod sources_for_tests;

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 
@@ -15,7 +15,7 @@ use crate::core::outcome::Counts;
 use crate::ports::{CountsView, PartitionOffset};
 
 /// Pages that may be open at once.
-const READERS: usize = 128;
+pub(super) const READERS: usize = 128;
 
 const HOSTILE: &str = "<script>alert(1)</script>\"'\n\u{1b}[31m";
 
@@ -364,43 +364,4 @@ fn the_page_fetches_nothing_from_elsewhere_and_holds_no_inline_code() {
     }
     let weight = page.len() + script.len() + style.len();
     assert!(weight < 60_000, "{weight} bytes: the page is to stay light");
-}
-
-#[test]
-fn the_live_stream_brings_what_was_committed_since() {
-    let daemon = daemon();
-    let mut reader = daemon.open_events();
-    assert!(next_line(&mut reader, "HTTP/1.1").contains(" 200 "));
-    assert_eq!(next_line(&mut reader, "content-type").trim(), "content-type: text/event-stream");
-    assert_eq!(next_line(&mut reader, "retry:"), "retry: 2000\n");
-    let mut next_offset = || {
-        let data = next_line(&mut reader, "data: ");
-        let status: serde_json::Value = serde_json::from_str(&data[6..]).unwrap();
-        status["streams"][0]["partitions"][0]["next_offset"].as_i64().unwrap()
-    };
-    assert_eq!(next_offset(), 110);
-    daemon.board.committed("orders", 3, 111, Counts { applied: 1, ..Counts::default() });
-    // One document may have been made before.
-    assert!((0..3).any(|_| next_offset() == 111), "what was committed is told");
-}
-
-#[test]
-fn open_pages_are_bounded_and_a_place_is_given_back() {
-    let daemon = daemon();
-    let mut readers: Vec<_> = (0..READERS).map(|_| daemon.open_events()).collect();
-    for reader in &mut readers {
-        assert!(next_line(reader, "HTTP/1.1").contains(" 200 "));
-    }
-    assert_eq!(daemon.get("/events").status, 503);
-    assert_eq!(daemon.get("/livez").status, 200, "open pages do not lock the probe out");
-    drop(readers);
-    let limit = Instant::now() + Duration::from_secs(10);
-    loop {
-        let mut reader = daemon.open_events();
-        if next_line(&mut reader, "HTTP/1.1").contains(" 200 ") {
-            break;
-        }
-        assert!(Instant::now() < limit, "no place was given back");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }
