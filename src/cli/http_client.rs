@@ -131,7 +131,11 @@ fn agent(patience: impl FnOnce(AgentConfig) -> AgentConfig) -> ureq::Agent {
     patience(config).build().into()
 }
 
-fn request(agent: &ureq::Agent, url: &str, token: Option<&Secret>) -> ureq::RequestBuilder<ureq::typestate::WithoutBody> {
+fn request(
+    agent: &ureq::Agent,
+    url: &str,
+    token: Option<&Secret>,
+) -> ureq::RequestBuilder<ureq::typestate::WithoutBody> {
     let request = agent.get(url);
     match token {
         Some(token) => request.header("Authorization", format!("Bearer {}", token.expose())),

@@ -16,7 +16,12 @@ use crate::ports::Broker;
 
 /// Reads the configuration; tells every mistake on stderr and answers the exit code where there is one.
 pub fn load(path: &Path) -> Result<Loaded, u8> {
-    let outcome = config::load(path, &|name| std::env::var(name).ok());
+    load_with(path, &|name| std::env::var(name).ok())
+}
+
+/// The same with variables from elsewhere.
+pub fn load_with(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, u8> {
+    let outcome = config::load(path, env);
     let report = config::report(&path.display().to_string(), &outcome);
     if report.errors() + report.warnings() > 0 {
         eprint!("{}", report.text(colour()));

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 
 use super::http_client::Daemon;
-use super::{exit, healthcheck, status, tap};
+use super::{exit, healthcheck, status, tap, top};
 use crate::config::{Access, Secret};
 use crate::http::{Check, DaemonInfo, HttpState, serve, sources_for_tests};
 use crate::messages::tap::{Sample, Stage};
@@ -127,11 +127,7 @@ fn a_daemon_with_a_token_is_asked_with_it_and_says_where_it_is_missing() {
 }
 
 /// Offers these payloads at a stage as soon as somebody listens there, and answers what `bief tap` came to.
-fn tap_of(
-    stage: Stage,
-    payloads: &[&str],
-    args: impl FnOnce(&Daemon) -> tap::Args,
-) -> (u8, String) {
+fn tap_of(stage: Stage, payloads: &[&str], args: impl FnOnce(&Daemon) -> tap::Args) -> (u8, String) {
     let offered = Tap::default();
     let tap = offered.clone();
     let mut outcome = (exit::OK, Vec::new());
@@ -166,8 +162,7 @@ fn tap_of(
     (outcome.0, String::from_utf8(outcome.1).unwrap())
 }
 
-const PAYLOADS: [&str; 3] =
-    [r#"{"id":1,"city":"Bern"}"#, r#"{"id":2,"city":"Genf\u001b[2J"}"#, "no \u{1b}[31m JSON"];
+const PAYLOADS: [&str; 3] = [r#"{"id":1,"city":"Bern"}"#, r#"{"id":2,"city":"Genf\u001b[2J"}"#, "no \u{1b}[31m JSON"];
 
 #[test]
 fn the_tap_shows_records_and_ends_at_its_limit() {
@@ -181,7 +176,8 @@ fn the_tap_shows_records_and_ends_at_its_limit() {
     );
     let (code, text) = tap_of(Stage::Raw, &PAYLOADS, |d| tap::Args::of(d.clone(), Stage::Raw, 3, true));
     let samples = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
-    let ids: Vec<_> = samples.filter(|line| line["type"] == "sample").map(|line| line["record"]["id"].clone()).collect();
+    let ids: Vec<_> =
+        samples.filter(|line| line["type"] == "sample").map(|line| line["record"]["id"].clone()).collect();
     assert_eq!((code, ids), (exit::OK, vec![1.into(), 2.into(), serde_json::Value::Null]));
     assert!(!text.contains('\u{1b}'), "{text}");
 }
@@ -189,12 +185,13 @@ fn the_tap_shows_records_and_ends_at_its_limit() {
 #[test]
 fn the_tap_takes_a_condition_and_fields_or_counts() {
     let (code, text) = tap_of(Stage::Rows, &PAYLOADS, |d| {
-        tap::Args::of(d.clone(), Stage::Rows, 1, false).with_condition("record.id + 0 == 2").with_fields(&["id", "city"])
+        tap::Args::of(d.clone(), Stage::Rows, 1, false)
+            .with_condition("record.id + 0 == 2")
+            .with_fields(&["id", "city"])
     });
     assert_eq!((code, text.as_str()), (exit::OK, "orders.v1[0]@1 id=2 city='Genf\\u{1b}[2J'\n"));
-    let (code, text) = tap_of(Stage::Rows, &PAYLOADS, |d| {
-        tap::Args::of(d.clone(), Stage::Rows, 3, false).with_count_by("city")
-    });
+    let (code, text) =
+        tap_of(Stage::Rows, &PAYLOADS, |d| tap::Args::of(d.clone(), Stage::Rows, 3, false).with_count_by("city"));
     assert_eq!(code, exit::OK);
     assert_eq!(
         text,
@@ -213,4 +210,23 @@ fn a_condition_that_is_none_is_refused_before_the_daemon_is_asked() {
         assert_eq!(tap::run(&args, false, &mut Vec::new()), exit::USAGE, "{condition}");
     }
     assert_eq!(tap::run(&tap::Args::of(nowhere, Stage::Raw, 1, false), false, &mut Vec::new()), exit::NOT_READY);
+}
+
+#[test]
+fn top_looks_once_at_a_real_daemon() {
+    let ready = Arc::new(AtomicBool::new(true));
+    with_daemon(&ready, |daemon| {
+        let mut out = Vec::new();
+        assert_eq!(top::run(&top::Args::once(daemon.clone(), true), &mut out), exit::OK);
+        let standing: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!((&standing["name"], &standing["ready"]), (&"shop".into(), &true.into()));
+        assert_eq!(standing["bottleneck"], "nothing holds it up: every stream keeps up");
+        assert!(standing["window_seconds"].as_f64().unwrap() >= 1.0);
+        ready.store(false, Ordering::Relaxed);
+        let mut out = Vec::new();
+        assert_eq!(top::run(&top::Args::once(daemon.clone(), false), &mut out), exit::NOT_READY);
+        assert!(String::from_utf8(out).unwrap().contains("NOT READY\n  database: connection refused\n"));
+    });
+    let nowhere = Daemon { url: Some("http://127.0.0.1:1".into()), config: None };
+    assert_eq!(top::run(&top::Args::once(nowhere, true), &mut Vec::new()), exit::NOT_READY);
 }

@@ -175,7 +175,10 @@ mod tests {
             ("record.city > 1", "values of these kinds can't be compared"),
             ("record.late", "the condition is neither true nor false"),
             ("record.city.matches('(')", "matches: the pattern is no regular expression, or too large"),
-            ("record.city.matches('((a{100}){100}){100}')", "matches: the pattern is no regular expression, or too large"),
+            (
+                "record.city.matches('((a{100}){100}){100}')",
+                "matches: the pattern is no regular expression, or too large",
+            ),
         ] {
             assert_eq!(ask(text), Err(told.to_owned()), "{text}");
         }

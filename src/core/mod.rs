@@ -1,5 +1,6 @@
 //! The rules: record mapping, rows, offsets. Pure: no async, no I/O, no clock.
 
+pub mod bottleneck;
 pub mod bucket;
 pub mod bucket_query;
 pub mod cell;

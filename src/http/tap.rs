@@ -262,7 +262,10 @@ pub(super) async fn tap(request: HttpRequest, shared: web::Data<Shared>) -> Http
         Err(wrong) => return problem(StatusCode::BAD_REQUEST, wrong),
     };
     let Ok(listening) = shared.state.tap.listen(view.stage, SAMPLES_PER_SECOND) else {
-        return problem(StatusCode::SERVICE_UNAVAILABLE, "Too many look at records already. Try again when one has gone.");
+        return problem(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Too many look at records already. Try again when one has gone.",
+        );
     };
     let mut ticks = interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -101,7 +101,7 @@ fn assert_nowhere(shown: &[(String, String)]) {
 }
 
 /// What is asked of a command, and how; the configuration's path comes last.
-const ASKED: [&[&str]; 20] = [
+const ASKED: [&[&str]; 24] = [
     &["check", "-c"],
     &["check", "--print", "-c"],
     &["check", "--json", "-c"],
@@ -120,6 +120,10 @@ const ASKED: [&[&str]; 20] = [
     &["run", "--dry-run", "1", "-c"],
     &["status", "-c"],
     &["status", "--json", "-c"],
+    &["tap", "raw", "--for", "1", "-c"],
+    &["test", "-c"],
+    &["top", "--once", "-c"],
+    &["top", "--once", "--json", "-c"],
     &["verify", "-c"],
     &["verify", "--json", "-c"],
 ];

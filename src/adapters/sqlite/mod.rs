@@ -14,6 +14,7 @@ mod shape;
 mod warehouse;
 
 pub mod catalog;
+pub mod stored;
 
 use std::sync::Arc;
 

@@ -119,7 +119,8 @@ impl Counts {
         }
         if self.others > 0 {
             let more = self.distinct.saturating_sub(self.counts.len() as u64);
-            let name = if more > 0 { format!("(others, at least {})", grouped(more as i64)) } else { "(others)".into() };
+            let name =
+                if more > 0 { format!("(others, at least {})", grouped(more as i64)) } else { "(others)".into() };
             table.row([name, grouped(self.others as i64), share(self.others)]);
         }
         table.render()
@@ -170,7 +171,8 @@ mod tests {
 
     #[test]
     fn fields_alone_are_one_line() {
-        let line = r#"{"type":"sample","topic":"orders.v1","partition":0,"offset":5,"fields":{"city":"Bern","n":[1,"2"]}}"#;
+        let line =
+            r#"{"type":"sample","topic":"orders.v1","partition":0,"offset":5,"fields":{"city":"Bern","n":[1,"2"]}}"#;
         assert_eq!(sample(line), "orders.v1[0]@5 n=[1,\"2\"] city='Bern'\n");
     }
 
@@ -212,7 +214,8 @@ mod tests {
             "rows": { "\u{1b}[2J": [{ "\u{9b}": hostile, "list": [hostile] }] },
             "reason": hostile, "field": hostile, "message": hostile,
         });
-        let fields = serde_json::json!({ "type": "sample", "topic": hostile, "fields": { "\u{1b}": { "a": hostile } } });
+        let fields =
+            serde_json::json!({ "type": "sample", "topic": hostile, "fields": { "\u{1b}": { "a": hostile } } });
         for line in [line, fields] {
             let text = sample(&line.to_string());
             assert!(!text.chars().any(|c| c != '\n' && is_dangerous(c)), "{text:?}");

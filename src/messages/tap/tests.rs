@@ -87,7 +87,8 @@ fn what_does_not_fit_the_queue_is_dropped_and_counted_and_room_comes_back() {
     let tap = Tap::default();
     let mut listening = tap.listen(Stage::Raw, 1_000_000).unwrap();
     let large = "x".repeat(100 << 10);
-    let offer = |count| tap.offer(Stage::Raw, count, |at| Some(Sample { payload: Some(large.clone()), ..sample(at as i64) }));
+    let offer =
+        |count| tap.offer(Stage::Raw, count, |at| Some(Sample { payload: Some(large.clone()), ..sample(at as i64) }));
     offer(20);
     let kept = take(&mut listening).len();
     assert!((1..=5).contains(&kept), "{kept} of 100 KiB each");
@@ -209,14 +210,7 @@ fn a_sample_is_bounded_whatever_the_record_is() {
     let plan = Arc::new(shop(OnConflict::Update));
     let mut source = RecordBatch { bytes: vec![b'"'; 1 << 20], ..RecordBatch::default() };
     let whole = Some(Span::new(0, 1 << 20));
-    source.records.push(Record {
-        partition: 0,
-        offset: 0,
-        timestamp: -1,
-        key: whole,
-        payload: whole,
-        oversize: None,
-    });
+    source.records.push(Record { partition: 0, offset: 0, timestamp: -1, key: whole, payload: whole, oversize: None });
     let tap = Tap::default();
     let mut raw = tap.listen(Stage::Raw, 1).unwrap();
     StreamTap::new(tap, "orders", plan).polled(&source);

@@ -6,5 +6,6 @@ mod letters;
 mod refusals;
 mod resets;
 mod speed;
+mod stored;
 mod support;
 mod writes;
