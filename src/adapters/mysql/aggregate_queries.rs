@@ -15,13 +15,10 @@ use crate::ports::marks::{AggregateQuery, Computed, Examined};
 
 /// What the query says where it fails, so that nobody looks for the fault in the tables.
 fn of_query(name: &str, failure: Failure) -> Failure {
-    let told = |words: String| Failure::Fatal(format!("the query of aggregate {name} fails: {words}"));
     match failure {
-        Failure::Row(row) if row.unknown => {
-            Failure::Transient(format!("the database says: {} (error {})", row.words, row.code))
+        Failure::Fatal(words) | Failure::Schema(words) => {
+            Failure::Fatal(format!("the query of aggregate {name} fails: {words}"))
         }
-        Failure::Row(row) => told(format!("{} (error {})", row.words, row.code)),
-        Failure::Fatal(words) | Failure::Schema(words) => told(words),
         other => other,
     }
 }
