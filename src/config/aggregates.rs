@@ -48,7 +48,7 @@ fn read_aggregate(
     s: &Section<'_>,
     locate: &dyn Fn(&Span) -> Location,
 ) -> (ReadAggregate, Aggregate) {
-    let name = named(r, s, "name", names::label);
+    let name = named(r, s, "name", name_of_an_aggregate);
     let table = named(r, s, "table", names::table);
     let time = named(r, s, "time", names::identifier);
     let bucket = r.required(s, "bucket").and_then(|text| match text.value.parse::<Width>() {
@@ -97,6 +97,19 @@ fn named(
     check: impl Fn(&str) -> Result<(), Fault>,
 ) -> Option<Text> {
     r.required(s, key).filter(|text| check(&text.value).map_err(|fault| r.refuse(key, text, fault)).is_ok())
+}
+
+/// A label that is nobody else's in the cache, where documents are kept under it.
+fn name_of_an_aggregate(name: &str) -> Result<(), Fault> {
+    names::label(name)?;
+    let lower = name.to_ascii_lowercase();
+    for (prefix, owner) in [("bief_", "bief's own collections"), ("system.", "MongoDB's own collections")] {
+        if lower.starts_with(prefix) {
+            let what = format!("is reserved: `{prefix}` starts the names of {owner}");
+            return Err(Fault::new(what, "give it another name"));
+        }
+    }
+    Ok(())
 }
 
 /// Columns of the query's answer, each once.
