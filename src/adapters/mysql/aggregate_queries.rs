@@ -44,7 +44,7 @@ async fn read_offsets(session: &mut Session, topics: &[String]) -> Result<Offset
     let mut offsets = Offsets::new();
     for topic in topics {
         let sql = "SELECT partition_id, next_offset FROM bief_offset WHERE topic = ? ORDER BY partition_id";
-        let found: Vec<(i32, i64)> = ask(session, sql, vec![topic.into()]).await?;
+        let found: Vec<(i32, i64)> = ask(session, sql, vec![topic.as_str().into()]).await?;
         if !found.is_empty() {
             offsets.insert(topic.clone(), found.into_iter().collect());
         }

@@ -228,12 +228,15 @@ impl Session {
 
     /// Executes a prepared query of the domain and reads its rows with their columns.
     pub async fn answer(&mut self, sql: &str, values: Vec<Value>) -> Result<(Arc<[Column]>, Vec<Row>), Failure> {
-        let answer = async {
-            let result = self.conn.exec_iter(sql, values).await?;
-            let columns = result.columns().unwrap_or_else(|| Arc::from([]));
-            Ok((columns, result.collect_and_drop().await?))
-        };
-        judged(answer, Failure::of_query).await
+        judged(
+            async {
+                let result = self.conn.exec_iter(sql, values).await?;
+                let columns = result.columns().unwrap_or_else(|| Arc::from([]));
+                Ok((columns, result.collect_and_drop().await?))
+            },
+            Failure::of_query,
+        )
+        .await
     }
 
     /// `LOAD DATA LOCAL INFILE '…' {into}` with `text` as the file. The buffer is lent without copying and comes back
