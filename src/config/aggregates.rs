@@ -136,10 +136,16 @@ fn kept(text: &str, bucket: Option<Width>) -> Result<Duration, Fault> {
     let keep = units::duration(text)?;
     let bucket = bucket.map_or(Duration::ZERO, |width| Duration::from_micros(width.micros().unsigned_abs()));
     if keep < bucket {
-        return Err(Fault::new("is shorter than a bucket", "write a longer time, or remove it to keep documents for ever"));
+        return Err(Fault::new(
+            "is shorter than a bucket",
+            "write a longer time, or remove it to keep documents for ever",
+        ));
     }
     if keep.is_zero() || keep > MOST_KEPT {
-        return Err(Fault::new("is out of range", "write a time up to \"36500d\", or remove it to keep documents for ever"));
+        return Err(Fault::new(
+            "is out of range",
+            "write a time up to \"36500d\", or remove it to keep documents for ever",
+        ));
     }
     Ok(keep)
 }

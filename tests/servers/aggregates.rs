@@ -265,7 +265,8 @@ async fn a_claim_keeps_others_out_until_it_ends(server: &str) {
     shop.end().await;
 }
 
-const BY_SHOP: &str = "SELECT shop, COUNT(*) AS sales, SUM(amount) AS amount, SUM(amount) * 1e0 / COUNT(amount) AS mean,
+const BY_SHOP: &str =
+    "SELECT shop, COUNT(*) AS sales, SUM(amount) AS amount, SUM(amount) * 1e0 / COUNT(amount) AS mean,
   SUM(price) AS price, MAX(sold_at) AS last, MIN(weight) AS weight, CAST(MIN(sold_at) AS DATE) AS day
   FROM sale WHERE sold_at >= :bucket_start AND sold_at < :bucket_end GROUP BY shop ORDER BY shop";
 
@@ -289,10 +290,7 @@ async fn a_query_answers_from_one_snapshot_with_its_offsets(server: &str) {
         [2.into(), 5.into(), 2.5.into(), 3.75.into(), last("2013-01-01 10:59:59.999999"), 0.25.into(), day()]
     );
     let null = || Cell::Null;
-    assert_eq!(
-        values(0, 1),
-        [1.into(), null(), null(), null(), last("2013-01-01 10:30:00.000000"), 0.5.into(), day()]
-    );
+    assert_eq!(values(0, 1), [1.into(), null(), null(), null(), last("2013-01-01 10:30:00.000000"), 0.5.into(), day()]);
     assert_eq!(computed.buckets[1].len(), 0);
     assert_eq!(computed.buckets[2][0].key, [("shop".to_owned(), Cell::from("A"))]);
     assert_eq!(serde_json::to_string(&computed.offsets).unwrap(), r#"{"orders":{"1":42}}"#);
@@ -325,7 +323,8 @@ async fn what_is_wrong_with_a_query_is_told(server: &str) {
     let examined = source.examine(&query(BY_SHOP, &["shop"])).await.unwrap();
     assert_eq!(examined.columns, ["shop", "sales", "amount", "mean", "price", "last", "weight", "day"]);
     assert_eq!(examined.scanned, Vec::<String>::new());
-    let whole = "SELECT COUNT(*) AS n FROM sale s WHERE DATE(s.sold_at) >= :bucket_start AND DATE(s.sold_at) < :bucket_end";
+    let whole =
+        "SELECT COUNT(*) AS n FROM sale s WHERE DATE(s.sold_at) >= :bucket_start AND DATE(s.sold_at) < :bucket_end";
     assert_eq!(source.examine(&query(whole, &[])).await.unwrap().scanned, ["s"]);
     let common = format!("WITH few AS (SELECT shop FROM sale {bounds}) SELECT COUNT(*) AS n FROM few");
     assert_eq!(source.examine(&query(&common, &[])).await.unwrap().scanned, Vec::<String>::new());
@@ -404,7 +403,8 @@ fn shipped_aggregates(servers: &Servers) {
         daemon.wait_caught_up(2 * RECORDS + 1);
         daemon.stop();
         let dirty = block_on(dirty_buckets(&config));
-        let expected = ["flight.scheduled_departure/1d 2013-01-01 00:00:00", "flight.scheduled_departure/1h 2013-01-01 10:00:00"];
+        let expected =
+            ["flight.scheduled_departure/1d 2013-01-01 00:00:00", "flight.scheduled_departure/1h 2013-01-01 10:00:00"];
         assert_eq!(dirty, expected, "{name}");
     }
 }

@@ -13,12 +13,7 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![
-            Box::new(CreateTables),
-            Box::new(AcceptedLosses),
-            Box::new(PublishAndDropLetters),
-            Box::new(DirtyBuckets),
-        ]
+        vec![Box::new(CreateTables), Box::new(AcceptedLosses), Box::new(PublishAndDropLetters), Box::new(DirtyBuckets)]
     }
 
     /// Not sea-orm's own name: another application in this schema may use that.

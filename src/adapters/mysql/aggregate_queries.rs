@@ -28,16 +28,16 @@ async fn entries(session: &mut Session, query: &AggregateQuery, bucket: &Bucket)
         Bound::Start => micros(bucket.start()),
         Bound::End => micros(bucket.end()),
     });
-    let (columns, rows) = session
-        .answer(&query.query.sql(), bounds.collect())
-        .await
-        .map_err(|failure| of_query(&query.name, failure))?;
+    let (columns, rows) =
+        session.answer(&query.query.sql(), bounds.collect()).await.map_err(|failure| of_query(&query.name, failure))?;
     let names: Vec<String> = columns.iter().map(|column| column.name_str().into_owned()).collect();
     let wrong = |what: String| Failure::Fatal(format!("the query of aggregate {}: {what}", query.name));
     if let Some((problem, help)) = query.misfit(&names) {
         return Err(wrong(format!("{problem}; {help}")));
     }
-    rows.into_iter().map(|row| answers::fields(row, &columns).map(|fields| query.entry(fields)).map_err(wrong)).collect()
+    rows.into_iter()
+        .map(|row| answers::fields(row, &columns).map(|fields| query.entry(fields)).map_err(wrong))
+        .collect()
 }
 
 async fn read_offsets(session: &mut Session, topics: &[String]) -> Result<Offsets, Failure> {
@@ -52,7 +52,11 @@ async fn read_offsets(session: &mut Session, topics: &[String]) -> Result<Offset
     Ok(offsets)
 }
 
-pub(super) async fn compute(session: &mut Session, query: &AggregateQuery, buckets: &[Bucket]) -> Result<Computed, Failure> {
+pub(super) async fn compute(
+    session: &mut Session,
+    query: &AggregateQuery,
+    buckets: &[Bucket],
+) -> Result<Computed, Failure> {
     // The session's own level gives each statement a snapshot of its own.
     session.run("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
     session.run("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY").await?;

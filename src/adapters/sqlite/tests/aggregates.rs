@@ -23,7 +23,8 @@ INSERT INTO sale VALUES
 INSERT INTO visit VALUES ('A', '2013-01-01', 10), ('A', '2013-01-02', 20), ('B', '2013-01-01', 5);
 ";
 
-const BY_SHOP: &str = "SELECT shop, COUNT(*) AS sales, SUM(amount) AS amount, SUM(amount) * 1e0 / COUNT(amount) AS mean,
+const BY_SHOP: &str =
+    "SELECT shop, COUNT(*) AS sales, SUM(amount) AS amount, SUM(amount) * 1e0 / COUNT(amount) AS mean,
   MAX(sold_at) AS last FROM sale WHERE sold_at >= :bucket_start AND sold_at < :bucket_end GROUP BY shop ORDER BY shop";
 
 fn sales() -> BucketSource {
@@ -120,9 +121,10 @@ async fn a_bucket_is_clean_up_to_the_versions_that_were_read_and_no_further() {
         "sale.sold_at/1h|2013-01-01 11:00:00.000000|0|1|1|1",
     ];
     assert_eq!(fixture.query(MARKS).await, expected);
-    assert_eq!(fixture.query("SELECT pending_since FROM bief_dirty_bucket WHERE lane = 1").await, [datetime_text(
-        versions[0].read_at
-    )]);
+    assert_eq!(
+        fixture.query("SELECT pending_since FROM bief_dirty_bucket WHERE lane = 1").await,
+        [datetime_text(versions[0].read_at)]
+    );
     assert_eq!(fixture.query("SELECT COUNT(*) || '' FROM bief_bucket_claim").await, ["0"]);
     assert_eq!(source.claim(&sales(), "two", LEASE, 10).await.unwrap(), [hour(10)]);
     // Who was slow and read less sets nothing back.
@@ -186,7 +188,10 @@ async fn a_query_answers_for_each_bucket_from_one_snapshot_with_its_offsets() {
     ];
     assert_eq!(computed.buckets[0], ten);
     assert_eq!(computed.buckets[1], []);
-    assert_eq!(computed.buckets[2], [entry("A", [1.into(), 7.into(), 7.0.into(), "2013-01-01 11:00:00.000000".into()])]);
+    assert_eq!(
+        computed.buckets[2],
+        [entry("A", [1.into(), 7.into(), 7.0.into(), "2013-01-01 11:00:00.000000".into()])]
+    );
     assert_eq!(serde_json::to_string(&computed.offsets).unwrap(), r#"{"orders":{"0":42,"1":5}}"#);
     // A writer is not kept out, nor does it keep out.
     writer.begin().await.unwrap();
