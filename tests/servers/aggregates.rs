@@ -31,7 +31,7 @@ macro_rules! on_both {
 }
 
 pub fn tests() -> Vec<(&'static str, super::Test)> {
-    let mut tests = on_both![
+    let mut tests: Vec<(&'static str, super::Test)> = on_both![
         lanes_mark_the_same_bucket_without_waiting_for_each_other,
         a_bucket_is_clean_up_to_the_versions_that_were_read_and_no_further,
         a_row_that_a_writer_is_marking_is_not_waited_for_and_stays_dirty,
