@@ -170,7 +170,10 @@ fn every_value_of_a_whole_file_is_taken() {
     assert_eq!(cache.backend(), CacheBackend::MongoDb);
     assert_eq!(cache.url.expose(), "mongodb://bief:secret@mongo-1:27017,mongo-2/orders?retryWrites=false");
     let [hourly, daily] = &config.aggregates[..] else { panic!("two aggregates") };
-    assert_eq!((hourly.name.as_str(), hourly.table.as_str(), hourly.time.as_str()), ("orders_hourly", "Orders", "paid_at"));
+    assert_eq!(
+        (hourly.name.as_str(), hourly.table.as_str(), hourly.time.as_str()),
+        ("orders_hourly", "Orders", "paid_at")
+    );
     assert_eq!((hourly.bucket, hourly.key.join("|").as_str()), (Width::HOUR, "customer|k"));
     assert_eq!(hourly.query, Path::new("/etc/bief/aggregates/orders_hourly.sql"));
     assert_eq!((hourly.every, hourly.keep), (Duration::from_secs(10), Some(Duration::from_secs(400 * 86_400))));
@@ -283,7 +286,9 @@ fn the_page_on_the_configuration_names_every_section_and_key() {
 fn the_example_of_the_page_is_sound() {
     let page = include_str!("../docs/configuration.md");
     let example = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
-    let env = |name: &str| ["BIEF_DB_PASSWORD", "BIEF_CACHE_PASSWORD", "KAFKA_PASSWORD"].contains(&name).then(|| "x".to_owned());
+    let env = |name: &str| {
+        ["BIEF_DB_PASSWORD", "BIEF_CACHE_PASSWORD", "KAFKA_PASSWORD"].contains(&name).then(|| "x".to_owned())
+    };
     if let Err(findings) = config::parse(example, "example", Path::new(""), &env) {
         panic!("{}", findings.iter().map(ToString::to_string).collect::<String>());
     }

@@ -43,7 +43,11 @@ pub fn open_bookkeeping(settings: &WarehouseConfig) -> OpenBookkeeping {
 
 /// How an actor or a command opens what reads rows and marks for aggregates.
 pub fn open_aggregates(settings: &WarehouseConfig) -> OpenAggregateSource {
-    if sqlite::accepts(settings.url.expose()) { sqlite::open_aggregates(settings) } else { mysql::open_aggregates(settings) }
+    if sqlite::accepts(settings.url.expose()) {
+        sqlite::open_aggregates(settings)
+    } else {
+        mysql::open_aggregates(settings)
+    }
 }
 
 /// Makes the warehouse ready for this version and this domain: creates an SQLite file where there is none, brings

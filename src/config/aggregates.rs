@@ -48,7 +48,7 @@ fn read_aggregate(
     s: &Section<'_>,
     locate: &dyn Fn(&Span) -> Location,
 ) -> (ReadAggregate, Aggregate) {
-    let name = named(r, s, "name", names::label);
+    let name = named(r, s, "name", name_of_an_aggregate);
     let table = named(r, s, "table", names::table);
     let time = named(r, s, "time", names::identifier);
     let bucket = r.required(s, "bucket").and_then(|text| match text.value.parse::<Width>() {
@@ -99,6 +99,19 @@ fn named(
     r.required(s, key).filter(|text| check(&text.value).map_err(|fault| r.refuse(key, text, fault)).is_ok())
 }
 
+/// A label that is nobody else's in the cache, where documents are kept under it.
+fn name_of_an_aggregate(name: &str) -> Result<(), Fault> {
+    names::label(name)?;
+    let lower = name.to_ascii_lowercase();
+    for (prefix, owner) in [("bief_", "bief's own collections"), ("system.", "MongoDB's own collections")] {
+        if lower.starts_with(prefix) {
+            let what = format!("is reserved: `{prefix}` starts the names of {owner}");
+            return Err(Fault::new(what, "give it another name"));
+        }
+    }
+    Ok(())
+}
+
 /// Columns of the query's answer, each once.
 fn read_key(r: &mut Reader<'_>, s: &Section<'_>) -> Vec<String> {
     let Some(texts) = r.texts(s, "key") else {
@@ -123,10 +136,16 @@ fn kept(text: &str, bucket: Option<Width>) -> Result<Duration, Fault> {
     let keep = units::duration(text)?;
     let bucket = bucket.map_or(Duration::ZERO, |width| Duration::from_micros(width.micros().unsigned_abs()));
     if keep < bucket {
-        return Err(Fault::new("is shorter than a bucket", "write a longer time, or remove it to keep documents for ever"));
+        return Err(Fault::new(
+            "is shorter than a bucket",
+            "write a longer time, or remove it to keep documents for ever",
+        ));
     }
     if keep.is_zero() || keep > MOST_KEPT {
-        return Err(Fault::new("is out of range", "write a time up to \"36500d\", or remove it to keep documents for ever"));
+        return Err(Fault::new(
+            "is out of range",
+            "write a time up to \"36500d\", or remove it to keep documents for ever",
+        ));
     }
     Ok(keep)
 }

@@ -152,11 +152,16 @@ fn mongodb(parts: &[Part]) -> Result<String, Fault> {
             false => Fault::new("is no URL", EXAMPLE),
         });
     };
-    let single = match scheme {
-        "mongodb" => false,
-        "mongodb+srv" => true,
+    match scheme {
+        "mongodb" => {}
+        "mongodb+srv" => {
+            return Err(Fault::new(
+                "has its servers looked up in DNS, which bief does not do",
+                "write them out: \"mongodb://host1,host2,host3/database?tls=true&replicaSet=NAME\"",
+            ));
+        }
         _ => return Err(Fault::new("is of a database that bief does not cache in", EXAMPLE)),
-    };
+    }
     let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     let (credentials, hosts) = authority.rsplit_once('@').map_or((None, authority), |(c, hosts)| (Some(c), hosts));
     let path = rest.split('?').next().unwrap_or("");
@@ -182,9 +187,6 @@ fn mongodb(parts: &[Part]) -> Result<String, Fault> {
             "has a host that is none, or a port that is no number from 1 to 65535",
             "write host:27017, several with commas between",
         ));
-    }
-    if single && hosts.contains([',', ':']) {
-        return Err(Fault::new("is of the kind that asks DNS for hosts and ports", "write one name without a port"));
     }
     if credentials.is_some_and(|c| c.is_empty() || c.starts_with(':')) {
         return Err(Fault::new("names no user before its `@`", EXAMPLE));
@@ -343,7 +345,7 @@ mod tests {
             "mongodb://mongo/bief",
             "mongodb://a:27017,b,[::1]:27018/bief?replicaSet=rs0&retryWrites=false",
             "mongodb://u@h/bief?authSource=admin",
-            "mongodb+srv://u:p%40@cluster.example.org/bief",
+            "mongodb://u:p%40@cluster.example.org/bief",
         ] {
             assert_eq!(cache(url).unwrap(), url);
         }
@@ -364,7 +366,7 @@ mod tests {
             ("mongodb://u:hun/ter2@h/d", "`@`"),
             ("mongodb://u:hun@ter2@h/d", "`@`"),
             ("mongodb://:hunter2@h/d", "no user"),
-            ("mongodb+srv://u:hunter2@h:27017/d", "asks DNS"),
+            ("mongodb+srv://u:hunter2@h/d", "looked up in DNS"),
             ("mongodb://u:hunter2@h/d/e", "more than one"),
             ("mongodb://h/dtlsCertificateKeyFilePassword=hunter2", "other characters"),
         ] {

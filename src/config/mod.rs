@@ -150,8 +150,8 @@ pub enum Load {
 
 #[derive(Debug, Clone)]
 pub struct CacheConfig {
-    /// `mongodb://…`, `mongodb+srv://…` with the database in its path, or `sqlite://path`, the path joined with the
-    /// configuration file's folder.
+    /// `mongodb://…` with the database in its path, or `sqlite://path`, the path joined with the configuration file's
+    /// folder.
     pub url: Secret,
 }
 

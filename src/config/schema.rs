@@ -95,7 +95,11 @@ pub static CACHE: SectionSpec = SectionSpec {
     path: "cache",
     repeated: false,
     free: false,
-    keys: &[KeySpec { name: "url", example: "url = \"mongodb://bief:${BIEF_CACHE_PASSWORD}@mongo/bief\"", secret: true }],
+    keys: &[KeySpec {
+        name: "url",
+        example: "url = \"mongodb://bief:${BIEF_CACHE_PASSWORD}@mongo/bief\"",
+        secret: true,
+    }],
     example: "",
     sections: &[],
 };

@@ -10,12 +10,8 @@ use super::document::Bucket;
 use super::time::{DATETIME_MAX, MICROS_PER_DAY, MICROS_PER_SECOND};
 
 /// Units of a width, largest first.
-const UNITS: [(&str, i64); 4] = [
-    ("d", MICROS_PER_DAY),
-    ("h", 3600 * MICROS_PER_SECOND),
-    ("m", 60 * MICROS_PER_SECOND),
-    ("s", MICROS_PER_SECOND),
-];
+const UNITS: [(&str, i64); 4] =
+    [("d", MICROS_PER_DAY), ("h", 3600 * MICROS_PER_SECOND), ("m", 60 * MICROS_PER_SECOND), ("s", MICROS_PER_SECOND)];
 
 /// 9999-12-31 23:59:59: the end of the last bucket. Of later ends databases know nothing, and that second is a date's
 /// "never" to many, so that it is in no bucket.
@@ -93,7 +89,10 @@ impl FromStr for Width {
                 nearest_divisor(width, false),
                 nearest_divisor(width, true)
             );
-            return Err(WidthError { what: "does not divide a day, so that buckets would not begin at midnight", help });
+            return Err(WidthError {
+                what: "does not divide a day, so that buckets would not begin at midnight",
+                help,
+            });
         }
         Ok(Self(width))
     }
@@ -156,7 +155,8 @@ mod tests {
 
     #[test]
     fn each_width_has_one_text() {
-        for (text, shown) in [("60m", "1h"), ("24h", "1d"), ("90s", "90s"), ("3600 s", "1h"), ("1d", "1d"), ("5m", "5m")]
+        for (text, shown) in
+            [("60m", "1h"), ("24h", "1d"), ("90s", "90s"), ("3600 s", "1h"), ("1d", "1d"), ("5m", "5m")]
         {
             assert_eq!(text.parse::<Width>().unwrap().to_string(), shown, "{text}");
         }

@@ -39,15 +39,17 @@ impl BucketQuery {
         if !["SELECT", "WITH"].iter().any(|known| word.eq_ignore_ascii_case(known)) {
             return Err(error(statement.line, "the statement is no query: begin it with SELECT, or WITH … SELECT"));
         }
-        let query = cut(statement.text)
-            .map_err(|error| SplitError { line: error.line + statement.line - 1, ..error })?;
+        let query =
+            cut(statement.text).map_err(|error| SplitError { line: error.line + statement.line - 1, ..error })?;
         let missing = NAMES.iter().filter(|(_, bound)| !query.bounds.contains(bound)).map(|(name, _)| *name);
         match missing.collect::<Vec<_>>()[..] {
             [] => Ok(query),
             [name] => Err(error(statement.line, &format!("the query does not use `:{name}`: {USAGE}"))),
             _ => Err(error(
                 statement.line,
-                &format!("the query uses neither `:bucket_start` nor `:bucket_end`, so it would read all of the table: {USAGE}"),
+                &format!(
+                    "the query uses neither `:bucket_start` nor `:bucket_end`, so it would read all of the table: {USAGE}"
+                ),
             )),
         }
     }

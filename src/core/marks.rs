@@ -174,9 +174,10 @@ impl DirtyBuckets {
         self.found.sort_unstable();
         self.found.dedup();
         let marking = |index: u32| markings.get(index as usize);
-        let marks = self.found.into_iter().filter_map(|(index, bucket)| {
-            Some(Mark { source: Arc::clone(&marking(index)?.source), bucket })
-        });
+        let marks = self
+            .found
+            .into_iter()
+            .filter_map(|(index, bucket)| Some(Mark { source: Arc::clone(&marking(index)?.source), bucket }));
         marks.collect()
     }
 }
@@ -266,7 +267,10 @@ mod tests {
         assert_eq!(marked(&times, &[0, 1, 2, 3, 4, 5]), []);
         assert_eq!(marked(&[], &[]), []);
         let never = crate::core::time::DATETIME_MAX;
-        assert_eq!(marked(&[never], &[]), [of("1d", Width::DAY.start_of(never)), of("1h", Width::HOUR.start_of(never))]);
+        assert_eq!(
+            marked(&[never], &[]),
+            [of("1d", Width::DAY.start_of(never)), of("1h", Width::HOUR.start_of(never))]
+        );
     }
 
     proptest! {

@@ -154,12 +154,7 @@ pub trait AggregateSource {
     ) -> Result<(), WarehouseError>;
 
     /// Ends claims; the buckets stay dirty.
-    async fn release(
-        &mut self,
-        source: &BucketSource,
-        owner: &str,
-        buckets: &[Bucket],
-    ) -> Result<(), WarehouseError>;
+    async fn release(&mut self, source: &BucketSource, owner: &str, buckets: &[Bucket]) -> Result<(), WarehouseError>;
 
     /// Makes buckets dirty whatever their rows, so that they are computed under a higher version.
     async fn mark(&mut self, source: &BucketSource, buckets: &[Bucket]) -> Result<(), WarehouseError>;

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test states what must hold")]
 
+mod aggregates;
 mod bookkeeping;
 mod commit_proxy;
 mod drill;
@@ -92,6 +93,7 @@ fn main() -> ExitCode {
         poison::tests(),
         letters::tests(),
         warehouse_mysql::tests(),
+        aggregates::tests(),
         security::tests(),
     ];
     let plain: Vec<(&str, Test)> = plain.into_iter().flatten().collect();

@@ -35,7 +35,9 @@ fn marking(lanes: usize) -> Bench {
 
 fn reading(at: &str, quantity: i64) -> String {
     let hour = &at[..2];
-    format!(r#"{{"at":"2013-01-01T{at}:00Z","hour":"2013-01-01T{hour}:00:00Z","quantity":{quantity},"label":"h{hour}"}}"#)
+    format!(
+        r#"{{"at":"2013-01-01T{at}:00Z","hour":"2013-01-01T{hour}:00:00Z","quantity":{quantity},"label":"h{hour}"}}"#
+    )
 }
 
 /// Source, hour of the day, lane and version of each mark.

@@ -15,13 +15,10 @@ use crate::ports::marks::{AggregateQuery, Computed, Examined};
 
 /// What the query says where it fails, so that nobody looks for the fault in the tables.
 fn of_query(name: &str, failure: Failure) -> Failure {
-    let told = |words: String| Failure::Fatal(format!("the query of aggregate {name} fails: {words}"));
     match failure {
-        Failure::Row(row) if row.unknown => {
-            Failure::Transient(format!("the database says: {} (error {})", row.words, row.code))
+        Failure::Fatal(words) | Failure::Schema(words) => {
+            Failure::Fatal(format!("the query of aggregate {name} fails: {words}"))
         }
-        Failure::Row(row) => told(format!("{} (error {})", row.words, row.code)),
-        Failure::Fatal(words) | Failure::Schema(words) => told(words),
         other => other,
     }
 }
@@ -31,23 +28,23 @@ async fn entries(session: &mut Session, query: &AggregateQuery, bucket: &Bucket)
         Bound::Start => micros(bucket.start()),
         Bound::End => micros(bucket.end()),
     });
-    let (columns, rows) = session
-        .answer(&query.query.sql(), bounds.collect())
-        .await
-        .map_err(|failure| of_query(&query.name, failure))?;
+    let (columns, rows) =
+        session.answer(&query.query.sql(), bounds.collect()).await.map_err(|failure| of_query(&query.name, failure))?;
     let names: Vec<String> = columns.iter().map(|column| column.name_str().into_owned()).collect();
     let wrong = |what: String| Failure::Fatal(format!("the query of aggregate {}: {what}", query.name));
     if let Some((problem, help)) = query.misfit(&names) {
         return Err(wrong(format!("{problem}; {help}")));
     }
-    rows.into_iter().map(|row| answers::fields(row, &columns).map(|fields| query.entry(fields)).map_err(wrong)).collect()
+    rows.into_iter()
+        .map(|row| answers::fields(row, &columns).map(|fields| query.entry(fields)).map_err(wrong))
+        .collect()
 }
 
 async fn read_offsets(session: &mut Session, topics: &[String]) -> Result<Offsets, Failure> {
     let mut offsets = Offsets::new();
     for topic in topics {
         let sql = "SELECT partition_id, next_offset FROM bief_offset WHERE topic = ? ORDER BY partition_id";
-        let found: Vec<(i32, i64)> = ask(session, sql, vec![topic.into()]).await?;
+        let found: Vec<(i32, i64)> = ask(session, sql, vec![topic.as_str().into()]).await?;
         if !found.is_empty() {
             offsets.insert(topic.clone(), found.into_iter().collect());
         }
@@ -55,7 +52,11 @@ async fn read_offsets(session: &mut Session, topics: &[String]) -> Result<Offset
     Ok(offsets)
 }
 
-pub(super) async fn compute(session: &mut Session, query: &AggregateQuery, buckets: &[Bucket]) -> Result<Computed, Failure> {
+pub(super) async fn compute(
+    session: &mut Session,
+    query: &AggregateQuery,
+    buckets: &[Bucket],
+) -> Result<Computed, Failure> {
     // The session's own level gives each statement a snapshot of its own.
     session.run("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ").await?;
     session.run("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY").await?;

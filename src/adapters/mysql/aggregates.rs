@@ -159,11 +159,7 @@ async fn end_claims(session: &mut Session, id: &str, owner: &str, buckets: &[Buc
     Ok(())
 }
 
-async fn read_versions(
-    session: &mut Session,
-    id: &str,
-    buckets: &[Bucket],
-) -> Result<Vec<BucketVersions>, Failure> {
+async fn read_versions(session: &mut Session, id: &str, buckets: &[Bucket]) -> Result<Vec<BucketVersions>, Failure> {
     // Before the versions, so that what is marked later is not taken for older.
     let now: Vec<i64> = ask(session, &format!("SELECT {MICROS}UTC_TIMESTAMP(6))"), Vec::new()).await?;
     let read_at = now.first().copied().unwrap_or_default();
@@ -186,11 +182,7 @@ async fn read_versions(
 }
 
 /// Rows of these buckets that no writer holds at the moment, locked: one that a writer is marking stays dirty anyway.
-async fn set_clean(
-    session: &mut Session,
-    id: &str,
-    computed: &[(Bucket, BucketVersions)],
-) -> Result<(), Failure> {
+async fn set_clean(session: &mut Session, id: &str, computed: &[(Bucket, BucketVersions)]) -> Result<(), Failure> {
     for part in powers_of_two(computed, MAX_BUCKETS) {
         let buckets: Vec<Bucket> = part.iter().map(|(bucket, _)| *bucket).collect();
         let sql = format!(
@@ -288,12 +280,7 @@ impl AggregateSource for MySqlAggregates {
         Ok(())
     }
 
-    async fn release(
-        &mut self,
-        source: &BucketSource,
-        owner: &str,
-        buckets: &[Bucket],
-    ) -> Result<(), WarehouseError> {
+    async fn release(&mut self, source: &BucketSource, owner: &str, buckets: &[Bucket]) -> Result<(), WarehouseError> {
         let mut session = self.take().await?;
         end_claims(&mut session, &source.id(), owner, buckets).await?;
         self.give_back(session);

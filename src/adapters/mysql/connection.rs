@@ -176,8 +176,16 @@ fn at_connect(error: Error) -> Failure {
 }
 
 async fn limited<T>(statement: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
+    judged(statement, Failure::from).await
+}
+
+/// What the error of a statement means is for `judge` to say.
+async fn judged<T>(
+    statement: impl Future<Output = Result<T, Error>>,
+    judge: fn(Error) -> Failure,
+) -> Result<T, Failure> {
     match tokio::time::timeout(STATEMENT_TIMEOUT, statement).await {
-        Ok(answer) => answer.map_err(Failure::from),
+        Ok(answer) => answer.map_err(judge),
         Err(_) => Err(Failure::Transient(format!(
             "the database did not answer a statement within {} s",
             STATEMENT_TIMEOUT.as_secs()
@@ -218,13 +226,16 @@ impl Session {
         limited(self.conn.exec(sql, values)).await
     }
 
-    /// Executes a prepared query and reads its rows with their columns.
+    /// Executes a prepared query of the domain and reads its rows with their columns.
     pub async fn answer(&mut self, sql: &str, values: Vec<Value>) -> Result<(Arc<[Column]>, Vec<Row>), Failure> {
-        limited(async {
-            let result = self.conn.exec_iter(sql, values).await?;
-            let columns = result.columns().unwrap_or_else(|| Arc::from([]));
-            Ok((columns, result.collect_and_drop().await?))
-        })
+        judged(
+            async {
+                let result = self.conn.exec_iter(sql, values).await?;
+                let columns = result.columns().unwrap_or_else(|| Arc::from([]));
+                Ok((columns, result.collect_and_drop().await?))
+            },
+            Failure::of_query,
+        )
         .await
     }
 

@@ -29,8 +29,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
-pub(super) use self::connection::LIMITS;
 use self::aggregates::MySqlAggregates;
+pub(super) use self::connection::LIMITS;
 use self::connection::{Address, Session};
 use self::errors::Failure;
 use self::poison::UnknownTries;

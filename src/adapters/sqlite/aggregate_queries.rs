@@ -3,9 +3,7 @@
 
 use chrono::{DateTime, Utc};
 use sea_orm::sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
-use sea_orm::sqlx::{
-    self, Arguments, AssertSqlSafe, Column, Executor, Row, SqlSafeStr, Statement, TypeInfo, ValueRef,
-};
+use sea_orm::sqlx::{self, Arguments, AssertSqlSafe, Column, Executor, Row, SqlSafeStr, Statement, TypeInfo, ValueRef};
 
 use super::aggregates::text;
 use crate::adapters::sql_errors::warehouse_error;
@@ -125,12 +123,13 @@ pub(super) async fn compute(
     Ok(computed)
 }
 
-pub(super) async fn examine(connection: &mut SqliteConnection, query: &AggregateQuery) -> Result<Examined, WarehouseError> {
+pub(super) async fn examine(
+    connection: &mut SqliteConnection,
+    query: &AggregateQuery,
+) -> Result<Examined, WarehouseError> {
     let sql = query.query.sql();
-    let statement = (&mut *connection)
-        .prepare(AssertSqlSafe(sql.clone()).into_sql_str())
-        .await
-        .map_err(|e| of_query(query, &e))?;
+    let statement =
+        (&mut *connection).prepare(AssertSqlSafe(sql.clone()).into_sql_str()).await.map_err(|e| of_query(query, &e))?;
     let columns = statement.columns().iter().map(|column| column.name().to_owned()).collect();
     let nothing = || bounds(query, false, DateTime::UNIX_EPOCH, DateTime::UNIX_EPOCH);
     entries(connection, query, nothing()).await?;

@@ -263,12 +263,7 @@ impl AggregateSource for SqliteAggregates {
         Ok(())
     }
 
-    async fn release(
-        &mut self,
-        source: &BucketSource,
-        owner: &str,
-        buckets: &[Bucket],
-    ) -> Result<(), WarehouseError> {
+    async fn release(&mut self, source: &BucketSource, owner: &str, buckets: &[Bucket]) -> Result<(), WarehouseError> {
         let mut connection = self.take().await?;
         run(&mut connection, "BEGIN IMMEDIATE").await?;
         end_claims(&mut connection, &source.id(), owner, buckets.iter().copied()).await?;

@@ -1,5 +1,6 @@
 //! What every write means, on real files.
 
+mod aggregates;
 mod bookkeeping;
 mod catalog;
 mod letters;
