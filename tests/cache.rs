@@ -42,11 +42,9 @@ fn main() -> ExitCode {
             Ok(())
         })
     });
-    let own = [
-        Trial::test("a_file_that_is_no_database_is_told_with_the_setting_to_mend", || {
-            a_file_that_is_no_database_is_told_with_the_setting_to_mend();
-            Ok(())
-        }),
-    ];
+    let own = [Trial::test("a_file_that_is_no_database_is_told_with_the_setting_to_mend", || {
+        a_file_that_is_no_database_is_told_with_the_setting_to_mend();
+        Ok(())
+    })];
     libtest_mimic::run(&arguments, conformance.chain(own).collect()).exit_code()
 }

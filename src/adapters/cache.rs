@@ -16,8 +16,7 @@ pub fn open_cache(url: &Secret) -> OpenCache {
 /// The names of a replacement's documents, in the order of its entries.
 pub(super) fn document_ids(replacement: &Replacement) -> Result<Vec<String>, CacheError> {
     let Replacement { aggregate, bucket, entries, .. } = replacement;
-    let ids: Vec<String> =
-        entries.iter().map(|entry| document::document_id(aggregate, *bucket, &entry.key)).collect();
+    let ids: Vec<String> = entries.iter().map(|entry| document::document_id(aggregate, *bucket, &entry.key)).collect();
     let mut seen = HashSet::with_capacity(ids.len());
     match ids.iter().find(|id| !seen.insert(id.as_str())) {
         None => Ok(ids),

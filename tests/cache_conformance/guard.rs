@@ -15,8 +15,7 @@ pub async fn a_lower_version_changes_nothing_in_whatever_order_they_come(open: O
         for version in order {
             let shops = [("a", version * 10), ("b", version * 100)];
             let replaced = cache.replace(&sums(bucket, version, &shops)).await.unwrap();
-            let expected =
-                if version > highest { written(2, 0) } else { Replaced { newer: 2, ..Replaced::default() } };
+            let expected = if version > highest { written(2, 0) } else { Replaced { newer: 2, ..Replaced::default() } };
             assert_eq!(replaced, expected, "{order:?}: {version} after {highest}");
             highest = highest.max(version);
             let a = ("a".to_owned(), highest * 10, highest);
@@ -99,7 +98,11 @@ fn by_bits(bucket: Bucket, version: i64) -> Replacement {
 }
 
 fn of_bits(version: i64) -> impl Iterator<Item = &'static str> {
-    ["a", "b", "c", "d", "e"].into_iter().enumerate().filter(move |(n, _)| (version >> n) & 1 == 1).map(|(_, shop)| shop)
+    ["a", "b", "c", "d", "e"]
+        .into_iter()
+        .enumerate()
+        .filter(move |(n, _)| (version >> n) & 1 == 1)
+        .map(|(_, shop)| shop)
 }
 
 async fn must_hold(cache: &mut Box<dyn Cache>, bucket: Bucket, version: i64, why: &dyn std::fmt::Debug) {

@@ -1,12 +1,17 @@
-//! Tests against a real Kafka, MySQL and MariaDB. `cargo xtask test` brings them up; servers that are there can
+//! Tests against a real Kafka, MySQL, MariaDB and what speaks MongoDB's protocol. `cargo xtask test` brings them up; servers that are there can
 //! be named by BIEF_TEST_KAFKA (host:port), BIEF_TEST_MYSQL and BIEF_TEST_MARIADB (mysql://user:password@host:port/).
 //! Without them these tests are left out, and said to be; so are those of TLS and SASL where the Kafka has no secure
 //! listener, named by BIEF_TEST_KAFKA_SECURE (host:port) and BIEF_TEST_KAFKA_CA (a PEM file).
+//! Those of the cache need BIEF_TEST_MONGODB and BIEF_TEST_FERRETDB (mongodb://user:password@host:port/?authSource=admin)
+//! instead, and for TLS BIEF_TEST_FERRETDB_TLS (host:port) and BIEF_TEST_FERRETDB_CA (a PEM file).
 
 #![allow(clippy::unwrap_used, reason = "a test states what must hold")]
 
 mod aggregates;
 mod bookkeeping;
+mod cache;
+#[path = "../cache_conformance/mod.rs"]
+mod cache_conformance;
 mod commit_proxy;
 mod drill;
 mod errors;
@@ -104,24 +109,37 @@ fn main() -> ExitCode {
         plain.into_iter().map(|test| (test, servers.is_some())).chain(secure.into_iter().map(|t| (t, has_secure)));
     let trials = tests.map(|((name, test), can_run)| {
         let run = move || match servers {
-            Some(servers) => std::panic::catch_unwind(|| test(servers)).map_err(|panic| {
-                let told = panic.downcast_ref::<String>().cloned();
-                Failed::from(told.or(panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default())
-            }),
+            Some(servers) => caught(|| test(servers)),
             None => Err(Failed::from("no servers")),
         };
         Trial::test(name, run).with_ignored_flag(!can_run)
     });
-    let conclusion = libtest_mimic::run(&arguments, trials.collect());
-    let left_out = match (servers.is_some(), has_secure) {
-        (true, true) => None,
-        (true, false) => Some((secure_count, "a Kafka with TLS and SASL")),
-        (false, _) => Some((plain_count + secure_count, "Kafka, MySQL and MariaDB")),
+    let caches = ["mongodb", "ferretdb"].map(|kind| {
+        let variable = |ending: &str| variable(&format!("BIEF_TEST_{}{ending}", kind.to_ascii_uppercase()));
+        let secure = variable("_TLS").zip(variable("_CA"));
+        let server = variable("").map(|url| cache::CacheServer { url, secure });
+        (kind, server.is_some(), cache::trials(kind, server.as_ref()))
+    });
+    let mut left_out: Vec<(usize, &str)> = match (servers.is_some(), has_secure) {
+        (true, true) => Vec::new(),
+        (true, false) => vec![(secure_count, "a Kafka with TLS and SASL")],
+        (false, _) => vec![(plain_count + secure_count, "Kafka, MySQL and MariaDB")],
     };
-    if let Some((count, need)) = left_out
-        && !arguments.list
-    {
-        println!("left out: {count} tests that need {need}; `cargo xtask test` brings them up and runs these too\n");
+    left_out.extend(caches.iter().filter(|(_, has, _)| !has).map(|(kind, _, trials)| (trials.len(), *kind)));
+    let trials = trials.chain(caches.into_iter().flat_map(|(_, _, trials)| trials));
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    if !arguments.list {
+        for (count, need) in left_out {
+            println!("left out: {count} tests that need {need}; `cargo xtask test` brings it up and runs these too\n");
+        }
     }
     conclusion.exit_code()
+}
+
+/// A test's panic as its failure.
+fn caught(test: impl FnOnce()) -> Result<(), Failed> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(test)).map_err(|panic| {
+        let told = panic.downcast_ref::<String>().cloned();
+        Failed::from(told.or(panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default())
+    })
 }

@@ -28,7 +28,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Kafka, MySQL and MariaDB on this machine, nothing installed.
+    /// Kafka, MySQL, MariaDB and what speaks MongoDB's protocol on this machine, nothing installed.
     #[command(subcommand)]
     Servers(ServersTask),
     /// How fast bief is, beside what the same server does without it.
@@ -41,9 +41,10 @@ enum Task {
     /// them ran, and no server was given, a short drill follows.
     ///
     /// A server that is there already is used instead where its variable is set: BIEF_TEST_KAFKA (host:port),
-    /// BIEF_TEST_MYSQL and BIEF_TEST_MARIADB (mysql://user:password@host:port/). Beside a Kafka of yours, tests of TLS
-    /// and SASL are left out unless BIEF_TEST_KAFKA_SECURE (host:port) and BIEF_TEST_KAFKA_CA (a PEM file) name a
-    /// listener of it; user and password are those in tests/servers/security.rs.
+    /// BIEF_TEST_MYSQL and BIEF_TEST_MARIADB (mysql://user:password@host:port/), BIEF_TEST_MONGODB and BIEF_TEST_FERRETDB
+    /// (mongodb://user:password@host:port/?authSource=admin). Beside a Kafka of yours, tests of TLS and SASL are left out
+    /// unless BIEF_TEST_KAFKA_SECURE (host:port) and BIEF_TEST_KAFKA_CA (a PEM file) name a listener of it; user and
+    /// password are those in tests/servers/security.rs. Likewise BIEF_TEST_FERRETDB_TLS and BIEF_TEST_FERRETDB_CA.
     #[command(after_help = "Examples:\n  cargo xtask test\n  cargo xtask test -- --test kafka -- --nocapture")]
     Test {
         /// Handed to `cargo test`.
@@ -83,7 +84,17 @@ struct Which {
 
 impl Which {
     fn kinds(&self) -> Vec<Kind> {
-        if self.only.is_empty() { Kind::ALL.to_vec() } else { self.only.clone() }
+        if !self.only.is_empty() {
+            return self.only.clone();
+        }
+        let can_be_had = |kind: &Kind| match kind.hindrance() {
+            Some(why) => {
+                eprintln!("without {kind:?}: {why}");
+                false
+            }
+            None => true,
+        };
+        Kind::ALL.into_iter().filter(can_be_had).collect()
     }
 }
 

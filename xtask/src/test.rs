@@ -25,13 +25,22 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
     let start = Instant::now();
     let interrupted = interrupt::watch()?;
     let given = |kind: &Kind| std::env::var(kind.variable()).ok().filter(|address| !address.is_empty());
-    let missing: Vec<_> = Kind::ALL.into_iter().filter(|kind| given(kind).is_none()).collect();
+    let none_given = Kind::ALL.iter().all(|kind| given(kind).is_none());
 
     let cache = Cache::open()?;
+    let (mut missing, mut without) = (Vec::new(), String::new());
     for kind in Kind::ALL {
-        match given(&kind) {
-            Some(address) => eprintln!("{kind:?}: the one at {address}, by {}", kind.variable()),
-            None => eprintln!("{kind:?}: a fresh one, by the cache in {}", cache.root().display()),
+        match (given(&kind), kind.hindrance()) {
+            // It may hold a password.
+            (Some(_), _) => eprintln!("{kind:?}: the one that {} names", kind.variable()),
+            (None, None) => {
+                eprintln!("{kind:?}: a fresh one, by the cache in {}", cache.root().display());
+                missing.push(kind);
+            }
+            (None, Some(why)) => {
+                eprintln!("{kind:?}: LEFT OUT, with the tests that need it: {why}");
+                without += &format!("; without {kind:?}: {why}");
+            }
         }
     }
     let servers = Servers::start(&cache, &missing, Durability::Lean, &interrupted)?;
@@ -39,17 +48,17 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
     cargo.args(CARGO).args(arguments);
     let mut with = Vec::new();
     for running in servers.running() {
-        eprintln!("started {} at {}", running.version, running.address);
+        eprintln!("started {}", running.version);
         cargo.envs(running.variables.iter().map(|(name, value)| (name, value)));
         with.push(running.version.clone());
     }
-    with.extend(Kind::ALL.iter().filter_map(|kind| given(kind).map(|address| format!("{kind:?} at {address}"))));
+    with.extend(Kind::ALL.iter().filter(|kind| given(kind).is_some()).map(|kind| format!("{kind:?} of your own")));
     eprintln!("running cargo {} {}", CARGO.join(" "), arguments.join(" "));
 
     let child = servers.guard().start_group("tests", &cargo, Stdio::piped())?;
     let (status, tally) = wait(child, &interrupted)?;
     let whole = status.success() && arguments.iter().all(|a| a == "--locked");
-    let drilled = match missing.len() == Kind::ALL.len() {
+    let drilled = match none_given {
         true if whole => {
             eprintln!("a short drill, every kind of fault");
             Some(short_drill(&servers, &interrupted)?)
@@ -67,7 +76,7 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
     let ended = if folder.exists() { "some servers DID NOT END" } else { "all servers ended" };
     let passed = status.success() && drilled.is_none_or(|outcome| outcome.is_ok());
     eprintln!(
-        "{}: {tally} in {:.0} s, with {}{drill}; {ended}",
+        "{}: {tally} in {:.0} s, with {}{without}{drill}; {ended}",
         if passed { "passed" } else { "FAILED" },
         start.elapsed().as_secs_f64(),
         with.join(", "),

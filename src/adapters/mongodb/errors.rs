@@ -36,10 +36,7 @@ impl From<Failure> for CacheError {
 }
 
 /// What the server answers, within a limit.
-pub(super) async fn answer<T>(
-    what: &str,
-    asked: impl IntoFuture<Output = Result<T, Error>>,
-) -> Result<T, Failure> {
+pub(super) async fn answer<T>(what: &str, asked: impl IntoFuture<Output = Result<T, Error>>) -> Result<T, Failure> {
     answer_within(ANSWER_LIMIT, what, asked).await
 }
 
@@ -96,7 +93,7 @@ fn judge(error: &Error) -> (Class, String) {
         }
         ErrorKind::ServerSelection { message, .. } => of_selection(message),
         ErrorKind::Io(error) => {
-            let words = error.to_string();
+            let words = with_hint(error.to_string());
             (if is_tls(&words) { Class::Fatal(TLS) } else { Class::Transient }, format!("connection: {words}"))
         }
         ErrorKind::InvalidTlsConfig { message, .. } => (Class::Fatal(TLS), shortened(message)),
@@ -115,18 +112,15 @@ fn of_selection(message: &str) -> (Class, String) {
     if message.contains("wire version") {
         return (Class::Fatal(CACHE_SERVER), shortened(message));
     }
-    let mut causes: Vec<&str> = message
-        .split("I/O error: ")
-        .skip(1)
-        .map(|rest| rest.split(", labels:").next().unwrap_or(rest))
-        .collect();
+    let mut causes: Vec<&str> =
+        message.split("I/O error: ").skip(1).map(|rest| rest.split(", labels:").next().unwrap_or(rest)).collect();
     causes.sort_unstable();
     causes.dedup();
     if causes.iter().any(|cause| is_tls(cause)) {
         return (Class::Fatal(TLS), shortened(&causes.join("; ")));
     }
     if !causes.is_empty() {
-        return (Class::Transient, format!("no server answers: {}", shortened(&causes.join("; "))));
+        return (Class::Transient, format!("no server answers: {}", with_hint(shortened(&causes.join("; ")))));
     }
     let words = if message.contains("suitable") { "no server is the primary" } else { "no server answers" };
     (Class::Transient, words.to_owned())
@@ -135,6 +129,17 @@ fn of_selection(message: &str) -> (Class, String) {
 /// How rustls tells that it trusts a certificate not, or that what answers speaks no TLS.
 fn is_tls(words: &str) -> bool {
     ["invalid peer certificate", "received corrupt message", "received fatal alert"].iter().any(|w| words.contains(w))
+}
+
+/// A connection that ends where the other side should have answered may be one that speaks TLS to one that does not.
+fn with_hint(words: String) -> String {
+    if words.contains("tls handshake eof") {
+        return format!("{words} (where the server offers no TLS and the network is trusted, write tls=false)");
+    }
+    if words.contains("unexpected end of file") || words.contains("early eof") {
+        return format!("{words} (where the server wants TLS, write tls=true)");
+    }
+    words
 }
 
 fn is_refused_login(words: &str) -> bool {
@@ -193,6 +198,9 @@ mod tests {
         let silent = std::future::pending::<Result<(), Error>>();
         let failure = answer("replacing", silent).await.expect_err("nothing was answered");
         assert_eq!(failure.code(), None);
-        assert_eq!(CacheError::from(failure), CacheError::Transient { what: "replacing: no answer within 30 s".into() });
+        assert_eq!(
+            CacheError::from(failure),
+            CacheError::Transient { what: "replacing: no answer within 30 s".into() }
+        );
     }
 }

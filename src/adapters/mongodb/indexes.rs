@@ -51,8 +51,8 @@ pub(super) async fn prepare(database: &Database, aggregate: &CachedAggregate) ->
     Ok(())
 }
 
-/// Refuses to work on a collection that holds something else.
-pub(super) async fn must_be_ours(database: &Database, aggregate: &str) -> Result<(), CacheError> {
+/// Refuses to work on a collection that holds something else; answers whether it holds anything.
+pub(super) async fn must_be_ours(database: &Database, aggregate: &str) -> Result<bool, CacheError> {
     let collection = collection_of(aggregate);
     let what = format!("looking into the collection {collection}");
     let stored = database.collection::<Stored>(&collection);
@@ -63,7 +63,7 @@ pub(super) async fn must_be_ours(database: &Database, aggregate: &str) -> Result
                  or give the aggregate another name"
             ),
         }),
-        _ => Ok(()),
+        document => Ok(document.is_some()),
     }
 }
 

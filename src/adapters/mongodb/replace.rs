@@ -255,7 +255,9 @@ mod tests {
     fn what_most_members_do_not_have_is_written_again() {
         assert_eq!(must_be_on_most_members("writing", &doc! { "n": 1 }), Ok(()));
         let told = doc! { "n": 1, "writeConcernError": { "code": 64, "errmsg": "waiting for replication timed out" } };
-        let Err(CacheError::Transient { what }) = must_be_on_most_members("writing", &told) else { panic!("it passes") };
+        let Err(CacheError::Transient { what }) = must_be_on_most_members("writing", &told) else {
+            panic!("it passes")
+        };
         assert!(what.contains("timed out"), "{what}");
     }
 }

@@ -19,7 +19,13 @@ impl Serialize for Stored<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self.0 {
             Value::Float(n) if !n.is_finite() => {
-                let text = if n.is_nan() { "NaN" } else if *n > 0.0 { "Infinity" } else { "-Infinity" };
+                let text = if n.is_nan() {
+                    "NaN"
+                } else if *n > 0.0 {
+                    "Infinity"
+                } else {
+                    "-Infinity"
+                };
                 let mut map = serializer.serialize_map(Some(1))?;
                 map.serialize_entry(NO_NUMBER, text)?;
                 map.end()
@@ -82,7 +88,8 @@ fn read_value(text: &str) -> Option<Value> {
     Some(match text.as_bytes().first()? {
         b'n' => Value::Null,
         b'"' => Value::Text(serde_json::from_str(text).ok()?),
-        b'{' => match &serde_json::from_str::<BTreeMap<String, String>>(text).ok()?.into_iter().collect::<Vec<_>>()[..] {
+        b'{' => match &serde_json::from_str::<BTreeMap<String, String>>(text).ok()?.into_iter().collect::<Vec<_>>()[..]
+        {
             [(name, n)] if name == NO_NUMBER => Value::Float(n.parse().ok()?),
             _ => return None,
         },
@@ -131,10 +138,7 @@ mod tests {
             ("i".to_owned(), f64::NEG_INFINITY.into()),
         ];
         let text = super::fields(&fields);
-        assert_eq!(
-            text,
-            r#"{"z":1,"a":1.0,"m":-0.0,"n":{"$numberDouble":"NaN"},"i":{"$numberDouble":"-Infinity"}}"#
-        );
+        assert_eq!(text, r#"{"z":1,"a":1.0,"m":-0.0,"n":{"$numberDouble":"NaN"},"i":{"$numberDouble":"-Infinity"}}"#);
         let read = read_fields(&text).unwrap();
         assert_eq!(read, fields);
         assert!(matches!(read[2].1, Value::Float(n) if n.is_sign_negative()));

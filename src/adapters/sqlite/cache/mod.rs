@@ -286,8 +286,7 @@ impl SqliteCache {
             added.map_err(|e| failed(WHAT, &sqlx::Error::Encode(e)))?;
         }
         let mut connection = self.take().await?;
-        let rows: Result<Vec<Row>, _> =
-            sqlx::query_as_with(AssertSqlSafe(sql), bound).fetch_all(&mut connection).await;
+        let rows: Result<Vec<Row>, _> = sqlx::query_as_with(AssertSqlSafe(sql), bound).fetch_all(&mut connection).await;
         let rows = rows.map_err(|e| failed(WHAT, &e))?;
         self.connection = Some(connection);
         rows.into_iter().map(|row| read(&row).ok_or_else(|| unreadable(&row.0))).collect()
