@@ -24,8 +24,8 @@ Examples:
   bief tap dead-letters --count-by reason --for 60
 
 A condition is CEL. It asks of stage, stream, topic, partition, offset, timestamp, key, size, payload,
-record (the payload where it is JSON), rows (by table), reason, field, message and committed_at. In
---fields and --count-by a bare name is a field of the record.
+record (the payload where it is JSON), rows (by table), reason, field, message, committed_at and
+latency_ms. In --fields and --count-by a bare name is a field of the record.
 
 Up to 1,000 records a second are looked at, evenly spread; the stream never waits for it.
 

@@ -170,9 +170,9 @@ fn the_tap_shows_records_and_ends_at_its_limit() {
     assert_eq!(code, exit::OK);
     assert_eq!(
         text,
-        "orders.v1[0]@0  2013-01-01T10:15:00Z\n  raw  {\"id\":1,\"city\":\"Bern\"}\n\
-         orders.v1[0]@1  2013-01-01T10:15:00Z\n  raw  {\"id\":2,\"city\":\"Genf\\u001b[2J\"}\n\
-         orders.v1[0]@2  2013-01-01T10:15:00Z\n  raw  no \\u{1b}[31m JSON\n"
+        "orders.v1[0]@0  2013-01-01T10:15:00.000Z\n  raw  {\"id\":1,\"city\":\"Bern\"}\n\
+         orders.v1[0]@1  2013-01-01T10:15:00.000Z\n  raw  {\"id\":2,\"city\":\"Genf\\u001b[2J\"}\n\
+         orders.v1[0]@2  2013-01-01T10:15:00.000Z\n  raw  no \\u{1b}[31m JSON\n"
     );
     let (code, text) = tap_of(Stage::Raw, &PAYLOADS, |d| tap::Args::of(d.clone(), Stage::Raw, 3, true));
     let samples = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());

@@ -19,7 +19,7 @@ const PATTERNS_KEPT: usize = 16;
 /// A compiled condition.
 pub struct Filter {
     program: Program,
-    functions: Context<'static>,
+    functions: Context<'static, 'static>,
     /// Those of the document's names that the condition asks for.
     variables: Vec<String>,
 }
@@ -44,9 +44,8 @@ impl Filter {
         }
         let mut functions = Context::default();
         let patterns = Patterns::default();
-        functions.add_function("matches", move |This(text): This<Arc<String>>, pattern: Arc<String>| {
-            patterns.is_match(&text, &pattern)
-        });
+        let matches = move |This(text): This<Arc<String>>, pattern: Arc<String>| patterns.is_match(&text, &pattern);
+        functions.add_function("matches", matches).map_err(|error| error.to_string())?;
         Ok(Self { program, functions, variables })
     }
 
@@ -57,7 +56,7 @@ impl Filter {
     pub fn matches(&self, document: &Map<String, Json>) -> Result<bool, String> {
         let mut context = self.functions.new_inner_scope();
         for name in &self.variables {
-            context.add_variable_from_value(name, document.get(name).map_or(Value::Null, value));
+            context.add_variable_from_value(name.as_str(), document.get(name).map_or(Value::Null, value));
         }
         match self.program.execute(&context) {
             Ok(Value::Bool(holds)) => Ok(holds),
@@ -72,7 +71,7 @@ fn described(error: &ExecutionError) -> String {
     match error {
         ExecutionError::NoSuchKey(key) => format!("there is no `{key}`; ask with has(…) first"),
         ExecutionError::UndeclaredReference(name) => format!("there is no function `{name}`"),
-        ExecutionError::NoSuchOverload
+        ExecutionError::NoSuchOverload(_)
         | ExecutionError::ValuesNotComparable(..)
         | ExecutionError::UnsupportedBinaryOperator(..) => "values of these kinds can't be compared".to_owned(),
         ExecutionError::FunctionError { function, message } => format!("{function}: {message}"),

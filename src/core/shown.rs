@@ -28,6 +28,14 @@ pub fn moment(micros: i64) -> String {
     text
 }
 
+/// Milliseconds since 1970 as RFC 3339 with three digits of a second's fraction, always: text that sorts as time does.
+pub fn moment_of_millis(millis: i64) -> String {
+    let mut text = time::datetime_text(millis.saturating_mul(1000)).replacen(' ', "T", 1);
+    text.truncate(text.len() - 3);
+    text.push('Z');
+    text
+}
+
 /// `10:15:00.250000` as `10:15:00.25`, `10:15:00.000000` as `10:15:00`.
 fn without_empty_fraction(text: String) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
@@ -58,6 +66,13 @@ mod tests {
         ] {
             assert_eq!(json(&cell, arena).to_string(), expected);
         }
+    }
+
+    #[test]
+    fn milliseconds_sort_as_text() {
+        let texts = [1_356_998_400_000, 1_356_998_400_050, 1_356_998_400_250, 1_356_998_401_000].map(moment_of_millis);
+        assert!(texts.is_sorted());
+        assert_eq!(texts[1], "2013-01-01T00:00:00.050Z");
     }
 
     #[test]

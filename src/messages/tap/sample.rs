@@ -143,7 +143,7 @@ impl StreamTap {
 
 impl Sample {
     /// The names of a document's members.
-    pub const NAMES: [&str; 15] = [
+    pub const NAMES: [&str; 16] = [
         "stage",
         "stream",
         "topic",
@@ -159,6 +159,7 @@ impl Sample {
         "field",
         "message",
         "committed_at",
+        "latency_ms",
     ];
 
     /// About how many bytes it takes.
@@ -173,17 +174,17 @@ impl Sample {
     }
 
     /// As a JSON object, which filters are asked of and fields are taken from: `record` is the payload where it is
-    /// JSON, `rows` the rows by table, `reason`, `field` and `message` say why it was set aside.
+    /// JSON, `rows` the rows by table, `reason`, `field` and `message` say why it was set aside, `latency_ms` is the time
+    /// from the broker to the commit.
     pub fn document(&self) -> Map<String, Value> {
         let mut document = Map::new();
         let mut say = |name: &str, value: Value| document.insert(name.to_owned(), value);
-        let moment = |millis: i64| shown::moment(millis.saturating_mul(1000));
         say("stage", self.stage.as_str().into());
         say("stream", Value::from(&*self.stream));
         say("topic", Value::from(&*self.topic));
         say("partition", self.partition.into());
         say("offset", self.offset.into());
-        say("timestamp", if self.timestamp < 0 { Value::Null } else { moment(self.timestamp).into() });
+        say("timestamp", if self.timestamp < 0 { Value::Null } else { shown::moment_of_millis(self.timestamp).into() });
         say("key", self.key.clone().into());
         say("size", self.payload_bytes.into());
         say("payload", self.payload.clone().into());
@@ -202,7 +203,9 @@ impl Sample {
         say("reason", rejection.map(|r| r.reason.as_str()).into());
         say("field", rejection.and_then(|r| r.field.as_deref()).into());
         say("message", rejection.map(|r| r.message.as_str()).into());
-        say("committed_at", self.committed_at.map(moment).into());
+        say("committed_at", self.committed_at.map(shown::moment_of_millis).into());
+        let latency = self.committed_at.filter(|_| self.timestamp >= 0).map(|at| at - self.timestamp);
+        say("latency_ms", latency.into());
         document
     }
 }

@@ -187,14 +187,15 @@ fn a_committed_batch_is_seen_as_rows_and_as_dead_letters_with_their_reasons() {
         document,
         serde_json::json!({
             "stage": "rows", "stream": "orders", "topic": "sales", "partition": 0, "offset": 0,
-            "timestamp": "2013-01-01T10:15:00Z", "key": null, "size": 49,
+            "timestamp": "2013-01-01T10:15:00.000Z", "key": null, "size": 49,
             "payload": r#"{"id":1,"quantity":1,"customer":"a","name":"Ann"}"#,
             "record": { "id": 1, "quantity": 1, "customer": "a", "name": "Ann" },
             "rows": {
                 "customers": [{ "code": "a", "name": "Ann" }],
                 "orders": [{ "id": 1, "customer": "a", "quantity": 1 }],
             },
-            "reason": null, "field": null, "message": null, "committed_at": "2013-01-01T10:15:01.5Z",
+            "reason": null, "field": null, "message": null, "committed_at": "2013-01-01T10:15:01.500Z",
+            "latency_ms": 1500,
         })
     );
     let letters = take(&mut letters);
