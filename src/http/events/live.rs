@@ -141,7 +141,6 @@ fn record_room(readers: usize, pace: Duration) -> usize {
 }
 
 fn record(sample: &Arc<Sample>) -> Value {
-    let moment = |millis: i64| shown::moment(millis.saturating_mul(1000));
     let payload = sample.payload.as_deref().filter(|_| sample.payload_bytes <= LONGEST_FIELDS);
     let fields = payload.and_then(|payload| serde_json::from_str::<Map<String, Value>>(payload).ok());
     let mut keys: Map<String, Value> = Map::new();
@@ -159,8 +158,8 @@ fn record(sample: &Arc<Sample>) -> Value {
         "topic": &*sample.topic,
         "partition": sample.partition,
         "offset": sample.offset,
-        "timestamp": Some(sample.timestamp).filter(|millis| *millis >= 0).map(moment),
-        "committed_at": sample.committed_at.map(moment),
+        "timestamp": Some(sample.timestamp).filter(|millis| *millis >= 0).map(shown::moment_of_millis),
+        "committed_at": sample.committed_at.map(shown::moment_of_millis),
         "fields": fields,
         "keys": keys,
     })
@@ -261,7 +260,7 @@ mod tests {
             record(&Arc::new(sample.clone())),
             json!({
                 "stream": "sales", "topic": "sales.v1", "partition": 3, "offset": 7, "timestamp": null,
-                "committed_at": "1970-01-01T00:00:01.5Z", "fields": {"n": 1, "deep": {"x": [1]}},
+                "committed_at": "1970-01-01T00:00:01.500Z", "fields": {"n": 1, "deep": {"x": [1]}},
                 "keys": {"sale": [{"number": 1}]},
             })
         );
