@@ -90,9 +90,10 @@ fn read_values(r: &mut Reader<'_>, s: &Section<'_>) -> Vec<Text> {
                 r.error(&s.place("values"), "`values` names no column", "name a column that the query yields");
             }
             let values = values.unwrap_or_default();
-            let twice = values.iter().enumerate().find(|(at, text)| {
-                values[..*at].iter().any(|other| other.value.eq_ignore_ascii_case(&text.value))
-            });
+            let twice = values
+                .iter()
+                .enumerate()
+                .find(|(at, text)| values[..*at].iter().any(|other| other.value.eq_ignore_ascii_case(&text.value)));
             if let Some((_, text)) = twice {
                 let message = format!("`values` names {} twice", quoted(&text.raw));
                 r.error(&text.span, message, "remove one of the two");

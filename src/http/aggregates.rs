@@ -159,9 +159,9 @@ fn asked(
     let query = Query::of(request, &["from", "to", "limit", "cursor", "key."])?;
     let aggregate = shared.state.aggregates.iter().find(|aggregate| aggregate.name == name);
     let aggregate = aggregate.ok_or_else(|| problem(StatusCode::NOT_FOUND, NO_AGGREGATE))?;
-    let after = query.text("cursor").map(|text| {
-        Cursor::parse(text).ok_or_else(|| refused("cursor is not what an answer had as next."))
-    });
+    let after = query
+        .text("cursor")
+        .map(|text| Cursor::parse(text).ok_or_else(|| refused("cursor is not what an answer had as next.")));
     let asked = CacheQuery {
         aggregate: aggregate.name.clone(),
         key: Fields::new(),
@@ -177,9 +177,9 @@ fn asked(
 fn key_of(query: &Query, aggregate: &Aggregate) -> Result<Vec<(String, String)>, HttpResponse> {
     let column = |(name, value): (&str, &str)| {
         let column = aggregate.key.iter().find(|column| column.eq_ignore_ascii_case(name));
-        column.map(|column| (column.clone(), value.to_owned())).ok_or_else(|| {
-            refused("A key.COLUMN names no column of the aggregate's key; /api/v1/aggregates has them.")
-        })
+        column
+            .map(|column| (column.clone(), value.to_owned()))
+            .ok_or_else(|| refused("A key.COLUMN names no column of the aggregate's key; /api/v1/aggregates has them."))
     };
     query.beginning("key.").map(column).collect()
 }

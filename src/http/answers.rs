@@ -219,7 +219,8 @@ mod tests {
             assert!(query(wrong).limit(7, 9).is_err(), "{wrong}");
         }
         let at = "2026-01-31T13:00:00Z".parse().unwrap();
-        for right in ["from=2026-01-31T13:00:00Z", "from=2026-01-31T14:00:00%2B01:00", "from=2026-01-31T14:00:00+01:00"] {
+        for right in ["from=2026-01-31T13:00:00Z", "from=2026-01-31T14:00:00%2B01:00", "from=2026-01-31T14:00:00+01:00"]
+        {
             assert_eq!(query(right).time("from").unwrap(), Some(at), "{right}");
         }
         assert!(query("from=yesterday").time("from").is_err());

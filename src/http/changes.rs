@@ -106,9 +106,7 @@ struct FilterBody {
 fn body_of<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, HttpResponse> {
     serde_json::from_slice(body).map_err(|error| {
         let (line, column) = (error.line(), error.column());
-        refused(&format!(
-            "The body is not as /api/v1/openapi.json says, from line {line}, column {column} on."
-        ))
+        refused(&format!("The body is not as /api/v1/openapi.json says, from line {line}, column {column} on."))
     })
 }
 
@@ -176,9 +174,8 @@ pub(super) async fn retry(request: HttpRequest, shared: web::Data<Shared>, body:
     which.asked["edited"] = how.payload.is_some().into();
     let (overwrite, dry_run) = (how.overwrite, how.dry_run);
     tracing::info!(peer = which.peer, asked = %which.asked, dry_run, "dead letters are sent through again by request");
-    let asked = shared.desks.changes.ask(move |letters| {
-        Box::pin(async move { Ok(letters.retry(&which, &how).await?) })
-    });
+    let asked =
+        shared.desks.changes.ask(move |letters| Box::pin(async move { Ok(letters.retry(&which, &how).await?) }));
     match asked.await {
         Ok(retried) => answers::json(answers::bytes(&told(&retried, overwrite, dry_run))),
         Err(cause) => unanswered(&cause),
@@ -235,9 +232,8 @@ pub(super) async fn drop_letters(request: HttpRequest, shared: web::Data<Shared>
         Err(seconds) => return too_many(seconds),
     };
     tracing::info!(peer = which.peer, asked = %which.asked, "dead letters are dropped by request");
-    let asked = shared.desks.changes.ask(move |letters| {
-        Box::pin(async move { Ok(letters.drop_letters(&which).await?) })
-    });
+    let asked =
+        shared.desks.changes.ask(move |letters| Box::pin(async move { Ok(letters.drop_letters(&which).await?) }));
     match asked.await {
         Ok(dropped) => {
             let next = dropped.next.map(cursor_of_id);

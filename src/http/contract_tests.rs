@@ -247,9 +247,10 @@ fn every_event_is_as_its_schema_says() {
 #[test]
 fn an_answer_that_is_not_as_its_schema_says_is_found() {
     let document = document();
-    let letter = document["paths"]["/api/v1/dead-letters"]["get"]["responses"]["200"]["content"]["application/json"]
-        ["example"]["letters"][0]
-        .clone();
+    let letter =
+        document["paths"]["/api/v1/dead-letters"]["get"]["responses"]["200"]["content"]["application/json"]["example"]
+            ["letters"][0]
+            .clone();
     let schema = &document["components"]["schemas"]["Letter"];
     assert_eq!(Check::wrong(&document, schema, &letter), Vec::<String>::new());
     for (field, value) in [

@@ -54,7 +54,8 @@ impl<'d> Check<'d> {
             }
             Value::Array(items) => {
                 let bound = |name: &str| schema[name].as_u64().map(|n| n as usize);
-                if bound("minItems").is_some_and(|n| items.len() < n) || bound("maxItems").is_some_and(|n| items.len() > n)
+                if bound("minItems").is_some_and(|n| items.len() < n)
+                    || bound("maxItems").is_some_and(|n| items.len() > n)
                 {
                     self.say(place, &format!("it has {} items", items.len()));
                 }
@@ -113,8 +114,7 @@ pub(super) fn resolved<'d>(document: &'d Value, schema: &'d Value) -> &'d Value 
 /// Properties of a schema with those of its `allOf`, and which must be there.
 fn properties<'d>(document: &'d Value, schema: &'d Value) -> (Vec<(&'d String, &'d Value)>, Vec<&'d str>) {
     let mut known: Vec<_> = schema["properties"].as_object().into_iter().flatten().collect();
-    let mut required: Vec<_> =
-        schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let mut required: Vec<_> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     for part in schema["allOf"].as_array().into_iter().flatten() {
         let (others, also) = properties(document, resolved(document, part));
         known.extend(others);

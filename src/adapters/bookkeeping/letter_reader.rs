@@ -38,8 +38,7 @@ pub fn open(settings: &WarehouseConfig) -> OpenLetterReader {
 
 /// Columns of a letter without key and payload: id, topic, partition, offset, the broker's time, reason, field,
 /// message, when it was stored, bytes.
-type HeadRow =
-    (i64, String, i32, i64, Option<NaiveDateTime>, String, Option<String>, String, NaiveDateTime, i64);
+type HeadRow = (i64, String, i32, i64, Option<NaiveDateTime>, String, Option<String>, String, NaiveDateTime, i64);
 
 #[async_trait(?Send)]
 impl LetterReader for SqlBookkeeping {
@@ -83,16 +82,17 @@ impl LetterReader for SqlBookkeeping {
             .all(&self.db)
             .await
             .map_err(|e| from_db_err("counting bief_dead_letter", &e))?;
-        let group = |(topic, reason, letters, first, last, newest): (String, String, _, NaiveDateTime, NaiveDateTime, _)| {
-            LetterGroup {
-                topic,
-                reason: Reason::stored(&reason),
-                letters,
-                first_stored_at: first.and_utc(),
-                last_stored_at: last.and_utc(),
-                newest,
-            }
-        };
+        let group =
+            |(topic, reason, letters, first, last, newest): (String, String, _, NaiveDateTime, NaiveDateTime, _)| {
+                LetterGroup {
+                    topic,
+                    reason: Reason::stored(&reason),
+                    letters,
+                    first_stored_at: first.and_utc(),
+                    last_stored_at: last.and_utc(),
+                    newest,
+                }
+            };
         Ok(rows.into_iter().map(group).collect())
     }
 

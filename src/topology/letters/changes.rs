@@ -87,8 +87,7 @@ impl LetterChanges for Changes {
     }
 
     async fn drop_letters(&mut self, which: &LetterRequest) -> Result<DroppedLetters, WarehouseError> {
-        let audit =
-            |ended: &Ended<'_>| self.entry("drop", which, ended, json!({ "dropped": ended.letters.len() }));
+        let audit = |ended: &Ended<'_>| self.entry("drop", which, ended, json!({ "dropped": ended.letters.len() }));
         let book = self.book().await?;
         let mut windows = Windows::new(which, true);
         let mut dropped = 0;

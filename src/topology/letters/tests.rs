@@ -124,12 +124,8 @@ async fn letters_are_told_without_payloads_in_pages_and_groups() {
     assert_eq!(heads.iter().map(|head| head.offset).collect::<Vec<_>>(), [2, 1, 0]);
     assert_eq!((heads[2].rejection.reason, heads[2].bytes, heads[2].timestamp), (Reason::WrongType, 26, None));
     assert_eq!(heads[0].stored_at, now());
-    let behind = DeadLetterFilter {
-        newest_first: true,
-        before_id: Some(heads[0].id),
-        limit: 1,
-        ..DeadLetterFilter::default()
-    };
+    let behind =
+        DeadLetterFilter { newest_first: true, before_id: Some(heads[0].id), limit: 1, ..DeadLetterFilter::default() };
     assert_eq!(shop.reader.heads(&behind).await.unwrap(), heads[1..2]);
     let groups = shop.reader.groups(&DeadLetterFilter::default()).await.unwrap();
     let told: Vec<_> = groups.iter().map(|g| (g.topic.as_str(), g.reason, g.letters, g.newest)).collect();
