@@ -4,6 +4,7 @@
 //! Must never hold a label whose values come from records.
 
 mod process;
+mod shown;
 mod tap;
 
 use std::sync::atomic::{AtomicI64, Ordering};

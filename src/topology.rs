@@ -1,7 +1,9 @@
 //! Builds the daemon from its configuration: the only file that names two actors. A stream is one unit of
 //! restart: consumer, and for each lane a decoder and a writer, joined by channels that hold one batch.
 
+pub mod letters;
 mod plans;
+mod served;
 
 use std::io;
 use std::net::TcpListener;
@@ -29,16 +31,15 @@ use crate::core::letter_share::LetterShare;
 use crate::core::mapping::Plan;
 use crate::core::marks::Marking;
 use crate::core::memory::{self, RecordCost};
-use crate::http::{self, Check, DaemonInfo, HttpState};
-use crate::messages::{Assignments, Board, StreamTap, Tap};
+use crate::http::{self, DaemonInfo, HttpState};
+use crate::messages::{Assignments, Board, Freshness, Replacements, StreamTap, Tap};
 use crate::metrics::Metrics;
 use crate::ports::{
     Broker, Clock, LetterPublisher, OpenLetterPublisher, OpenSource, RecordSource, SourceError, SystemClock,
     TopicStanding, WarehouseError,
 };
 use crate::runtime::{
-    Budget, Incarnation, Options, RestartPolicy, Share, StartError, Supervisor, SupervisorHandle, UnitSpec, UnitState,
-    UnitStatus,
+    Budget, Incarnation, Options, RestartPolicy, Share, StartError, Supervisor, SupervisorHandle, UnitSpec,
 };
 
 /// A partition that the broker does not name is asked for again after so long: a broker that has just started names none.
@@ -117,54 +118,22 @@ pub fn launch(config: Arc<Config>, bootstrap: &str, listener: TcpListener) -> io
             board: board.clone(),
             tap,
             units: Arc::new(move || serde_json::to_value(statuses.snapshot()).unwrap_or_default()),
-            checks: Arc::new(move || checks(&checked.snapshot(), &troubles)),
+            checks: Arc::new(move || served::checks(&checked.snapshot(), &troubles)),
             allowed_hosts: config.daemon.allowed_hosts.clone(),
             access: config.daemon.access.clone(),
+            aggregates: config.aggregates.clone(),
+            panels: config.panels.clone(),
+            tables: served::tables(&config),
+            lanes: served::lanes(&config),
+            database: served::database(&config),
+            freshness: Freshness::default(),
+            replacements: Replacements::default(),
         },
+        served::sources(&config),
     )?;
     let handle = server.handle();
     actix::spawn(server);
     Ok(Daemon { supervisor, board, metrics, server: handle })
-}
-
-/// A stream is ready when its pipeline runs and no actor of it waits for something.
-fn checks(units: &[UnitStatus], board: &Board) -> Vec<Check> {
-    let streams = board.snapshot();
-    units
-        .iter()
-        // An outbox that waits for Kafka delays nothing.
-        .filter(|unit| streams.iter().any(|s| s.stream == unit.name))
-        .map(|unit| {
-            let stream = streams.iter().find(|s| s.stream == unit.name);
-            let trouble = stream.and_then(|s| s.troubles.first().cloned());
-            let in_doubt = stream.filter(|s| !s.in_doubt.is_empty());
-            let running = matches!(unit.state, UnitState::Running);
-            let (cause, since) = match (running, trouble) {
-                _ if let Some(stream) = in_doubt => {
-                    let cause = doubt::describe(&stream.topic, &stream.in_doubt);
-                    (Some(cause), stream.in_doubt_since.unwrap_or(unit.since))
-                }
-                (true, None) => (None, unit.since),
-                (true, Some(trouble)) => (Some(trouble.cause), trouble.since),
-                (false, _) => {
-                    let cause = unit.last_error.clone().unwrap_or_else(|| not_running(&unit.state).to_owned());
-                    (Some(cause), unit.since)
-                }
-            };
-            Check { name: format!("stream {}", unit.name), ok: cause.is_none(), cause, since: Some(since) }
-        })
-        .collect()
-}
-
-fn not_running(state: &UnitState) -> &'static str {
-    match state {
-        UnitState::Starting => "starting",
-        UnitState::Running => "running",
-        UnitState::BackingOff { .. } => "failed; waiting before it is built again",
-        UnitState::Draining => "draining",
-        UnitState::Stopped => "stopped",
-        UnitState::Failed => "stopped for good",
-    }
 }
 
 /// What one stream's unit is built from, each time it is built.

@@ -11,7 +11,7 @@ use prometheus::IntCounter;
 use tokio::sync::mpsc::Receiver;
 use tokio_stream::wrappers::ReceiverStream;
 
-pub use self::commit::{Committed, Committer, Rehearsed, Retried, RetryRequest};
+pub use self::commit::{Committed, Committer, Ended, Rehearsed, Retried, RetryRequest};
 use crate::core::commit_plan::Known;
 use crate::core::letter_share::LetterShare;
 use crate::core::mapping::Plan;

@@ -10,6 +10,7 @@ pub mod kafka;
 pub mod migrations;
 pub mod mongodb;
 pub mod mysql;
+mod newest_rows;
 pub mod proxy;
 pub mod replay;
 pub mod sql_errors;

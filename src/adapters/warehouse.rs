@@ -4,10 +4,11 @@ use std::path::Path;
 
 use super::bookkeeping::connect::{Sessions, connect, connect_sqlite};
 use super::migrations::Applied;
-use super::{bookkeeping, migrations, mysql, sqlite};
+use super::{bookkeeping, migrations, mysql, newest_rows, sqlite};
 use crate::config::WarehouseConfig;
 use crate::ports::{
-    Catalog, OpenAggregateSource, OpenBookkeeping, OpenLetterBook, OpenLetterWarehouse, OpenWarehouse, WarehouseError,
+    Catalog, OpenAggregateSource, OpenBookkeeping, OpenLetterBook, OpenLetterReader, OpenLetterWarehouse,
+    OpenRowReader, OpenWarehouse, WarehouseError,
 };
 
 /// How a writer opens its side of the warehouse.
@@ -23,6 +24,16 @@ pub fn open_letter_warehouse(settings: &WarehouseConfig) -> OpenLetterWarehouse 
 /// How an actor or a command opens what is read and marked of dead letters.
 pub fn open_letter_book(settings: &WarehouseConfig) -> OpenLetterBook {
     bookkeeping::open_letter_book(settings)
+}
+
+/// How the HTTP side opens what is shown of dead letters.
+pub fn open_letter_reader(settings: &WarehouseConfig) -> OpenLetterReader {
+    bookkeeping::open_letter_reader(settings)
+}
+
+/// How the HTTP side opens what reads the newest rows.
+pub fn open_row_reader(settings: &WarehouseConfig) -> OpenRowReader {
+    newest_rows::open(settings)
 }
 
 /// How an actor or a command opens the bookkeeping tables.

@@ -1,5 +1,6 @@
 //! The commands that ask a daemon, against a real one on a free port.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,9 +12,9 @@ use chrono::Utc;
 use super::http_client::Daemon;
 use super::{exit, healthcheck, status, tap, top};
 use crate::config::{Access, Secret};
-use crate::http::{Check, DaemonInfo, HttpState, serve};
+use crate::http::{Check, DaemonInfo, HttpState, serve, sources_for_tests};
 use crate::messages::tap::{Sample, Stage};
-use crate::messages::{Board, Tap};
+use crate::messages::{Board, Freshness, Replacements, Tap};
 use crate::metrics::Metrics;
 
 /// Runs `ask` with the address of a daemon whose readiness is `ready`.
@@ -43,11 +44,19 @@ fn with_tapped_daemon(ready: &Arc<AtomicBool>, access: Access, tap: Tap, ask: im
         }),
         allowed_hosts: Vec::new(),
         access,
+        aggregates: Vec::new(),
+        panels: Vec::new(),
+        tables: Vec::new(),
+        lanes: BTreeMap::new(),
+        database: "MySQL",
+        freshness: Freshness::default(),
+        replacements: Replacements::default(),
     };
+    let sources = sources_for_tests::sources(&Arc::default());
     let (send, receive) = mpsc::channel();
     let thread = std::thread::spawn(move || {
         actix_web::rt::System::new().block_on(async {
-            let server = serve(listener, state).unwrap();
+            let server = serve(listener, state, sources).unwrap();
             send.send(server.handle()).unwrap();
             server.await.unwrap();
         });

@@ -15,6 +15,7 @@ mod database_url;
 mod diagnostic;
 mod load;
 mod names;
+mod panels;
 mod print;
 mod properties;
 mod queries;
@@ -59,6 +60,7 @@ pub struct Config {
     pub cache: Option<CacheConfig>,
     pub streams: Vec<Stream>,
     pub aggregates: Vec<Aggregate>,
+    pub panels: Vec<Panel>,
     pub replays: Vec<Replay>,
 }
 
@@ -217,6 +219,48 @@ pub struct Aggregate {
     /// How long after its bucket's end a document is kept; for ever where it is not said.
     pub keep: Option<Duration>,
     pub places: AggregatePlaces,
+}
+
+/// What the page shows of an aggregate.
+#[derive(Debug, Clone)]
+pub struct Panel {
+    pub title: String,
+    pub kind: PanelKind,
+    pub aggregate: String,
+    /// Columns of the aggregate's query.
+    pub values: Vec<String>,
+    /// The column of its key that makes a series each; one series where none is named.
+    pub by: Option<String>,
+    /// How far back from now.
+    pub range: Duration,
+    pub unit: Option<String>,
+}
+
+/// How a panel is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PanelKind {
+    /// Values over time.
+    Line,
+    /// The same as bars.
+    Bar,
+    Table,
+    /// Values over the column that `by` names, summed over time.
+    Histogram,
+    /// The last value.
+    Stat,
+}
+
+impl PanelKind {
+    /// As in the file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PanelKind::Line => "line",
+            PanelKind::Bar => "bar",
+            PanelKind::Table => "table",
+            PanelKind::Histogram => "histogram",
+            PanelKind::Stat => "stat",
+        }
+    }
 }
 
 /// Where in the file parts of an aggregate stand, for what is only known once the database is.

@@ -40,7 +40,7 @@ pub static ROOT: SectionSpec = SectionSpec {
     free: false,
     keys: &[],
     example: "",
-    sections: &[&DAEMON, &KAFKA, &WAREHOUSE, &CACHE, &STREAM, &AGGREGATE, &REPLAY],
+    sections: &[&DAEMON, &KAFKA, &WAREHOUSE, &CACHE, &STREAM, &AGGREGATE, &PANEL, &REPLAY],
 };
 
 pub static DAEMON: SectionSpec = SectionSpec {
@@ -151,6 +151,24 @@ pub static AGGREGATE: SectionSpec = SectionSpec {
         key("key", "key = [\"shop\"]"),
         key("every", "every = \"5s\""),
         key("keep", "keep = \"400d\""),
+    ],
+    example: "",
+    sections: &[],
+};
+
+pub static PANEL: SectionSpec = SectionSpec {
+    path: "panel",
+    repeated: true,
+    free: false,
+    keys: &[
+        key("title", "title = \"Orders\""),
+        key("source", "source = \"aggregate:orders_hourly\""),
+        key("kind", "kind = \"line\""),
+        key("value", "value = \"orders\""),
+        key("values", "values = [\"orders\", \"amount\"]"),
+        key("by", "by = \"shop\""),
+        key("range", "range = \"7d\""),
+        key("unit", "unit = \"EUR\""),
     ],
     example: "",
     sections: &[],

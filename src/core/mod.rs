@@ -3,6 +3,8 @@
 pub mod bucket;
 pub mod bucket_query;
 pub mod bottleneck;
+pub mod bucket;
+pub mod bucket_query;
 pub mod cell;
 pub mod commit_plan;
 pub mod connect_headers;

@@ -15,7 +15,7 @@ use crate::config::Secret;
 const TOKEN: &str = "0123456789abcdef-token";
 
 /// Pattern, a path that it serves, who may ask, what asking does.
-const CASES: [(&str, &str, Needs, Does); 9] = [
+const CASES: [(&str, &str, Needs, Does); 21] = [
     ("/", "/", Needs::Nothing, Does::Reads),
     ("/static/{name}", "/static/app.js", Needs::Nothing, Does::Reads),
     ("/livez", "/livez", Needs::Nothing, Does::Reads),
@@ -23,11 +23,23 @@ const CASES: [(&str, &str, Needs, Does); 9] = [
     ("/readyz", "/readyz", Needs::Nothing, Does::Reads),
     ("/status", "/status", Needs::Token, Does::Reads),
     ("/events", "/events", Needs::Token, Does::Reads),
+    ("/api/v1/openapi.json", "/api/v1/openapi.json", Needs::Nothing, Does::Reads),
+    ("/api/v1/status", "/api/v1/status", Needs::Token, Does::Reads),
+    ("/api/v1/aggregates", "/api/v1/aggregates", Needs::Token, Does::Reads),
+    ("/api/v1/aggregates/{name}", "/api/v1/aggregates/sums", Needs::Token, Does::Reads),
+    ("/api/v1/panels", "/api/v1/panels", Needs::Token, Does::Reads),
+    ("/api/v1/rows/{table}", "/api/v1/rows/sale", Needs::Token, Does::Reads),
+    ("/api/v1/dead-letters", "/api/v1/dead-letters", Needs::Token, Does::Reads),
+    ("/api/v1/dead-letters/groups", "/api/v1/dead-letters/groups", Needs::Token, Does::Reads),
+    ("/api/v1/dead-letters/retry", "/api/v1/dead-letters/retry", Needs::Token, Does::Changes),
+    ("/api/v1/dead-letters/drop", "/api/v1/dead-letters/drop", Needs::Token, Does::Changes),
+    ("/api/v1/dead-letters/{id}", "/api/v1/dead-letters/42", Needs::Token, Does::Reads),
+    ("/api/v1/audit", "/api/v1/audit", Needs::Token, Does::Reads),
     ("/api/v1/tap", "/api/v1/tap", Needs::Token, Does::Reads),
     ("/metrics", "/metrics", Needs::MetricsToken, Does::Reads),
 ];
 
-/// A route that changes something, for the rules that the first real one will meet.
+/// A route that changes something, and takes any body.
 const CHANGE: &str = "/a-change";
 
 fn with_change() -> Vec<Served> {
@@ -93,7 +105,9 @@ fn right(path: &str, does: Does) -> u16 {
     match (path, does) {
         ("/nothing", _) => 404,
         (_, Does::Reads) => 200,
-        (_, Does::Changes) => 204,
+        (CHANGE, Does::Changes) => 204,
+        // Let in, and told that a body is wanted.
+        (_, Does::Changes) => 400,
     }
 }
 

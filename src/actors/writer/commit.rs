@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use chrono::{DateTime, Utc};
 
 use self::parents::Early;
-pub use self::retry::{Retried, RetryRequest};
+pub use self::retry::{Ended, Retried, RetryRequest};
 use crate::core::commit_plan::{self, Known, Prepared, PreparedTable};
 use crate::core::letter_share::LetterShare;
 use crate::core::mapping::Plan;

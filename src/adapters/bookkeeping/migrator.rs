@@ -5,7 +5,7 @@ use sea_orm::sea_query::{Alias, ColumnDef, Index, IndexCreateStatement, IntoIden
 use sea_orm::{ConnectionTrait, DbBackend, DynIden};
 use sea_orm_migration::prelude::{DbErr, MigrationName, MigrationTrait, MigratorTrait, SchemaManager, async_trait};
 
-use super::entities::{bucket_claim, dead_letter, dirty_bucket, dropped_letter, gap, migration, offset};
+use super::entities::{audit, bucket_claim, dead_letter, dirty_bucket, dropped_letter, gap, migration, offset};
 
 /// All migrations of the bookkeeping tables, in order.
 pub struct Migrator;
@@ -13,7 +13,13 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(CreateTables), Box::new(AcceptedLosses), Box::new(PublishAndDropLetters), Box::new(DirtyBuckets)]
+        vec![
+            Box::new(CreateTables),
+            Box::new(AcceptedLosses),
+            Box::new(PublishAndDropLetters),
+            Box::new(DirtyBuckets),
+            Box::new(Audit),
+        ]
     }
 
     /// Not sea-orm's own name: another application in this schema may use that.
@@ -108,6 +114,43 @@ impl MigrationTrait for PublishAndDropLetters {
         manager.drop_index(Index::drop().name(UNPUBLISHED).table(dead_letter::Entity).to_owned()).await?;
         db.execute_unprepared("ALTER TABLE bief_dead_letter DROP COLUMN published_at").await.map(drop)
     }
+}
+
+/// Since then what is changed over HTTP is put down.
+struct Audit;
+
+impl MigrationName for Audit {
+    fn name(&self) -> &str {
+        "m0005_audit"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Audit {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager.create_table(for_backend(audit_table(), manager.get_database_backend())).await
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager.get_connection().execute_unprepared("DROP TABLE IF EXISTS bief_audit").await.map(drop)
+    }
+}
+
+fn audit_table() -> TableCreateStatement {
+    use audit::Column as C;
+    Table::create()
+        .table(audit::Entity)
+        .if_not_exists()
+        .col(ColumnDef::new(C::Id).big_integer().not_null().auto_increment().primary_key())
+        .col(ColumnDef::new(C::ChangedAt).custom("DATETIME(6)").not_null())
+        .col(ColumnDef::new(C::Daemon).string_len(255).not_null())
+        .col(ColumnDef::new(C::Peer).string_len(64).not_null())
+        .col(ColumnDef::new(C::Action).string_len(16).not_null())
+        .col(ColumnDef::new(C::Letters).custom("LONGTEXT").not_null())
+        .col(ColumnDef::new(C::Request).custom("LONGTEXT").not_null())
+        .col(ColumnDef::new(C::Payload).custom("LONGBLOB").null())
+        .col(ColumnDef::new(C::Outcome).custom("LONGTEXT").not_null())
+        .take()
 }
 
 fn dropped_letter_table() -> TableCreateStatement {

@@ -1,5 +1,6 @@
 //! The bookkeeping tables as sea-orm entities. Shape only; the writers' statements are in the adapters.
 
+pub mod audit;
 pub mod bucket_claim;
 pub mod dead_letter;
 pub mod dirty_bucket;
