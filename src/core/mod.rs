@@ -3,8 +3,6 @@
 pub mod bucket;
 pub mod bucket_query;
 pub mod bottleneck;
-pub mod bucket;
-pub mod bucket_query;
 pub mod cell;
 pub mod commit_plan;
 pub mod connect_headers;
