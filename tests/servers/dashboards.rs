@@ -1,6 +1,7 @@
 //! The queries of `grafana/dashboards/domain.json` on real servers: each is understood, finds rows, and reads flights
 //! and observations by an index, never all of them.
 
+use bief::core::sql_split::split;
 use serde_json::Value;
 
 use super::support::*;
@@ -26,8 +27,7 @@ fn migrate(database: &Database) {
     files.sort();
     for file in files {
         let sql = std::fs::read_to_string(file).unwrap();
-        let code: Vec<&str> = sql.lines().map(|line| line.split("--").next().unwrap()).collect();
-        code.join("\n").split(';').filter(|sql| !sql.trim().is_empty()).for_each(|sql| database.execute(sql));
+        split(&sql).unwrap().iter().for_each(|statement| database.execute(statement.text));
     }
 }
 

@@ -221,49 +221,70 @@ pub async fn read(mysql: &str, table: &str, chunk_rows: u64) -> Result<Rows> {
     let names: Vec<_> = described.iter().map(|column| column.name.clone()).collect();
     let key: Vec<_> =
         described.iter().filter(|column| column.in_primary_key).map(|column| column.name.clone()).collect();
-    let mut chunks = Vec::new();
-    let (mut lines, mut count) = (Vec::new(), 0);
+    let mut chunks = Chunks::of(chunk_rows);
     let sql = format!("SELECT {} FROM {table} FORCE INDEX (PRIMARY) ORDER BY {}", list(&names), list(&key));
     let mut result = conn.query_iter(sql).await?;
     while let Some(row) = result.next().await? {
-        write_line(&mut lines, row)?;
-        count += 1;
-        if count == chunk_rows {
-            chunks.push((std::mem::take(&mut lines).into(), count));
-            count = 0;
-        }
+        chunks.push(|lines| write_line(lines, row))?;
     }
     drop(result);
-    if count > 0 {
-        chunks.push((lines.into(), count));
-    }
     conn.disconnect().await?;
-    Ok(Rows { table: table.to_string(), columns: names, key, chunks })
+    Ok(Rows { table: table.to_string(), columns: names, key, chunks: chunks.finish() })
+}
+
+/// Cuts lines into chunks of so many.
+struct Chunks {
+    most: u64,
+    cut: Vec<(bytes::Bytes, u64)>,
+    lines: Vec<u8>,
+    count: u64,
+}
+
+impl Chunks {
+    fn of(most: u64) -> Self {
+        Self { most, cut: Vec::new(), lines: Vec::new(), count: 0 }
+    }
+
+    fn push(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> Result<()> {
+        write(&mut self.lines)?;
+        self.count += 1;
+        if self.count == self.most {
+            self.end();
+        }
+        Ok(())
+    }
+
+    /// What comes next is of another chunk.
+    fn end(&mut self) {
+        if self.count > 0 {
+            self.cut.push((std::mem::take(&mut self.lines).into(), std::mem::take(&mut self.count)));
+        }
+    }
+
+    fn finish(mut self) -> Vec<(bytes::Bytes, u64)> {
+        self.end();
+        self.cut
+    }
 }
 
 impl Rows {
     /// The same rows dealt to two clients, as partitions deal the records of a topic: the first half of the chunks is
     /// the one's, the other half the other's, and at any time both write among each other's keys.
-    pub fn dealt(&self, chunk_rows: u64) -> Self {
-        let mut chunks = Vec::new();
+    pub fn dealt(&self, chunk_rows: u64) -> Result<Self> {
+        let mut chunks = Chunks::of(chunk_rows);
         for client in 0..2 {
-            let (mut lines, mut count) = (Vec::new(), 0);
             for line in self.chunks.iter().flat_map(|(chunk, _)| chunk.split_inclusive(|byte| *byte == b'\n')) {
-                if line.iter().fold(0u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(*byte)) >> 7 != client {
-                    continue;
-                }
-                lines.extend_from_slice(line);
-                count += 1;
-                if count == chunk_rows {
-                    chunks.push((std::mem::take(&mut lines).into(), count));
-                    count = 0;
+                if line.iter().fold(0u8, |sum, byte| sum.wrapping_mul(31).wrapping_add(*byte)) >> 7 == client {
+                    chunks.push(|lines| {
+                        lines.extend_from_slice(line);
+                        Ok(())
+                    })?;
                 }
             }
-            if count > 0 {
-                chunks.push((lines.into(), count));
-            }
+            chunks.end();
         }
-        Self { table: self.table.clone(), columns: self.columns.clone(), key: self.key.clone(), chunks }
+        let (table, columns, key) = (self.table.clone(), self.columns.clone(), self.key.clone());
+        Ok(Self { table, columns, key, chunks: chunks.finish() })
     }
 }
 
@@ -291,4 +312,29 @@ fn write_line(lines: &mut Vec<u8>, row: Row) -> Result<()> {
     }
     lines.push(b'\n');
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dealt_rows_are_the_same_rows_in_chunks_of_one_client_each() {
+        let lines: Vec<String> = (0..95).map(|n| format!("{n}\trow\n")).collect();
+        let chunks = lines.chunks(10).map(|part| (part.concat().into(), part.len() as u64)).collect();
+        let rows = Rows { table: "t".into(), columns: vec!["a".into()], key: vec!["a".into()], chunks };
+        let dealt = rows.dealt(10).unwrap();
+        let counted = |(text, rows): &(bytes::Bytes, u64)| {
+            *rows <= 10 && text.iter().filter(|byte| **byte == b'\n').count() as u64 == *rows
+        };
+        assert!(dealt.chunks.iter().all(counted));
+        assert!(dealt.chunks.iter().filter(|(_, rows)| *rows < 10).count() <= 2, "the last of each client");
+        let texts: Vec<&[u8]> = dealt.chunks.iter().map(|(text, _)| text.as_ref()).collect();
+        let mut found: Vec<String> =
+            String::from_utf8(texts.concat()).unwrap().split_inclusive('\n').map(str::to_owned).collect();
+        let mut sent = lines;
+        found.sort();
+        sent.sort();
+        assert_eq!(found, sent);
+    }
 }

@@ -161,7 +161,7 @@ async fn insert_pair(
     let load = async |clients, consumer| bare::insert(mysql, parents, facts, clients, consumer).await;
     let (bare, beside) = bare_turns(setup, reader, empty, load).await?;
     empty().await?;
-    let dealt = bare::insert(mysql, parents, &facts.dealt(CHUNK_ROWS), 2, None).await?;
+    let dealt = bare::insert(mysql, parents, &facts.dealt(CHUNK_ROWS)?, 2, None).await?;
     database::recreate(mysql).await?;
     let bief = pass(setup, path, records).await?;
     database::assert_complete(mysql, records).await?;
@@ -179,7 +179,7 @@ async fn update_pair(setup: &Setup, path: &Path, facts: &Rows, reader: &Path, re
     let load = async |clients, consumer| bare::update(mysql, facts, clients, consumer).await;
     let (bare, beside) = bare_turns(setup, reader, disturb, load).await?;
     disturb().await?;
-    let dealt = bare::update(mysql, &facts.dealt(CHUNK_ROWS), 2, None).await?;
+    let dealt = bare::update(mysql, &facts.dealt(CHUNK_ROWS)?, 2, None).await?;
     database::disturb(mysql, &column).await?;
     database::forget_offsets(mysql).await?;
     let bief = pass(setup, path, records).await?;
