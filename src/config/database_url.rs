@@ -69,7 +69,9 @@ pub(super) fn is_clear(raw: &str) -> bool {
         Some(rest) => !rest.contains('?'),
         // A scheme, then user or password: else a slip may have made the password look like another part.
         None => raw.split_once("://").is_some_and(|(scheme, rest)| {
-            let sound = Url::parse(&stand_ins(raw)).is_ok_and(|url| url.query().is_none() && url.fragment().is_none());
+            // A path with `=` in it is options whose `?` was lost.
+            let plain = |url: Url| url.query().is_none() && url.fragment().is_none() && !url.path().contains('=');
+            let sound = Url::parse(&stand_ins(raw)).is_ok_and(plain);
             sound && rest.contains('@') && scheme.bytes().all(|b| b.is_ascii_alphanumeric())
         }),
     }
@@ -320,6 +322,18 @@ mod tests {
             let fault = target(url).err().unwrap_or_else(|| panic!("{url} was accepted"));
             assert!(fault.what.contains(what), "{url}: {}", fault.what);
             assert!(!format!("{fault:?}").contains("hunter2"));
+        }
+    }
+
+    #[test]
+    fn a_url_whose_options_may_stand_elsewhere_is_not_clear() {
+        for (url, clear) in [
+            ("mysql://u:p@h/d", true),
+            ("mongodb://u:p@h/d?authMechanismProperties=hunter2", false),
+            ("mongodb://u:p@h/dauthMechanismProperties=hunter2", false),
+            ("mongodb://h/d", false),
+        ] {
+            assert_eq!(is_clear(url), clear, "{url}");
         }
     }
 
