@@ -260,9 +260,14 @@ pub(super) fn password(raw: &str) -> Option<Range<usize>> {
     (from < end && !is_reference(&raw[from..end])).then_some(from..end)
 }
 
-/// A URL as written, its literal password and its options replaced: an option may be a password too.
+/// A URL as written, its literal password and its options replaced: an option may be a password too. Where options may
+/// stand before the `?`, nothing is left.
 pub(super) fn redacted(raw: &str) -> String {
     let mut shown = raw.to_owned();
+    let behind = &raw[raw.rfind('@').unwrap_or(0)..];
+    if behind.split('?').next().is_some_and(|host| host.contains('=')) {
+        return MASK.to_owned();
+    }
     if let Some(at) = raw.rfind('?')
         && at > raw.rfind('@').unwrap_or(0)
     {
@@ -346,6 +351,7 @@ mod tests {
         assert_eq!(show("mysql://u@h/d"), "mysql://***@h/d");
         assert_eq!(show("mongodb://u:p?@h/d?tls=true"), "mongodb://u:***@h/d?***");
         assert_eq!(show("mongodb://h/d?tlsCertificateKeyFilePassword=hunter2"), "mongodb://h/d?***");
+        assert_eq!(show("mongodb://u:p@h/d?a@uth=hunter2"), "***");
     }
 
     fn cache(url: &str) -> Result<String, Fault> {
