@@ -3,15 +3,14 @@
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use chrono::Utc;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::exit;
-use super::support::{bootstrap, fail, load, log_command, print_json};
+use super::support::{bootstrap, fail, interrupted, load, log_command, print_json};
 use crate::adapters::kafka::producer::ReplayProducer;
 use crate::adapters::replay::{self, Options, Pace, Progress, Shift};
 use crate::config::Replay;
@@ -141,21 +140,6 @@ fn replays(args: &Args, configured: &[Replay]) -> Result<Vec<Replay>, String> {
         (Some(topic), true) => Err(format!("the configuration has no [[replay]] of topic `{topic}`")),
         (None, true) => Err("the configuration has no [[replay]]; name files and --to TOPIC".to_owned()),
     }
-}
-
-/// Set by the first Ctrl-C; the second ends the process.
-fn interrupted() -> Result<Arc<AtomicBool>, String> {
-    let flag = Arc::new(AtomicBool::new(false));
-    let set = Arc::clone(&flag);
-    let mut signals =
-        crate::runtime::signals::Signals::listen().map_err(|e| format!("signals can't be listened to: {e}"))?;
-    std::thread::spawn(move || {
-        if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() {
-            runtime.block_on(signals.first());
-            set.store(true, Ordering::SeqCst);
-        }
-    });
-    Ok(flag)
 }
 
 /// What a replay came to.
