@@ -47,6 +47,13 @@ impl Demo {
         panic!("{wanted:?} was not said, but {heard:?}")
     }
 
+    /// Waits for its end by itself; exit code and what it said on stdout.
+    pub fn ended(mut self) -> (Option<i32>, String) {
+        let mut said = String::new();
+        std::io::Read::read_to_string(&mut self.child.stdout.take().unwrap(), &mut said).unwrap();
+        (self.child.wait().unwrap().code(), said)
+    }
+
     /// Interrupts it, and answers with its exit code.
     pub fn interrupt(mut self) -> Option<i32> {
         let pid = rustix::process::Pid::from_child(&self.child);

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test states what must hold")]
 
 mod going_on;
+mod tap;
 #[cfg(unix)]
 mod top;
 
