@@ -31,13 +31,14 @@ fn a_tap_shows_what_its_condition_holds_for_and_counts() {
         assert_eq!((&sample["topic"], &record["origin"]), (&"flights".into(), &"JFK".into()), "{sample}");
     }
     let told = lines(&demo, &["rows", "--count-by", "origin", "--for", "5"]);
-    let last =
-        |kind: &str| told.iter().rfind(|line| line["type"] == kind).unwrap_or_else(|| panic!("no {kind}: {told:?}"));
-    let counts: Vec<(String, u64)> = serde_json::from_value(last("counts")["counts"].clone()).unwrap();
+    // Once a second what was counted, and then where it stands.
+    let pairs = told.windows(2).filter(|two| two[0]["type"] == "counts" && two[1]["type"] == "summary");
+    let [counts, summary] = pairs.last().unwrap_or_else(|| panic!("{told:?}")) else { panic!("two lines") };
+    let counts: Vec<(String, u64)> = serde_json::from_value(counts["counts"].clone()).unwrap();
     assert!(counts.iter().all(|(origin, _)| ["EWR", "JFK", "LGA"].contains(&origin.as_str())), "{counts:?}");
     let counted: u64 = counts.iter().map(|(_, n)| n).sum();
-    assert!(counted > 10 && Some(counted) == last("summary")["matched"].as_u64(), "{counts:?} {:?}", last("summary"));
-    assert_eq!(last("summary")["dropped"], 0);
+    assert!(counted > 10 && Some(counted) == summary["matched"].as_u64(), "{counts:?} {summary}");
+    assert_eq!(summary["dropped"], 0);
     assert_eq!(demo.interrupt(), Some(0));
 }
 
