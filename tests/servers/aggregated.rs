@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use bief::adapters::proxy::{Proxy, Traffic};
 use futures_util::StreamExt;
 use mongodb::bson::{self, Bson, doc};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::cache::Space;
@@ -72,6 +73,14 @@ fn wait_refreshed(daemon: &Daemon, database: &Database) {
     }
 }
 
+/// What the API answers. Documents as they are written, so that no number is bent on its way.
+#[derive(serde::Deserialize)]
+struct Page<'a> {
+    #[serde(borrow)]
+    documents: Vec<&'a RawValue>,
+    next: Option<String>,
+}
+
 /// All documents as the daemon's HTTP API tells them, a line each.
 fn told(daemon: &Daemon, folder: &Path) -> PathBuf {
     let path = folder.join("told.jsonl");
@@ -81,11 +90,11 @@ fn told(daemon: &Daemon, folder: &Path) -> PathBuf {
         loop {
             let (code, body) = daemon.get(&format!("/api/v1/aggregates/{aggregate}?limit=5000{cursor}")).unwrap();
             assert_eq!(code, 200, "{aggregate}: {body}");
-            let page: Value = serde_json::from_str(&body).unwrap();
-            for document in page["documents"].as_array().unwrap() {
+            let page: Page = serde_json::from_str(&body).unwrap();
+            for document in page.documents {
                 writeln!(out, "{document}").unwrap();
             }
-            match page["next"].as_str() {
+            match page.next {
                 Some(next) => cursor = format!("&cursor={next}"),
                 None => break,
             }

@@ -8,6 +8,7 @@ mod dashboards;
 mod database;
 mod latency;
 mod null;
+mod pages;
 mod peers;
 mod poison;
 mod refresh;
@@ -49,6 +50,10 @@ pub enum Bench {
     /// the page's panels take from the cache beside the same SQL on MySQL.
     #[command(after_help = "Example:\n  cargo xtask bench refresh --json")]
     Refresh(RefreshArguments),
+    /// What open pages cost: rows a second and memory with 1,000 readers of the live stream, of which 100 take nothing, and
+    /// with none.
+    #[command(after_help = "Example:\n  cargo xtask bench pages --rounds 5 --json")]
+    Pages(PagesArguments),
     /// What users run today on the same topic and server, in turns: a consumer in Python, Debezium's JDBC sink.
     ///
     /// Fetches both into the cache. Into a table with a primary key alone; then what one bad record and one SIGKILL do
@@ -126,6 +131,24 @@ pub struct RefreshArguments {
 }
 
 #[derive(Args)]
+pub struct PagesArguments {
+    #[command(flatten)]
+    common: Common,
+    /// Open pages.
+    #[arg(long, default_value_t = 1000)]
+    pages: usize,
+    /// How many of them take nothing.
+    #[arg(long, default_value_t = 100)]
+    stalled: usize,
+    /// Replay only so many records.
+    #[arg(long)]
+    rows: Option<u64>,
+    /// How many times both alternate; figures are medians.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+}
+
+#[derive(Args)]
 pub struct PeersArguments {
     /// Print one JSON object as the last line.
     #[arg(long)]
@@ -182,6 +205,10 @@ pub fn run(bench: Bench) -> Result<ExitCode> {
             let kinds = [Kind::Kafka, Kind::Mysql, Kind::Ferretdb];
             let bench = Setup::with(arguments.bief.as_deref(), &kinds, &interrupted)?;
             (arguments.json, runtime.block_on(refresh::run(&bench, &arguments))?)
+        }
+        Bench::Pages(arguments) => {
+            let bench = Setup::new(arguments.common.bief.as_deref(), &interrupted)?;
+            (arguments.common.json, runtime.block_on(pages::run(&bench, &arguments))?)
         }
         Bench::Peers(arguments) => {
             let bench = Setup::new(arguments.bief.as_deref(), &interrupted)?;
