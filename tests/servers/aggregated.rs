@@ -19,8 +19,8 @@ use super::support::*;
 
 pub fn tests() -> Vec<(&'static str, super::Test)> {
     vec![
-        ("every_document_is_what_the_csv_files_say_on_mysql", |s| undisturbed(s, &s.mysql)),
-        ("every_document_is_what_the_csv_files_say_on_mariadb", |s| undisturbed(s, &s.mariadb)),
+        ("every_document_is_what_the_csv_files_say_on_mysql", |s| undisturbed(s, &s.mysql, None)),
+        ("every_document_is_what_the_csv_files_say_on_mariadb", |s| undisturbed(s, &s.mariadb, sample())),
         ("killed_daemons_and_an_absent_cache_leave_every_document_right", killed_and_cut_off),
         ("what_a_killed_daemon_had_claimed_another_refreshes", one_lease_two_daemons),
     ]
@@ -40,21 +40,44 @@ const REFRESH_LIMIT: Duration = Duration::from_secs(900);
 
 const PENDING: &str = "SELECT COUNT(*) FROM bief_dirty_bucket WHERE pending_since IS NOT NULL";
 
+/// Records of each file that are enough where the same was tried with all of them; all in a long test.
+fn sample() -> Option<i64> {
+    (!long()).then_some(40_000)
+}
+
+/// How many records there are of both files.
+fn records(rows: Option<i64>) -> i64 {
+    rows.map_or(FLIGHTS + WEATHER, |rows| rows.min(FLIGHTS) + rows.min(WEATHER))
+}
+
+fn replay(config: &Path, rows: Option<i64>, rate: Option<u32>) -> Load {
+    let mut replay = bief(&["replay", "--no-shift", "-c"]);
+    replay.arg(config).stdout(Stdio::null()).stderr(Stdio::null());
+    for (name, value) in [("--rows", rows.map(|n| n.to_string())), ("--rate", rate.map(|n| n.to_string()))] {
+        value.map(|value| replay.args([name, &value]));
+    }
+    Load(replay.spawn().unwrap())
+}
+
 fn ferretdb(servers: &Servers) -> &CacheServer {
     servers.caches.ferretdb.as_ref().unwrap()
 }
 
-fn undisturbed(servers: &Servers, server: &str) {
+fn undisturbed(servers: &Servers, server: &str, rows: Option<i64>) {
     let (database, cache) = (Database::create(server), Space::create(ferretdb(servers)));
     let folder = tempfile::tempdir().unwrap();
-    let topics = whole_data_set(&servers.kafka);
+    let own = || Topics { flights: unique("flights"), weather: unique("weather"), group: unique("group") };
+    let topics = if rows.is_some() { own() } else { whole_data_set(&servers.kafka) };
     let config = example_config(folder.path(), &servers.kafka, &database.url(), cache.url().as_str(), &topics);
+    if rows.is_some() {
+        replay(&config, rows, None).finish();
+    }
     let daemon = Daemon::start(&config);
-    daemon.wait_caught_up(FLIGHTS + WEATHER);
+    daemon.wait_caught_up(records(rows));
     wait_refreshed(&daemon, &database);
     // What dashboards are told, and what is stored, apart from the daemon and its adapter.
-    assert_documents(&told(&daemon, folder.path()), None);
-    assert_documents(&stored(&cache, folder.path()), None);
+    assert_documents(&told(&daemon, folder.path()), rows);
+    assert_documents(&stored(&cache, folder.path()), rows);
     daemon.stop();
     assert_clean(&config);
 }
@@ -201,8 +224,14 @@ impl Cuttable {
     }
 }
 
-/// `bief replay` of all records, paced; ended with the value.
+/// `bief replay`, ended with the value.
 struct Load(Child);
+
+impl Load {
+    fn finish(mut self) {
+        assert!(self.0.wait().unwrap().success(), "the records were not sent");
+    }
+}
 
 impl Drop for Load {
     fn drop(&mut self) {
@@ -213,20 +242,22 @@ impl Drop for Load {
 
 fn killed_and_cut_off(servers: &Servers) {
     // Each kill is met by work as long as records come; so the longer the test, the slower they do.
-    let (kills, rate) = if long() { (100, 900) } else { (6, 12_000) };
+    let (kills, rate, rows) = if long() { (100, 900, None) } else { (6, 3_000, sample()) };
+    let all = records(rows);
     let (database, cache) = (Database::create(&servers.mysql), Space::create(ferretdb(servers)));
     let (folder, cuttable) = (tempfile::tempdir().unwrap(), Cuttable::before(&cache));
     let mut topics = Topics { flights: unique("flights"), weather: unique("weather"), group: unique("group") };
-    let config = |topics: &Topics| {
-        example_config(folder.path(), &servers.kafka, &database.url(), &cuttable.url, topics)
-    };
-    let mut replay = bief(&["replay", "--no-shift", "--rate", &rate.to_string(), "-c"]);
-    let mut load = Load(replay.arg(config(&topics)).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+    let config =
+        |topics: &Topics| example_config(folder.path(), &servers.kafka, &database.url(), &cuttable.url, topics);
+    let load = replay(&config(&topics), rows, Some(rate));
     let offsets = || database.count("SELECT COALESCE(SUM(next_offset), 0) FROM bief_offset");
     let replaced = |daemon: &Daemon| {
         let (_, text) = daemon.get("/metrics").unwrap_or_default();
         let of = |line: &str| line.rsplit(' ').next()?.parse::<f64>().ok();
-        text.lines().filter(|line| line.starts_with("bief_aggregate_buckets_refreshed_total")).filter_map(of).sum::<f64>()
+        text.lines()
+            .filter(|line| line.starts_with("bief_aggregate_buckets_refreshed_total"))
+            .filter_map(of)
+            .sum::<f64>()
     };
     let mut dice = Dice(0xb1ef);
     let (mut in_the_load, mut after_documents) = (0, 0);
@@ -236,7 +267,7 @@ fn killed_and_cut_off(servers: &Servers) {
         let daemon = Daemon::start(&config(&topics));
         daemon.wait("holding its partitions", |status| partitions(status).len() >= 8);
         let (before, began) = (offsets(), Instant::now());
-        while offsets() == before && before < FLIGHTS + WEATHER {
+        while offsets() == before && before < all {
             assert!(began.elapsed() < PATIENCE, "kill {kill}: nothing is written: {:#?}", daemon.log());
             std::thread::sleep(Duration::from_millis(5));
         }
@@ -250,24 +281,29 @@ fn killed_and_cut_off(servers: &Servers) {
             std::thread::sleep(dice.below(700));
         }
         after_documents += u32::from(replaced(&daemon) > 0.0);
-        in_the_load += u32::from(offsets() < FLIGHTS + WEATHER || database.count(PENDING) > 0);
+        in_the_load += u32::from(offsets() < all || database.count(PENDING) > 0);
         daemon.kill();
         cuttable.give_back(silently);
     }
-    assert!(load.0.wait().unwrap().success(), "the records were not sent");
+    load.finish();
     topics.group = unique("group");
     let config = config(&topics);
     let daemon = Daemon::start(&config);
     let began = Instant::now();
-    while offsets() < FLIGHTS + WEATHER {
+    while offsets() < all {
         assert!(began.elapsed() < REFRESH_LIMIT, "{} records: {:#?}", offsets(), daemon.log());
         std::thread::sleep(Duration::from_millis(50));
     }
     wait_refreshed(&daemon, &database);
-    println!("{kills} kills and outages, {in_the_load} during the load, {after_documents} after documents were replaced");
-    assert!(in_the_load * 10 >= kills * 9 && after_documents * 2 >= kills, "{in_the_load}, {after_documents} of {kills}");
-    assert_documents(&told(&daemon, folder.path()), None);
-    assert_documents(&stored(&cache, folder.path()), None);
+    println!(
+        "{kills} kills and outages, {in_the_load} during the load, {after_documents} after documents were replaced"
+    );
+    assert!(
+        in_the_load * 10 >= kills * 9 && after_documents * 2 >= kills,
+        "{in_the_load}, {after_documents} of {kills}"
+    );
+    assert_documents(&told(&daemon, folder.path()), rows);
+    assert_documents(&stored(&cache, folder.path()), rows);
     daemon.stop();
     assert_clean(&config);
 }

@@ -101,7 +101,8 @@ mod tests {
     fn a_query_of_one_bucket_becomes_one_of_a_span() {
         let at = |second| DateTime::from_timestamp(second, 0).unwrap();
         let bounds = "WHERE at >= :bucket_start AND at < :bucket_end";
-        let sql = whole_span(&format!("-- told\nSELECT\n  a\nFROM t {bounds}\nGROUP BY a\nORDER BY a;"), "1h", at(0), at(60));
+        let sql =
+            whole_span(&format!("-- told\nSELECT\n  a\nFROM t {bounds}\nGROUP BY a\nORDER BY a;"), "1h", at(0), at(60));
         assert_eq!(
             sql.unwrap(),
             "SELECT TIMESTAMPDIFF(HOUR, '1970-01-01', scheduled_departure) AS bucket,\n  a\nFROM t WHERE at >= \

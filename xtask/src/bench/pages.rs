@@ -15,7 +15,7 @@ use socket2::{Domain, Socket, Type};
 use super::config::Config;
 use super::daemon::{self, Replay};
 use super::database;
-use super::sink::{self, Pass, median, mebibytes};
+use super::sink::{self, Pass, mebibytes, median};
 use super::{PagesArguments, Schema, Setup, cores};
 
 /// How often what has come is taken, as browsers would at once: the looking must leave the processors to what is measured.
@@ -122,7 +122,10 @@ impl Pages {
 fn read(address: SocketAddr, pages: usize, stalled: usize, end: &AtomicBool) -> Result<Taken> {
     let began = Instant::now();
     while TcpStream::connect(address).is_err() {
-        ensure!(began.elapsed() < OPEN_LIMIT && !end.load(Ordering::Relaxed), "the daemon does not answer on {address}");
+        ensure!(
+            began.elapsed() < OPEN_LIMIT && !end.load(Ordering::Relaxed),
+            "the daemon does not answer on {address}"
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
     let began = Instant::now();

@@ -39,7 +39,6 @@ pub async fn run(setup: &Setup, arguments: &RefreshArguments) -> Result<Value> {
     let http = daemon::free_address()?;
     let mut config = Config::shipped(&setup.folder(), setup.kafka()?, mysql, &http)?;
     config.set_cache(&setup.servers.address(Kind::Ferretdb)?.replacen("/?", &format!("/{DATABASE}?"), 1))?;
-    let path = config.write()?;
     daemon::create_stamped_topic(setup, PARTITIONS)?;
     database::recreate(mysql).await?;
     database::reuse_redo_log(mysql).await?;
@@ -50,7 +49,7 @@ pub async fn run(setup: &Setup, arguments: &RefreshArguments) -> Result<Value> {
     grow(&mut conn, 0, first).await?;
     // Made before, they are no migration any more.
     config.without_migrations()?;
-    let mut daemon = Daemon::start(setup, &path)?;
+    let mut daemon = Daemon::start(setup, &config.write()?)?;
     daemon.wait_ready(setup, &http)?;
     let mut bench = Bench { setup, http, conn, daemon, config, rounds: 0 };
     bench.wait_refreshed().await?;
@@ -147,8 +146,10 @@ impl Bench<'_> {
     /// Until no bucket waits, and every aggregate has been told of that.
     async fn wait_refreshed(&mut self) -> Result<()> {
         let began = Instant::now();
-        let pending = "SELECT COUNT(*) FROM bief_dirty_bucket WHERE pending_since IS NOT NULL";
-        while self.conn.query_first::<u64, _>(pending).await? != Some(0) {
+        // By the index, so that the looking costs the same whatever the history.
+        let of = format!("source IN ('{FACT}.scheduled_departure/1h', '{FACT}.scheduled_departure/1d')");
+        let pending = format!("SELECT COUNT(*) FROM bief_dirty_bucket WHERE {of} AND pending_since IS NOT NULL");
+        while self.conn.query_first::<u64, _>(&pending).await? != Some(0) {
             ensure!(began.elapsed() < LIMIT, "buckets still wait");
             self.pause().await?;
         }
@@ -157,7 +158,7 @@ impl Bench<'_> {
             let fresh = series(&self.http, "bief_aggregate_fresh_timestamp_seconds")?;
             if !fresh.is_empty() && fresh.iter().all(|moment| *moment > now) {
                 // A cache that is empty has its buckets marked first.
-                return match self.conn.query_first::<u64, _>(pending).await? {
+                return match self.conn.query_first::<u64, _>(&pending).await? {
                     Some(0) => Ok(()),
                     _ => Box::pin(self.wait_refreshed()).await,
                 };
@@ -198,7 +199,11 @@ fn new_records(round: u64) -> Result<String> {
         let stamp = |moment: DateTime<Utc>| moment.format("%Y-%m-%dT%H:%M:%SZ").to_string();
         let (departs, left) = (stamp(departs), stamp(left));
         let (carrier, origin, destination) = (at(&CARRIERS), at(&ORIGINS), at(&DESTINATIONS));
-        writeln!(csv, "{departs},{carrier},{},{origin},{destination},,{left},{delay},819,830,{delay},227,1400", n % 2000)?;
+        writeln!(
+            csv,
+            "{departs},{carrier},{},{origin},{destination},,{left},{delay},819,830,{delay},227,1400",
+            n % 2000
+        )?;
     }
     Ok(csv)
 }
