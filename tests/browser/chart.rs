@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, NaiveDateTime, Utc};
-use serde_json::{Value, json};
+use chrono::{DateTime, Utc};
+use serde_json::json;
 
 use super::driver::Page;
 
@@ -97,10 +97,4 @@ pub fn inked(page: &Page, selector: &str) -> u64 {
 pub fn csv(text: &str) -> Vec<Vec<String>> {
     let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(text.as_bytes());
     reader.records().map(|record| record.unwrap().iter().map(str::to_owned).collect()).collect()
-}
-
-/// A moment as the page's addresses and files have it.
-pub fn moment(text: &Value) -> DateTime<Utc> {
-    let text = text.as_str().unwrap();
-    text.parse().unwrap_or_else(|_| NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M").unwrap().and_utc())
 }

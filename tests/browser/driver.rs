@@ -117,9 +117,9 @@ impl WebDriverCompatibleCommand for DevTools {
         base.join(&format!("session/{}/goog/cdp/execute", session.unwrap_or_default()))
     }
 
-    fn method_and_body(&self, _: &url::Url) -> (ureq::http::Method, Option<String>) {
+    fn method_and_body(&self, _: &url::Url) -> (http::Method, Option<String>) {
         let body = json!({ "cmd": self.command, "params": self.parameters });
-        (ureq::http::Method::POST, Some(body.to_string()))
+        (http::Method::POST, Some(body.to_string()))
     }
 }
 
@@ -132,8 +132,8 @@ impl WebDriverCompatibleCommand for Console {
         base.join(&format!("session/{}/se/log", session.unwrap_or_default()))
     }
 
-    fn method_and_body(&self, _: &url::Url) -> (ureq::http::Method, Option<String>) {
-        (ureq::http::Method::POST, Some(json!({ "type": "browser" }).to_string()))
+    fn method_and_body(&self, _: &url::Url) -> (http::Method, Option<String>) {
+        (http::Method::POST, Some(json!({ "type": "browser" }).to_string()))
     }
 }
 

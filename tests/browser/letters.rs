@@ -57,7 +57,7 @@ fn edited_and_retried(driver: &Driver) {
     let number: i64 = serde_json::from_str::<Value>(&mended).unwrap()["number"].as_i64().unwrap();
     button("Retry");
     page.wait("applied", "document.getElementById('result-text').textContent.startsWith('1 applied')");
-    shops.wait("its row", "/api/v1/rows/sale?limit=500", |rows| {
+    shops.wait("its row", "/api/v1/rows/sale?limit=200", |rows| {
         let rows = rows["rows"].as_array().cloned().unwrap_or_default();
         rows.iter().any(|row| row["number"] == number && row["amount"] == 4242)
     });
