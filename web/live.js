@@ -143,7 +143,7 @@ function drawRecords() {
 
 function recordItem() {
   const item = element("details", "record fresh");
-  const head = group("summary", "", element("span", "when"), element("span", "what"), element("span", "where quiet"), element("b", "took"));
+  const head = group("summary", "", element("time", "when"), element("span", "what"), element("span", "where quiet"), element("b", "took"));
   item.append(head, element("dl", "fields"));
   item.addEventListener("pointerenter", () => point(item.dataset.key));
   item.addEventListener("pointerleave", () => point(null));
@@ -161,7 +161,9 @@ function fillRecord(item, record) {
   byItem.set(item, record);
   const [when, what, where, took] = item.firstElementChild.children;
   const main = mainKey(record);
-  setText(when, clock(Date.parse(record.timestamp ?? record.committed_at)));
+  const moment = record.timestamp ?? record.committed_at;
+  setText(when, clock(Date.parse(moment)));
+  when.setAttribute("datetime", moment);
   setText(what, main ? Object.values(main).map(plain).join(" · ") : Object.values(record.fields || {}).slice(0, 4).map(cell).join(" · "));
   setText(where, recordName(record));
   setText(took, delay(delayOf(record)));

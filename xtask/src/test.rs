@@ -92,7 +92,7 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
 fn browser_hindrance() -> Option<String> {
     let there = |variable: &str, names: &[&str]| {
         std::env::var_os(variable).is_some_and(|value| !value.is_empty())
-            || names.iter().any(|name| shell::find(name).is_some())
+            || names.iter().any(|name| shell::is_installed(name))
     };
     if !there("BIEF_TEST_CHROMIUM", &["chromium", "chromium-browser", "google-chrome"]) {
         return Some("no chromium (Debian: apt-get install chromium)".to_owned());
