@@ -1,6 +1,7 @@
 //! Builds the daemon from its configuration: the only file that names two actors. A stream is one unit of
 //! restart: consumer, and for each lane a decoder and a writer, joined by channels that hold one batch.
 
+mod aggregators;
 pub mod letters;
 mod plans;
 mod served;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use chrono::Utc;
 use tokio::sync::{Mutex, mpsc};
 
-pub use self::plans::{aggregate_query, markings, plan_or_misfits, read_plan};
+pub use self::plans::{aggregate_query, markings, plan_or_misfits, read_plan, refresh_plans};
 use crate::actors::consumer::{BatchLimits, Consumer, ConsumerSettings, MemoryLimit, StartAt};
 use crate::actors::decoder::{Decoder, DecoderSettings};
 use crate::actors::outbox::{Outbox, OutboxSettings};
@@ -79,6 +80,16 @@ pub fn launch(config: Arc<Config>, bootstrap: &str, listener: TcpListener) -> io
     metrics.meter_memory(budget.limit(), Box::new(move || meter.used()));
     metrics.meter_tap(tap.clone());
     let mut shares = (0..lanes).map(|lane| budget.share(lane));
+    let (freshness, replacements) = (Freshness::default(), Replacements::default());
+    let beside = aggregators::Surroundings {
+        config: Arc::clone(&config),
+        prepared: Arc::clone(&prepared),
+        clock: Arc::new(SystemClock),
+        freshness: freshness.clone(),
+        replacements: replacements.clone(),
+        metrics: metrics.clone(),
+    };
+    let aggregators = beside.units().map_err(io::Error::other)?;
     let units = config
         .streams
         .iter()
@@ -99,12 +110,14 @@ pub fn launch(config: Arc<Config>, bootstrap: &str, listener: TcpListener) -> io
             let outbox = stream.dead_letter_topic.clone().map(|topic| pipeline.clone().into_outbox(topic));
             [Some(pipeline.into_unit()), outbox].into_iter().flatten()
         })
+        .chain(aggregators)
         .collect();
     let restarts = metrics.clone();
     let on_restart =
         Arc::new(move |_: &str, actor: &str, _: &crate::runtime::Exit| restarts.actor_restarts(actor).inc());
     let supervisor = Supervisor::launch(units, Options { on_restart: Some(on_restart), ..Options::default() });
     let (statuses, checked, troubles) = (supervisor.board().clone(), supervisor.board().clone(), board.clone());
+    let fresh = freshness.clone();
     let server = http::serve(
         listener,
         HttpState {
@@ -118,7 +131,7 @@ pub fn launch(config: Arc<Config>, bootstrap: &str, listener: TcpListener) -> io
             board: board.clone(),
             tap,
             units: Arc::new(move || serde_json::to_value(statuses.snapshot()).unwrap_or_default()),
-            checks: Arc::new(move || served::checks(&checked.snapshot(), &troubles)),
+            checks: Arc::new(move || served::checks(&checked.snapshot(), &troubles, &fresh)),
             allowed_hosts: config.daemon.allowed_hosts.clone(),
             access: config.daemon.access.clone(),
             aggregates: config.aggregates.clone(),
@@ -126,8 +139,8 @@ pub fn launch(config: Arc<Config>, bootstrap: &str, listener: TcpListener) -> io
             tables: served::tables(&config),
             lanes: served::lanes(&config),
             database: served::database(&config),
-            freshness: Freshness::default(),
-            replacements: Replacements::default(),
+            freshness,
+            replacements,
         },
         served::sources(&config),
     )?;
@@ -193,14 +206,8 @@ impl Pipeline {
         })
     }
 
-    /// Makes the tables, once for all units.
     async fn prepare(&self) -> Result<(), StartError> {
-        let mut prepared = self.prepared.lock().await;
-        if !*prepared {
-            warehouse::prepare(&self.config.warehouse, Path::new("")).await.map_err(warehouse_start)?;
-            *prepared = true;
-        }
-        Ok(())
+        prepare(&self.config, &self.prepared).await
     }
 
     async fn start(self, incarnation: Incarnation) -> Result<(), StartError> {
@@ -337,6 +344,16 @@ impl Pipeline {
         let (guard, poll_guard) = (incarnation.guard("consumer"), incarnation.guard("poll"));
         arbiters.start("consumer", move |_| Consumer::new(consumer, guard, poll_guard));
     }
+}
+
+/// Makes the tables, once for all units.
+async fn prepare(config: &Config, prepared: &Mutex<bool>) -> Result<(), StartError> {
+    let mut prepared = prepared.lock().await;
+    if !*prepared {
+        warehouse::prepare(&config.warehouse, Path::new("")).await.map_err(warehouse_start)?;
+        *prepared = true;
+    }
+    Ok(())
 }
 
 /// Where a topic stands; the broker is asked on a thread that may wait.
