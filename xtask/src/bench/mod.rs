@@ -11,6 +11,8 @@ mod peers;
 mod poison;
 mod sink;
 
+pub use daemon::get;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
