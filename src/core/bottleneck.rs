@@ -91,7 +91,8 @@ pub fn sentence(flows: &[Flow], over: Over) -> String {
 
 /// `None` where nothing does, or nothing that the figures tell.
 pub fn bottleneck(flow: &Flow, over: Over) -> Option<Bottleneck> {
-    let told = |weight, stage: &str, share, sentence| Some(Bottleneck { stage: stage.to_owned(), share, sentence, weight });
+    let told =
+        |weight, stage: &str, share, sentence| Some(Bottleneck { stage: stage.to_owned(), share, sentence, weight });
     if let Some(stopped) = &flow.stopped {
         return told(STOPPED, "stream", 1.0, format!("does not run: {stopped}"));
     }

@@ -248,7 +248,10 @@ mod tests {
         assert_eq!((consumer.records_per_second, consumer.blocked), (1000.0, 0.0));
         assert!((decoder.blocked - 0.25).abs() < 1e-9 && (writer.busy - 0.83).abs() < 1e-9, "{flow:?}");
         assert_eq!((writer.queue_fill, writer.queue_records), (Some(0.5), Some(10)));
-        assert_eq!(flow.bottleneck.unwrap().sentence, "writer waits for MySQL, 83 % of the last minute; a commit takes 1.7 s");
+        assert_eq!(
+            flow.bottleneck.unwrap().sentence,
+            "writer waits for MySQL, 83 % of the last minute; a commit takes 1.7 s"
+        );
         assert!(flow.latency_seconds.p95.is_some_and(|p95| (0.025..=0.05).contains(&p95)));
     }
 

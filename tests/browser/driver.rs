@@ -97,7 +97,6 @@ impl Driver {
     }
 }
 
-
 /// A browser with one page; closed with the value.
 pub struct Page {
     client: Option<Client>,
@@ -189,9 +188,7 @@ impl Page {
     /// Clicks what a reader would click: it must be there, seen and enabled.
     pub fn click(&self, selector: &str) {
         self.wait(&format!("{selector} there"), &format!("document.querySelector({})", json!(selector)));
-        let clicked = self.runtime.block_on(async {
-            self.client().find(Locator::Css(selector)).await?.click().await
-        });
+        let clicked = self.runtime.block_on(async { self.client().find(Locator::Css(selector)).await?.click().await });
         clicked.unwrap_or_else(|error| panic!("{selector}: {error}"));
     }
 

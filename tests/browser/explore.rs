@@ -44,7 +44,8 @@ fn draws_the_right_values(driver: &Driver) {
     assert_eq!(numbers(&page, SALES), sales(&shops));
 
     // The cursor goes from bucket to bucket by keys; where it stands the line is drawn, as high as its number.
-    let north: Vec<i64> = takings(&shops).into_iter().filter(|((_, shop), _)| shop == "north").map(|(_, n)| n).collect();
+    let north: Vec<i64> =
+        takings(&shops).into_iter().filter(|((_, shop), _)| shop == "north").map(|(_, n)| n).collect();
     page.key(&format!("{TAKINGS} .plot"), Key::End);
     let mut spots = Vec::new();
     for _ in 0..north.len() {
@@ -117,7 +118,10 @@ fn zooms_and_is_restored(driver: &Driver) {
     page.click("#tab-of-pipeline");
     page.wait("the pipeline", "location.hash === '#pipeline'");
     page.js("history.back()");
-    page.wait("back in Explore", "!document.getElementById('tab-explore').hidden && location.hash.startsWith('#explore')");
+    page.wait(
+        "back in Explore",
+        "!document.getElementById('tab-explore').hidden && location.hash.startsWith('#explore')",
+    );
     assert!(inked(&page, &format!("{TAKINGS} canvas")) > 500);
     page.assert_nothing_went_wrong();
 }

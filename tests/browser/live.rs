@@ -19,7 +19,10 @@ pub fn tests() -> Vec<(&'static str, Test)> {
 
 fn open(driver: &Driver, shops: &Shops) -> Page {
     let page = shops.page(driver, "#live");
-    page.wait("panels", "document.querySelectorAll('.panel').length === 5 && document.querySelector('.panel-line canvas')");
+    page.wait(
+        "panels",
+        "document.querySelectorAll('.panel').length === 5 && document.querySelector('.panel-line canvas')",
+    );
     page
 }
 
@@ -33,7 +36,8 @@ fn draws_each_panel(driver: &Driver) {
     let shops = Shops::open();
     let page = open(driver, &shops);
     let hours = shops.hours();
-    let of = |shop: &str| hours.iter().filter(|((_, s), _)| s == shop).map(|((at, _), n)| (*at, *n)).collect::<Vec<_>>();
+    let of =
+        |shop: &str| hours.iter().filter(|((_, s), _)| s == shop).map(|((at, _), n)| (*at, *n)).collect::<Vec<_>>();
     let (north, south) = (of("north"), of("south"));
 
     // The line's legend has each shop's last number.
@@ -85,14 +89,20 @@ fn shows_what_comes(driver: &Driver) {
         "the record, named by its key",
         &format!("(' ' + document.querySelector('#records .what')?.textContent + ' ').includes({})", json!(number)),
     );
-    page.wait("its row, matched", "document.querySelector('#rows tr.matched .where')?.textContent.startsWith('sales[0]@')");
+    page.wait(
+        "its row, matched",
+        "document.querySelector('#rows tr.matched .where')?.textContent.startsWith('sales[0]@')",
+    );
     assert_eq!(page.text("#rows tr.matched .where"), page.text("#records .where"), "a row and its record");
     let takings = shops.hours()[&(hour, "north".to_owned())].1;
     page.wait(
         "the sum in the line",
         &format!("document.querySelector('.panel-line .chip b').textContent.replace(',', '') === '{takings}'"),
     );
-    page.wait("the ledger", &format!("document.getElementById('strip-terms').textContent.startsWith('{} advanced')", before + 1));
+    page.wait(
+        "the ledger",
+        &format!("document.getElementById('strip-terms').textContent.startsWith('{} advanced')", before + 1),
+    );
     // A shop that is new gets a line of its own.
     shops.sell("west", hour, 777);
     shops.flush();

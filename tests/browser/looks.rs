@@ -130,12 +130,20 @@ fn markup_stays_text(driver: &Driver) {
     page.click("#records summary");
     page.wait("fields", &format!("document.querySelector('#records .fields').textContent.includes({})", json!(SCRIPT)));
     page.click("#tab-of-explore");
-    page.wait("a line of its own", &format!("document.querySelector('.explore-chart .legend')?.textContent.includes({})", json!(MARKUP)));
+    page.wait(
+        "a line of its own",
+        &format!("document.querySelector('.explore-chart .legend')?.textContent.includes({})", json!(MARKUP)),
+    );
     page.click("#tab-of-pipeline");
-    page.wait("the field's name", &format!("document.getElementById('streams').textContent.includes({})", json!(MARKUP)));
+    page.wait(
+        "the field's name",
+        &format!("document.getElementById('streams').textContent.includes({})", json!(MARKUP)),
+    );
     page.click("#tab-of-letters");
     page.wait("the payload", "document.querySelector('#letter .payload')?.textContent.includes('onerror')");
-    let found = page.js("return [window.pwned ?? null, document.querySelectorAll('img:not([src^=\"/static/\"]), main script').length]");
+    let found = page.js(
+        "return [window.pwned ?? null, document.querySelectorAll('img:not([src^=\"/static/\"]), main script').length]",
+    );
     assert_eq!(found, json!([null, 0]));
     page.assert_nothing_went_wrong();
 }
@@ -151,7 +159,9 @@ fn loads_little(driver: &Driver) {
     let sum: u64 = weights.iter().map(|(_, bytes)| bytes).sum();
     assert!(weights.len() > 30, "all files are there: {weights:#?}");
     assert!(sum < 150 << 10, "{sum} bytes over the wire: {weights:#?}");
-    let elsewhere = page.js("return performance.getEntriesByType('resource').filter((e) => !e.name.startsWith(location.origin)).length");
+    let elsewhere = page.js(
+        "return performance.getEntriesByType('resource').filter((e) => !e.name.startsWith(location.origin)).length",
+    );
     assert_eq!(elsewhere, json!(0));
     println!("a first load: {sum} bytes in {} files, headers too", weights.len());
 }
@@ -163,7 +173,10 @@ fn by_keyboard(driver: &Driver) {
     page.js("document.getElementById('tab-of-live').focus()");
     for next in ["explore", "pipeline", "letters"] {
         page.key(".tabs [aria-selected=true]", Key::Right);
-        page.wait(next, &format!("document.activeElement.id === 'tab-of-{next}' && !document.getElementById('tab-{next}').hidden"));
+        page.wait(
+            next,
+            &format!("document.activeElement.id === 'tab-of-{next}' && !document.getElementById('tab-{next}').hidden"),
+        );
     }
     page.js("document.body.dispatchEvent(new KeyboardEvent('keydown', { key: '2', bubbles: true }))");
     page.wait("Explore by its number", "location.hash.startsWith('#explore')");

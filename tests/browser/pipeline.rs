@@ -21,14 +21,18 @@ fn adds_up_and_draws(driver: &Driver) {
     let page = shops.page(driver, "#pipeline");
     let records = shops.sales.len();
     page.wait("the ledger", &format!("document.getElementById('sum-applied').textContent === '{records}'"));
-    let sums = ["advanced", "applied", "duplicates", "dead_letters", "gaps"].map(|name| page.text(&format!("#sum-{name}")));
+    let sums =
+        ["advanced", "applied", "duplicates", "dead_letters", "gaps"].map(|name| page.text(&format!("#sum-{name}")));
     assert_eq!(sums, [&format!("{}", records + 3), &format!("{records}"), "0", "3", "0"].map(str::to_owned));
     assert_eq!(page.text("#sign"), "=");
     assert!(page.text("#verdict").starts_with("0 unaccounted"));
     let total = page.js("return Array.from(document.querySelectorAll('.ledger tfoot td.n'), (td) => td.textContent)");
     assert!(total.as_array().unwrap().iter().any(|cell| cell == &serde_json::json!(format!("{}", records + 3))));
     for name in ["consumer", "decoder", "writer", "tables"] {
-        page.wait(&format!("{name} in the graph"), &format!("document.getElementById('graph').textContent.includes('{name}')"));
+        page.wait(
+            &format!("{name} in the graph"),
+            &format!("document.getElementById('graph').textContent.includes('{name}')"),
+        );
     }
     // Nothing is held up, and the page says it in a sentence.
     page.wait("a sentence", "document.getElementById('sentences').textContent.startsWith('Nothing holds sales up')");
@@ -44,7 +48,10 @@ fn tells_an_actor(driver: &Driver) {
            .find((box) => box.textContent.includes('writer')).dispatchEvent(new MouseEvent('click', { bubbles: true }))",
     );
     page.wait("its detail", "document.getElementById('detail-title').textContent === 'writer of sales'");
-    page.wait("counters of /metrics", "document.getElementById('detail-body').textContent.includes('Counters since the start')");
+    page.wait(
+        "counters of /metrics",
+        "document.getElementById('detail-body').textContent.includes('Counters since the start')",
+    );
     let text = page.text("#detail-body");
     for told in ["records per second", "busy, of the last minute", "writer-0", "none since the start"] {
         assert!(text.contains(told), "{told} is not in {text}");

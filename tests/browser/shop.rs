@@ -174,8 +174,7 @@ impl Shops {
             .create()
             .unwrap();
         let http = "127.0.0.1:0".to_owned();
-        let mut shops =
-            Self { folder, broker, producer, daemon: None, http, token, sales: Vec::new(), sent: 0 };
+        let mut shops = Self { folder, broker, producer, daemon: None, http, token, sales: Vec::new(), sent: 0 };
         shops.start();
         let present = Utc::now().duration_trunc(TimeDelta::hours(1)).unwrap();
         for back in (1..=HOURS).rev() {

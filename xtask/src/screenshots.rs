@@ -34,7 +34,11 @@ const RATE: &str = "40";
 
 /// A tab's picture: its name, the view, and what must be there first.
 const VIEWS: [(&str, &str, &str); 4] = [
-    ("live", "#live", "document.querySelector('.panel-line canvas') && document.querySelectorAll('#records details').length > 9"),
+    (
+        "live",
+        "#live",
+        "document.querySelector('.panel-line canvas') && document.querySelectorAll('#records details').length > 9",
+    ),
     (
         "explore",
         "#explore?aggregate=departures_hourly&values=flights,mean_dep_delay&by=origin&range=7d",

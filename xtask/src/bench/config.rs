@@ -45,6 +45,7 @@ impl Config {
         // What is measured is the way of the rows.
         root.remove("cache");
         root.remove("aggregate");
+        root.remove("panel");
         keep_topic(&mut root, "stream")?;
         keep_topic(&mut root, "replay")?;
         let mut config = Self { root, folder: folder.to_path_buf() };
@@ -59,6 +60,35 @@ impl Config {
             fs::copy(&file, migrations.join(file.file_name().context("a file without a name")?))?;
         }
         Ok(config)
+    }
+
+    /// Cache, aggregates and panels too, as far as the measured stream feeds them.
+    pub fn with_page(&mut self) -> Result<()> {
+        let path = workspace().join(SHIPPED);
+        let folder = path.parent().context("a file without a folder")?;
+        let mut shipped: Table = toml::from_str(&fs::read_to_string(&path)?)?;
+        let all = |shipped: &mut Table, name: &str| match shipped.remove(name) {
+            Some(Value::Array(all)) => all,
+            _ => Vec::new(),
+        };
+        let mut aggregates = all(&mut shipped, "aggregate");
+        aggregates.retain(|aggregate| aggregate.get("table").and_then(Value::as_str) == Some(FACT));
+        let mut names = Vec::new();
+        for aggregate in &mut aggregates {
+            let aggregate = aggregate.as_table_mut().context("an aggregate is a table")?;
+            let query = aggregate.get("query").and_then(Value::as_str).context("an aggregate without a query")?;
+            let query = folder.join(query).display().to_string();
+            aggregate.insert("query".into(), Value::String(query));
+            let name = aggregate.get("name").and_then(Value::as_str).context("an aggregate without a name")?;
+            names.push(format!("aggregate:{name}"));
+        }
+        let mut panels = all(&mut shipped, "panel");
+        panels.retain(|panel| names.iter().any(|name| panel.get("source").and_then(Value::as_str) == Some(name)));
+        let url = format!("sqlite://{}", self.folder.join("cache.db").display());
+        self.root.insert("cache".into(), Value::Table(Table::from_iter([("url".to_owned(), Value::String(url))])));
+        self.root.insert("aggregate".into(), Value::Array(aggregates));
+        self.root.insert("panel".into(), Value::Array(panels));
+        Ok(())
     }
 
     /// Leaves only the fact table, as this statement makes it.
