@@ -4,6 +4,7 @@
 //! Must never hold a label whose values come from records.
 
 mod process;
+mod reconcile;
 mod shown;
 mod tap;
 
@@ -15,6 +16,7 @@ use prometheus::{
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+pub use self::reconcile::ReconcileMetrics;
 use crate::core::outcome::{Counts, Reason};
 use crate::messages::{StreamStatus, Tap};
 
@@ -73,6 +75,7 @@ struct Series {
     /// Answers the bytes in use.
     memory_meter: OnceLock<MemoryMeter>,
     tap: tap::TapSeries,
+    reconcile: reconcile::ReconcileSeries,
     process: Option<process::ProcessSeries>,
 }
 
@@ -236,6 +239,7 @@ impl Metrics {
             ),
             memory_meter: OnceLock::new(),
             tap: tap::TapSeries::register(&r),
+            reconcile: reconcile::ReconcileSeries::register(&r),
             process: process::ProcessSeries::register(&r),
             registry: registry.clone(),
         };
@@ -293,6 +297,11 @@ impl Metrics {
     /// Restarts by one actor, at 0 when first asked for.
     pub fn actor_restarts(&self, actor: &str) -> IntCounter {
         self.0.actor_restarts.with_label_values(&[actor])
+    }
+
+    /// The series of the pass that compares these aggregates' documents with the rows, at 0 when first asked for.
+    pub fn reconcile(&self, aggregates: &[&str]) -> ReconcileMetrics {
+        self.0.reconcile.of(aggregates)
     }
 
     /// Whether every check of /readyz passes.
@@ -518,6 +527,7 @@ mod tests {
         stream.queue("decode", 4);
         metrics.rows_written("customer");
         metrics.actor_restarts("orders/writer");
+        metrics.reconcile(&["sums"]);
         metrics
     }
 

@@ -3,5 +3,8 @@
 
 pub mod consumer;
 pub mod decoder;
+pub mod lease;
 pub mod outbox;
+pub mod reconciler;
+pub mod refresh;
 pub mod writer;
