@@ -3,6 +3,8 @@
 
 pub mod letters;
 mod plans;
+pub mod rebuild;
+mod reconcilers;
 mod served;
 
 use std::io;
@@ -14,7 +16,7 @@ use std::time::Duration;
 use chrono::Utc;
 use tokio::sync::{Mutex, mpsc};
 
-pub use self::plans::{aggregate_query, markings, plan_or_misfits, read_plan};
+pub use self::plans::{aggregate_query, markings, plan_or_misfits, read_plan, refresh_plans};
 use crate::actors::consumer::{BatchLimits, Consumer, ConsumerSettings, MemoryLimit, StartAt};
 use crate::actors::decoder::{Decoder, DecoderSettings};
 use crate::actors::outbox::{Outbox, OutboxSettings};
@@ -193,14 +195,8 @@ impl Pipeline {
         })
     }
 
-    /// Makes the tables, once for all units.
     async fn prepare(&self) -> Result<(), StartError> {
-        let mut prepared = self.prepared.lock().await;
-        if !*prepared {
-            warehouse::prepare(&self.config.warehouse, Path::new("")).await.map_err(warehouse_start)?;
-            *prepared = true;
-        }
-        Ok(())
+        prepare(&self.config, &self.prepared).await
     }
 
     async fn start(self, incarnation: Incarnation) -> Result<(), StartError> {
@@ -337,6 +333,16 @@ impl Pipeline {
         let (guard, poll_guard) = (incarnation.guard("consumer"), incarnation.guard("poll"));
         arbiters.start("consumer", move |_| Consumer::new(consumer, guard, poll_guard));
     }
+}
+
+/// Makes the tables, once for all units.
+async fn prepare(config: &Config, prepared: &Mutex<bool>) -> Result<(), StartError> {
+    let mut prepared = prepared.lock().await;
+    if !*prepared {
+        warehouse::prepare(&config.warehouse, Path::new("")).await.map_err(warehouse_start)?;
+        *prepared = true;
+    }
+    Ok(())
 }
 
 /// Where a topic stands; the broker is asked on a thread that may wait.

@@ -2,14 +2,22 @@
 //! asked for an aggregate.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::warehouse_start;
+use crate::actors::refresh::{RefreshPlan, Refreshable};
 use crate::adapters::warehouse;
 use crate::config::{Aggregate, Config, Stream, TableMapping, read_query};
 use crate::core::mapping::{Mapping, Misfit, Plan};
 use crate::core::marks::{self, Marking};
+use crate::ports::cache::CachedAggregate;
 use crate::ports::{AggregateQuery, WarehouseError};
 use crate::runtime::StartError;
+
+/// How long a claim of buckets lasts: how long those of a daemon that was killed wait for another.
+const CLAIM_LEASE: Duration = Duration::from_secs(30);
+/// Buckets that are claimed and computed together.
+const BUCKETS_AT_ONCE: usize = 64;
 
 /// Reads the real tables and joins them with the stream's mappings.
 pub async fn read_plan(config: &Config, stream: &Stream) -> Result<Plan, StartError> {
@@ -56,6 +64,29 @@ pub fn aggregate_query(config: &Config, aggregate: &Aggregate) -> Result<Aggrega
         key: aggregate.key.clone(),
         topics: config.topics_feeding(&aggregate.table),
     })
+}
+
+/// What is refreshed together: the aggregates of each source, with how often their buckets are looked for.
+///
+/// # Errors
+/// As [`aggregate_query`].
+pub fn refresh_plans(config: &Config, owner: &str) -> Result<Vec<(RefreshPlan, Duration)>, String> {
+    let mut plans = Vec::new();
+    for source in config.bucket_sources() {
+        let of_source = || config.aggregates.iter().filter(|a| a.source().id() == source.id());
+        let every = of_source().map(|a| a.every).min().unwrap_or_default();
+        let aggregates = of_source()
+            .map(|a| Ok(Refreshable { query: aggregate_query(config, a)?, cached: cached(a) }))
+            .collect::<Result<Vec<_>, String>>()?;
+        let plan =
+            RefreshPlan { source, aggregates, owner: owner.to_owned(), lease: CLAIM_LEASE, at_once: BUCKETS_AT_ONCE };
+        plans.push((plan, every));
+    }
+    Ok(plans)
+}
+
+fn cached(aggregate: &Aggregate) -> CachedAggregate {
+    CachedAggregate { name: aggregate.name.clone(), key: aggregate.key.clone(), keep: aggregate.keep }
 }
 
 fn mapping(configured: &TableMapping) -> Mapping {

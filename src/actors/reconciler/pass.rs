@@ -10,20 +10,18 @@ use serde::Serialize;
 
 use super::look::{Compared, Seen, is_past, look};
 use super::walk::{Stretch, Walk};
+use crate::actors::persist::persist;
 use crate::actors::refresh::{RefreshError, RefreshPlan, refresh};
 use crate::core::differences::{Difference, Kind};
 use crate::core::document::Bucket;
 use crate::ports::cache::{Replaced, Replacement};
 use crate::ports::{AggregateSource, Cache, Clock};
-use crate::runtime::Backoff;
 
 /// Documents that are compared at once, unless one bucket has more.
 const DOCUMENTS: u64 = 20_000;
 /// How often a bucket that moves is looked at, and the wait before the second look; it doubles.
 const LOOKS: u32 = 5;
 const FIRST_WAIT: Duration = Duration::from_millis(50);
-/// How often a step is tried whose server is away or busy.
-const TRIES: u32 = 8;
 
 /// What a pass is about.
 pub struct Pass<'p> {
@@ -278,21 +276,6 @@ fn parts(buckets: &[(Bucket, u64)]) -> Vec<Vec<Bucket>> {
         }
     }
     parts
-}
-
-/// Again and again while a server is away or busy, but not for ever.
-async fn persist<T>(mut attempt: impl AsyncFnMut() -> Result<T, RefreshError>) -> Result<T, RefreshError> {
-    let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5), None);
-    for _ in 1..TRIES {
-        match attempt().await {
-            Err(error) if !error.is_fatal() => {
-                tracing::debug!(cause = %error, "a step of the pass is tried again");
-                tokio::time::sleep(backoff.next_delay()).await;
-            }
-            outcome => return outcome,
-        }
-    }
-    attempt().await
 }
 
 #[cfg(test)]
