@@ -91,8 +91,8 @@ async fn give_back(settings: &ReconcilerSettings) -> Result<(), WarehouseError> 
     (settings.open_leases)().await?.give_back(LEASE, &settings.owner).await
 }
 
-/// For as long as the daemon lives. A time that passed while nobody was there is not made up for.
-async fn keep_time(settings: &ReconcilerSettings) {
+/// What the actor does for as long as it lives: it waits for what is due, and sees to it. A time that passed while nobody was there is not made up for.
+pub async fn keep_time(settings: &ReconcilerSettings) {
     loop {
         let Some(due) = settings.schedule.next_after(settings.clock.now()) else {
             return std::future::pending().await;

@@ -29,6 +29,8 @@ pub(super) enum Seen {
 pub(super) struct Compared {
     /// Of the cache.
     pub documents: u64,
+    /// By how much the version of something in the cache is above the bucket's own, which should never be.
+    pub ahead: i64,
     pub differences: Vec<Difference>,
 }
 
@@ -62,16 +64,10 @@ pub(super) async fn look(
             let bucket = buckets[at];
             compared[at].push(match is_past(aggregate, &bucket, now) {
                 true => Compared::default(),
-                false => Compared {
-                    documents: documents.len() as u64,
-                    differences: compare(
-                        name,
-                        bucket,
-                        before[at].total(),
-                        states.get(&bucket.start()).map(|state| state.version),
-                        (documents, entries),
-                    ),
-                },
+                false => {
+                    let told = states.get(&bucket.start()).map(|state| state.version);
+                    compare(name, bucket, before[at].total(), told, (documents, entries))
+                }
             });
         }
     }
@@ -112,7 +108,7 @@ fn compare(
     version: i64,
     told: Option<i64>,
     (documents, entries): (&[Document], &[Entry]),
-) -> Vec<Difference> {
+) -> Compared {
     // Under a lower version than the bucket's, as from a backup, values count: a higher one stands in the way of all
     // that will be computed.
     let shown = |of: i64| if told != Some(version) && of < version { version } else { of };
@@ -127,5 +123,7 @@ fn compare(
     if is_untold || told > Some(version) {
         found.push(Difference::of_bucket(told, version));
     }
-    found
+    let highest = documents.iter().map(|d| d.version).chain(told).max();
+    let ahead = highest.map_or(0, |highest| highest.saturating_sub(version).max(0));
+    Compared { documents: documents.len() as u64, ahead, differences: found }
 }

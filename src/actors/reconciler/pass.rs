@@ -23,6 +23,9 @@ const DOCUMENTS: u64 = 20_000;
 const LOOKS: u32 = 5;
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 
+/// How often a bucket is marked at most, to get above what someone put in under a version of his own.
+const MARKS: i64 = 64;
+
 /// What a pass is about.
 pub struct Pass<'p> {
     pub plan: &'p RefreshPlan,
@@ -163,13 +166,14 @@ impl Run<'_> {
                     Seen::Compared(compared) => match mending.remove(&bucket) {
                         Some(before) => self.tell_mended(bucket, before, compared),
                         None => {
+                            let ahead = compared.iter().map(|of| of.ahead).max().unwrap_or_default();
                             let found = self.count(compared);
                             if found.iter().all(Vec::is_empty) {
                                 continue;
                             }
                             if pass.mend {
                                 mending.insert(bucket, found);
-                                wrong.push(bucket);
+                                wrong.push((bucket, ahead.saturating_add(1).min(MARKS)));
                             } else {
                                 self.tell(bucket, &found, Became::Left);
                             }
@@ -177,10 +181,8 @@ impl Run<'_> {
                     },
                 }
             }
-            if !wrong.is_empty() {
-                persist(async || Ok(self.source.mark(&pass.plan.source, &wrong).await?)).await?;
-            }
-            let stale: Vec<Bucket> = late.iter().chain(&wrong).copied().collect();
+            self.mark(&wrong).await?;
+            let stale: Vec<Bucket> = late.iter().copied().chain(wrong.iter().map(|(bucket, _)| *bucket)).collect();
             for part in stale.chunks(pass.plan.at_once.max(1)) {
                 persist(async || self.refresh(part).await).await?;
             }
@@ -203,6 +205,17 @@ impl Run<'_> {
         for tally in &mut self.tallies {
             tally.pending += pending.len() as u64;
             tally.unsettled += open.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Each bucket so often.
+    async fn mark(&mut self, wrong: &[(Bucket, i64)]) -> Result<(), RefreshError> {
+        let most = wrong.iter().map(|(_, marks)| *marks).max().unwrap_or_default();
+        for round in 1..=most {
+            let buckets: Vec<Bucket> = wrong.iter().filter(|(_, marks)| *marks >= round).map(|(b, _)| *b).collect();
+            let source = &self.pass.plan.source;
+            persist(async || Ok(self.source.mark(source, &buckets).await?)).await?;
         }
         Ok(())
     }
