@@ -3,6 +3,7 @@
 //! (a stream, a table, an actor) starts at 0 when it is declared, so that an absent series means an absent thing.
 //! Must never hold a label whose values come from records.
 
+mod aggregates;
 mod process;
 mod reconcile;
 mod shown;
@@ -16,6 +17,7 @@ use prometheus::{
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+pub use self::aggregates::{AggregateMetrics, SourceMetrics};
 pub use self::reconcile::ReconcileMetrics;
 use crate::core::outcome::{Counts, Reason};
 use crate::messages::{StreamStatus, Tap};
@@ -74,6 +76,7 @@ struct Series {
     memory_waited: CounterVec,
     /// Answers the bytes in use.
     memory_meter: OnceLock<MemoryMeter>,
+    aggregates: aggregates::AggregateSeries,
     tap: tap::TapSeries,
     reconcile: reconcile::ReconcileSeries,
     process: Option<process::ProcessSeries>,
@@ -238,6 +241,7 @@ impl Metrics {
                 stream,
             ),
             memory_meter: OnceLock::new(),
+            aggregates: aggregates::AggregateSeries::register(&r),
             tap: tap::TapSeries::register(&r),
             reconcile: reconcile::ReconcileSeries::register(&r),
             process: process::ProcessSeries::register(&r),
@@ -527,6 +531,8 @@ mod tests {
         stream.queue("decode", 4);
         metrics.rows_written("customer");
         metrics.actor_restarts("orders/writer");
+        metrics.aggregate("sums");
+        metrics.source("order.at/1h");
         metrics.reconcile(&["sums"]);
         metrics
     }

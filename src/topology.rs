@@ -1,6 +1,7 @@
 //! Builds the daemon from its configuration: the only file that names two actors. A stream is one unit of
 //! restart: consumer, and for each lane a decoder and a writer, joined by channels that hold one batch.
 
+mod aggregators;
 pub mod letters;
 mod plans;
 pub mod rebuild;
@@ -81,6 +82,17 @@ pub fn launch(config: Arc<Config>, bootstrap: &str, listener: TcpListener) -> io
     metrics.meter_memory(budget.limit(), Box::new(move || meter.used()));
     metrics.meter_tap(tap.clone());
     let mut shares = (0..lanes).map(|lane| budget.share(lane));
+    let (freshness, replacements) = (Freshness::default(), Replacements::default());
+    let beside = aggregators::Surroundings {
+        config: Arc::clone(&config),
+        prepared: Arc::clone(&prepared),
+        clock: Arc::new(SystemClock),
+        freshness: freshness.clone(),
+        replacements: replacements.clone(),
+        metrics: metrics.clone(),
+    };
+    let aggregators = beside.units().map_err(io::Error::other)?;
+    let reconciler = reconcilers::unit(&beside).map_err(io::Error::other)?;
     let units = config
         .streams
         .iter()
@@ -101,12 +113,15 @@ pub fn launch(config: Arc<Config>, bootstrap: &str, listener: TcpListener) -> io
             let outbox = stream.dead_letter_topic.clone().map(|topic| pipeline.clone().into_outbox(topic));
             [Some(pipeline.into_unit()), outbox].into_iter().flatten()
         })
+        .chain(aggregators)
+        .chain(reconciler)
         .collect();
     let restarts = metrics.clone();
     let on_restart =
         Arc::new(move |_: &str, actor: &str, _: &crate::runtime::Exit| restarts.actor_restarts(actor).inc());
     let supervisor = Supervisor::launch(units, Options { on_restart: Some(on_restart), ..Options::default() });
     let (statuses, checked, troubles) = (supervisor.board().clone(), supervisor.board().clone(), board.clone());
+    let fresh = freshness.clone();
     let server = http::serve(
         listener,
         HttpState {
@@ -120,7 +135,7 @@ pub fn launch(config: Arc<Config>, bootstrap: &str, listener: TcpListener) -> io
             board: board.clone(),
             tap,
             units: Arc::new(move || serde_json::to_value(statuses.snapshot()).unwrap_or_default()),
-            checks: Arc::new(move || served::checks(&checked.snapshot(), &troubles)),
+            checks: Arc::new(move || served::checks(&checked.snapshot(), &troubles, &fresh)),
             allowed_hosts: config.daemon.allowed_hosts.clone(),
             access: config.daemon.access.clone(),
             aggregates: config.aggregates.clone(),
@@ -128,8 +143,8 @@ pub fn launch(config: Arc<Config>, bootstrap: &str, listener: TcpListener) -> io
             tables: served::tables(&config),
             lanes: served::lanes(&config),
             database: served::database(&config),
-            freshness: Freshness::default(),
-            replacements: Replacements::default(),
+            freshness,
+            replacements,
         },
         served::sources(&config),
     )?;

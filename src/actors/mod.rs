@@ -1,6 +1,7 @@
 //! One file an actor. An actor holds ports and channels, moves messages and waits; its rules are in `core/`.
 //! No actor names another: topology.rs alone does.
 
+pub mod aggregator;
 pub mod consumer;
 pub mod decoder;
 pub mod lease;

@@ -1,8 +1,8 @@
 //! The rules: record mapping, rows, offsets. Pure: no async, no I/O, no clock.
 
+pub mod bottleneck;
 pub mod bucket;
 pub mod bucket_query;
-pub mod bottleneck;
 pub mod cell;
 pub mod commit_plan;
 pub mod connect_headers;

@@ -9,8 +9,11 @@ use crate::adapters::warehouse;
 use crate::config::{Backend, Config};
 use crate::core::doubt;
 use crate::http::{Check, Sources};
-use crate::messages::Board;
+use crate::messages::{Board, Freshness};
 use crate::runtime::{UnitState, UnitStatus};
+
+/// With what the names of aggregators' units begin; no stream's does.
+const AGGREGATOR: &str = "aggregator-";
 
 /// What is opened on the HTTP side's own thread.
 pub(super) fn sources(config: &Arc<Config>) -> Sources {
@@ -46,13 +49,26 @@ pub(super) fn database(config: &Config) -> &'static str {
     }
 }
 
-/// A stream is ready when its pipeline runs and no actor of it waits for something.
-pub(super) fn checks(units: &[UnitStatus], board: &Board) -> Vec<Check> {
+/// A stream is ready when its pipeline runs and no actor of it waits for something; an aggregator when it is not kept from
+/// refreshing what waits.
+pub(super) fn checks(units: &[UnitStatus], board: &Board, freshness: &Freshness) -> Vec<Check> {
     let streams = board.snapshot();
-    units
+    let is_stream = |unit: &&UnitStatus| streams.iter().any(|s| s.stream == unit.name);
+    let is_aggregator = |unit: &&UnitStatus| unit.name.starts_with(AGGREGATOR) && !is_stream(unit);
+    let aggregators = units.iter().filter(is_aggregator).map(|unit| {
+        let (cause, since) = match (&unit.state, freshness.trouble(&unit.name)) {
+            (UnitState::Running, None) => (None, unit.since),
+            (_, Some(trouble)) => (Some(trouble.cause), trouble.since),
+            (state, None) => {
+                (Some(unit.last_error.clone().unwrap_or_else(|| not_running(state).to_owned())), unit.since)
+            }
+        };
+        Check { name: unit.name.clone(), ok: cause.is_none(), cause, since: Some(since) }
+    });
+    let checks = units
         .iter()
         // An outbox that waits for Kafka delays nothing.
-        .filter(|unit| streams.iter().any(|s| s.stream == unit.name))
+        .filter(is_stream)
         .map(|unit| {
             let stream = streams.iter().find(|s| s.stream == unit.name);
             let trouble = stream.and_then(|s| s.troubles.first().cloned());
@@ -71,8 +87,8 @@ pub(super) fn checks(units: &[UnitStatus], board: &Board) -> Vec<Check> {
                 }
             };
             Check { name: format!("stream {}", unit.name), ok: cause.is_none(), cause, since: Some(since) }
-        })
-        .collect()
+        });
+    checks.chain(aggregators).collect()
 }
 
 fn not_running(state: &UnitState) -> &'static str {

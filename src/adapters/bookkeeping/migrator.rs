@@ -266,7 +266,7 @@ fn lease_table() -> TableCreateStatement {
         .table(lease::Entity)
         .if_not_exists()
         .col(ColumnDef::new(C::Name).string_len(160).not_null().primary_key())
-        .col(ColumnDef::new(C::Owner).string_len(128).not_null())
+        .col(ColumnDef::new(C::Owner).string_len(192).not_null())
         .col(ColumnDef::new(C::HeldUntil).custom("DATETIME(6)").not_null())
         .col(ColumnDef::new(C::DoneFor).custom("DATETIME(6)").null())
         .take()
