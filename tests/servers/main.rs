@@ -31,7 +31,10 @@ mod poison;
 mod schema;
 mod security;
 mod support;
+#[path = "../upkeep/mod.rs"]
+mod shop;
 mod topics;
+mod upkeep;
 mod warehouse_mysql;
 
 use std::process::ExitCode;
@@ -101,6 +104,7 @@ fn main() -> ExitCode {
         letters::tests(),
         warehouse_mysql::tests(),
         aggregates::tests(),
+        upkeep::tests(),
         security::tests(),
     ];
     let plain: Vec<(&str, Test)> = plain.into_iter().flatten().collect();

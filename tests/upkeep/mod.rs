@@ -24,6 +24,7 @@ pub use passes::{
 pub use cases::{documents_changed_by_hand_are_found_and_mended, names_and_shares_that_are_wrong_are_told};
 
 /// Where the documents are.
+#[allow(dead_code, reason = "without servers there are files alone")]
 pub enum Kept {
     Sqlite,
     /// The URL with its database.
