@@ -103,7 +103,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn work_ends_where_the_lease_runs_out_or_another_has_it() {
         let other = Ok(Lease::Of { owner: "you".to_owned(), left: Duration::ZERO });
-        for (answers, told) in [(vec![away(), away(), away()], "could not be renewed"), (vec![other], "you has taken")] {
+        for (answers, told) in [(vec![away(), away(), away()], "could not be renewed"), (vec![other], "you has taken")]
+        {
             let leases = Told(RefCell::new(answers));
             let why = while_held(&leases, HELD, std::future::pending::<()>()).await.unwrap_err();
             assert!(why.contains(told), "{why}");

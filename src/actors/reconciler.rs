@@ -235,7 +235,14 @@ fn summarise(aggregate: &str, tally: &Tally) {
         return;
     }
     tracing::warn!(
-        aggregate, buckets, documents, differing, mended, remaining, pending, unsettled,
+        aggregate,
+        buckets,
+        documents,
+        differing,
+        mended,
+        remaining,
+        pending,
+        unsettled,
         "cached documents differed from what the rows come to; what remains wants `bief rebuild {aggregate}`"
     );
 }

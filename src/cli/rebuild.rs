@@ -143,7 +143,9 @@ impl Shown {
                     earlier.buckets,
                     moment(until)
                 ),
-                None => format!("a rebuild that began at {} was broken off at once: beginning", moment(earlier.started_at)),
+                None => {
+                    format!("a rebuild that began at {} was broken off at once: beginning", moment(earlier.started_at))
+                }
             }),
             Progress::Range { first, last } => {
                 self.range = Some((*first, *last));

@@ -253,7 +253,10 @@ impl Report {
             (_, false) => format!("{}, {} mended\n", self.reconcile, self.mended),
         };
         if self.sample < 1.0 {
-            out += &format!("a sample of {} was drawn with --seed {}; --all compares every bucket\n", self.sample, self.seed);
+            out += &format!(
+                "a sample of {} was drawn with --seed {}; --all compares every bucket\n",
+                self.sample, self.seed
+            );
         }
         out
     }

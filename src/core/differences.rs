@@ -140,14 +140,16 @@ mod tests {
         let (a, b) = (key("a"), key("b"));
         let values = fields(&[("n", 1.into()), ("mean", f64::NAN.into())]);
         let turned = fields(&[("mean", f64::NAN.into()), ("n", 1.into())]);
-        let found = differences("sums", &[shown(&b, &values), shown(&a, &turned)], &[shown(&a, &values), shown(&b, &values)]);
+        let found =
+            differences("sums", &[shown(&b, &values), shown(&a, &turned)], &[shown(&a, &values), shown(&b, &values)]);
         assert_eq!(found, []);
     }
 
     #[test]
     fn each_document_that_differs_is_told_with_its_fields() {
         let keys = ["a", "b", "c"].map(key);
-        let (values, edited) = (fields(&[("n", 1.into()), ("mean", 0.5.into())]), fields(&[("n", 2.into()), ("x", 3.into())]));
+        let (values, edited) =
+            (fields(&[("n", 1.into()), ("mean", 0.5.into())]), fields(&[("n", 2.into()), ("x", 3.into())]));
         let cached = [shown(&keys[0], &edited), shown(&keys[1], &values)];
         let computed = [shown(&keys[0], &values), shown(&keys[2], &values)];
         let field = |name: &str, cached: Option<Value>, computed: Option<Value>| FieldDifference {

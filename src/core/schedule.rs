@@ -22,7 +22,8 @@ pub struct ScheduleError {
     pub help: &'static str,
 }
 
-const HELP: &str = "write minute, hour, day of the month, month and day of the week, such as \"30 3 * * *\" for 3:30 UTC";
+const HELP: &str =
+    "write minute, hour, day of the month, month and day of the week, such as \"30 3 * * *\" for 3:30 UTC";
 
 impl Schedule {
     /// The first moment behind `moment` that fits; `None` where no year has one any more.

@@ -127,8 +127,7 @@ impl Run<'_> {
             (self.told)(&Progress::GoesOn(earlier));
         }
         let went_on = earlier.is_some();
-        let mut state =
-            earlier.unwrap_or_else(|| Rebuild { started_at: Utc::now(), done_until: None, buckets: 0 });
+        let mut state = earlier.unwrap_or_else(|| Rebuild { started_at: Utc::now(), done_until: None, buckets: 0 });
         if state.done_until.is_none() {
             // Put down first: whoever comes after a kill drops what is left.
             persist(async || Ok(self.leases.put_rebuild(name, &state).await?)).await?;
@@ -136,7 +135,8 @@ impl Run<'_> {
         }
         // Indexes go with what is dropped.
         persist(async || Ok(self.cache.prepare(&self.plan.cached()).await?)).await?;
-        let kept = aggregate.keep.and_then(|keep| Utc::now().checked_sub_signed(chrono::Duration::from_std(keep).ok()?));
+        let kept =
+            aggregate.keep.and_then(|keep| Utc::now().checked_sub_signed(chrono::Duration::from_std(keep).ok()?));
         let mut from = state.done_until.or(kept);
         let ends = persist(async || {
             let first = self.source.next_bucket(&self.plan.source, from).await?;

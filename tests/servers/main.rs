@@ -30,9 +30,9 @@ mod pipeline;
 mod poison;
 mod schema;
 mod security;
-mod support;
 #[path = "../upkeep/mod.rs"]
 mod shop;
+mod support;
 mod topics;
 mod upkeep;
 mod warehouse_mysql;

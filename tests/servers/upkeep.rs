@@ -1,9 +1,9 @@
 //! What keeps documents right whatever happened to them, on MySQL and MariaDB, with documents in each server of MongoDB's
 //! protocol that is named, and in a file where none is.
 
-use super::support::{Database, unique};
 #[cfg(feature = "failpoints")]
 use super::support::{Daemon, PATIENCE, create_topic};
+use super::support::{Database, unique};
 use crate::shop::{self, Kept, Shop};
 
 /// Nobody listens there, and nobody asks.
@@ -108,9 +108,8 @@ fn killed_within_its_pass(kafka: &str, mysql: &str) {
     let bucket = "source = 'sale.sold_at/1h' AND bucket_start = '2024-03-01'";
     let version = || database.count(&format!("SELECT SUM(dirty_version) FROM bief_dirty_bucket WHERE {bucket}"));
     let holder = || {
-        let rows = database.rows(
-            "SELECT owner FROM bief_lease WHERE name = 'reconcile' AND held_until > UTC_TIMESTAMP(6)",
-        );
+        let rows =
+            database.rows("SELECT owner FROM bief_lease WHERE name = 'reconcile' AND held_until > UTC_TIMESTAMP(6)");
         rows.into_iter().next().and_then(|mut row| row.take::<String, _>(0))
     };
     let before = version();

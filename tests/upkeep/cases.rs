@@ -54,7 +54,10 @@ pub fn documents_changed_by_hand_are_found_and_mended(shop: &Shop) {
     // Looking changes nothing, so that the second look finds the same.
     for _ in 0..2 {
         let found = json(&shop.run(&["reconcile", "--all", "--dry-run", "--json"]), 3);
-        assert_eq!((told(&found, "by_shop"), told(&found, "in_all")), (by_shop.map(str::to_owned).to_vec(), in_all.map(str::to_owned).to_vec()));
+        assert_eq!(
+            (told(&found, "by_shop"), told(&found, "in_all")),
+            (by_shop.map(str::to_owned).to_vec(), in_all.map(str::to_owned).to_vec())
+        );
         let counts = [&found["differing"], &found["mended"], &found["remaining"]].map(Value::as_i64);
         assert_eq!(counts, [Some(9), Some(0), Some(9)], "{found:#}");
     }

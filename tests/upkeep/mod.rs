@@ -17,11 +17,11 @@ mod passes;
 
 #[cfg(feature = "failpoints")]
 pub use cases::a_rebuild_goes_on_after_a_kill;
+pub use cases::{documents_changed_by_hand_are_found_and_mended, names_and_shares_that_are_wrong_are_told};
 pub use passes::{
     a_pass_that_fails_is_tried_again_and_one_that_was_missed_is_not_made_up_for,
     of_two_reconcilers_one_works_and_the_other_takes_over,
 };
-pub use cases::{documents_changed_by_hand_are_found_and_mended, names_and_shares_that_are_wrong_are_told};
 
 /// Where the documents are.
 #[allow(dead_code, reason = "without servers there are files alone")]

@@ -151,7 +151,8 @@ pub fn a_pass_that_fails_is_tried_again_and_one_that_was_missed_is_not_made_up_f
         }
         assert_eq!(series(&metrics, DIFFERENCES), 1.0);
         // A minute late: the next is due tomorrow.
-        let late: Arc<dyn Clock> = Arc::new(Shifted("2031-05-08T03:31:00Z".parse::<DateTime<Utc>>().unwrap() - Utc::now()));
+        let late: Arc<dyn Clock> =
+            Arc::new(Shifted("2031-05-08T03:31:00Z".parse::<DateTime<Utc>>().unwrap() - Utc::now()));
         let mut missed = settings(shop, "missed", &late, &metrics);
         let (open, opened) = counted(missed.open_cache, 0);
         missed.open_cache = open;

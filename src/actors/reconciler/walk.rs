@@ -76,7 +76,9 @@ impl Walk<'_> {
             first = told.first().map(|state| state.bucket.start()).or(first);
             let documents = cache.read(&one_of(name, from, first)).await?.documents;
             // What someone changed may start elsewhere than its name says.
-            let start = documents.first().map(|document| from.map_or(document.bucket.start(), |from| from.max(document.bucket.start())));
+            let start = documents
+                .first()
+                .map(|document| from.map_or(document.bucket.start(), |from| from.max(document.bucket.start())));
             first = start.map_or(first, |start| Some(first.map_or(start, |first| first.min(start))));
         }
         Ok(first)

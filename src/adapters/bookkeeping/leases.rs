@@ -16,8 +16,8 @@ use super::sql_bookkeeping::SqlBookkeeping;
 use crate::adapters::sql_errors::from_db_err;
 use crate::config::WarehouseConfig;
 use crate::core::time::datetime_text;
-use crate::ports::leases::{Lease, Leases, OpenLeases, Rebuild};
 use crate::ports::WarehouseError;
+use crate::ports::leases::{Lease, Leases, OpenLeases, Rebuild};
 
 /// How an actor or a command opens it. The tables must be there: see [`super::migrate`].
 pub fn open(settings: &WarehouseConfig) -> OpenLeases {
@@ -74,7 +74,8 @@ impl SqlBookkeeping {
         let now = match self.db.get_database_backend() {
             DbBackend::Sqlite => Utc::now().naive_utc(),
             backend => {
-                let asked = self.db.query_one_raw(Statement::from_string(backend, "SELECT UTC_TIMESTAMP(6) AS now")).await?;
+                let asked =
+                    self.db.query_one_raw(Statement::from_string(backend, "SELECT UTC_TIMESTAMP(6) AS now")).await?;
                 asked.map(|row| row.try_get::<NaiveDateTime>("", "now")).transpose()?.unwrap_or_default()
             }
         };
@@ -90,10 +91,9 @@ impl Leases for SqlBookkeeping {
         let found = self.read_lease(name).await.map_err(|e| from_db_err(LEASING, &e))?;
         Ok(match found {
             Some((row, _)) if row.owner == owner => Lease::Ours { done_for: row.done_for.map(|at| at.and_utc()) },
-            Some((row, left)) => Lease::Of {
-                owner: row.owner,
-                left: Duration::from_micros(u64::try_from(left).unwrap_or_default()),
-            },
+            Some((row, left)) => {
+                Lease::Of { owner: row.owner, left: Duration::from_micros(u64::try_from(left).unwrap_or_default()) }
+            }
             None => Lease::Of { owner: "whoever removed its row".to_owned(), left: Duration::ZERO },
         })
     }
@@ -144,7 +144,9 @@ impl Leases for SqlBookkeeping {
                 Value::from(rebuild.done_until.map(text)).into(),
                 i64::try_from(rebuild.buckets).unwrap_or(i64::MAX).into(),
             ])
-            .on_conflict(OnConflict::column(C::Aggregate).update_columns([C::StartedAt, C::DoneUntil, C::Buckets]).to_owned())
+            .on_conflict(
+                OnConflict::column(C::Aggregate).update_columns([C::StartedAt, C::DoneUntil, C::Buckets]).to_owned(),
+            )
             .to_owned();
         self.db.execute(&put).await.map(drop).map_err(|e| from_db_err(REBUILDING, &e))
     }

@@ -5,7 +5,9 @@ use sea_orm::sea_query::{Alias, ColumnDef, Index, IndexCreateStatement, IntoIden
 use sea_orm::{ConnectionTrait, DbBackend, DynIden};
 use sea_orm_migration::prelude::{DbErr, MigrationName, MigrationTrait, MigratorTrait, SchemaManager, async_trait};
 
-use super::entities::{audit, bucket_claim, dead_letter, dirty_bucket, dropped_letter, gap, lease, migration, offset, rebuild};
+use super::entities::{
+    audit, bucket_claim, dead_letter, dirty_bucket, dropped_letter, gap, lease, migration, offset, rebuild,
+};
 
 /// All migrations of the bookkeeping tables, in order.
 pub struct Migrator;
