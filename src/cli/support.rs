@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
+use uuid::Uuid;
 
 use super::exit;
 use super::logging::Format;
@@ -79,6 +80,13 @@ pub fn print_json<T: Serialize>(value: &T) {
 /// Runs a command's questions to database and broker.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     actix::System::new().block_on(future)
+}
+
+/// What a command calls itself where daemons and commands agree on who does what; another at each run.
+pub fn owner() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host: String = host.trim().chars().take(64).collect();
+    format!("command {} on {host}/{}", std::process::id(), &Uuid::new_v4().simple().to_string()[..8])
 }
 
 /// The brokers' address; the embedded broker lives in `bief demo` alone.

@@ -32,8 +32,11 @@ mod poison;
 mod schema;
 mod security;
 mod shipped;
+#[path = "../upkeep/mod.rs"]
+mod shop;
 mod support;
 mod topics;
+mod upkeep;
 mod warehouse_mysql;
 
 use std::process::ExitCode;
@@ -110,6 +113,7 @@ fn main() -> ExitCode {
         letters::tests(),
         warehouse_mysql::tests(),
         aggregates::tests(),
+        upkeep::tests(),
         security::tests(),
     ];
     let plain: Vec<(&str, Test)> = plain.into_iter().flatten().collect();
