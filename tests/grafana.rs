@@ -160,6 +160,7 @@ fn registered() -> BTreeMap<String, Family> {
     metrics.rows_written("customer");
     metrics.actor_restarts("writer-0");
     metrics.aggregate("sums");
+    metrics.reconcile(&["sums"]);
     metrics.source("order.at/1h");
     let mut families: BTreeMap<String, Family> = BTreeMap::new();
     let mut last = String::new();

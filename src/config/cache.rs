@@ -43,13 +43,18 @@ pub(super) fn read(r: &mut Reader<'_>, root: &Section<'_>, warehouse: &ReadWareh
         return None;
     }
     let s = r.section(root, &CACHE)?;
-    let text = r.required(&s, "url");
+    let url = read_url(r, &s, warehouse);
+    let (reconcile, reconcile_sample) = read_reconcile(r, &s);
+    Some(CacheConfig { url: Secret::new(url?), reconcile, reconcile_sample })
+}
+
+fn read_url(r: &mut Reader<'_>, s: &Section<'_>, warehouse: &ReadWarehouse) -> Option<String> {
+    let text = r.required(s, "url");
     if let Some(value) = s.value("url")
         && let Some(raw) = value.get_ref().as_str()
     {
         uncover(r, raw, &value.span());
     }
-    let (reconcile, reconcile_sample) = read_reconcile(r, &s);
     let text = text?;
     let CacheTarget { backend, url } = match database_url::check_cache(&text, r.base) {
         Ok(target) => target,
@@ -71,7 +76,7 @@ pub(super) fn read(r: &mut Reader<'_>, root: &Section<'_>, warehouse: &ReadWareh
             "write another file, such as \"sqlite://var/cache.db\"",
         );
     }
-    Some(CacheConfig { url: Secret::new(url), reconcile, reconcile_sample })
+    Some(url)
 }
 
 /// When the documents are compared with the rows, and how many of them.
