@@ -363,7 +363,8 @@ mod tests {
 
     #[test]
     fn a_pairs_ratio_is_against_the_better_of_the_bare_runs() {
-        let bief = Pass { rows_per_s: 60.0, wall_seconds: 1.0, peak_rss: 1, cpu: Cpu::default() };
+        let bief =
+            Pass { rows_per_s: 60.0, later_rows_per_s: 60.0, wall_seconds: 1.0, peak_rss: 1, cpu: Cpu::default() };
         let bare = Bare { with_1: 100.0, with_2: 120.0, mysql_cpu: 1.0 };
         let beside = Bare { with_1: 80.0, with_2: 60.0, mysql_cpu: 1.0 };
         let pair = Pair { bare, beside, dealt: 240.0, bief };
