@@ -142,7 +142,7 @@ pub fn launch(config: Arc<Config>, bootstrap: &str, listener: TcpListener) -> io
             freshness,
             replacements,
         },
-        served::sources(&config),
+        served::sources(&config, &board),
     )?;
     let handle = server.handle();
     actix::spawn(server);

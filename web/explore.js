@@ -16,6 +16,7 @@ import { currentView, writeView } from "./view.js";
 
 const RETRY_MS = 5000;
 const DRAW_MS = 300;
+const COUNT_APART_MS = 10000;
 
 let shown = false;
 let aggregates = [];
@@ -25,6 +26,7 @@ let loaded = null; // {from, to} that the feed holds; null is open
 let charts = new Map();
 let timer = 0;
 let drawing = 0;
+let counted = 0; // when
 /** Values of the key's columns that were seen, so that one that is filtered by can be changed to another. */
 let known = new Map();
 
@@ -152,10 +154,26 @@ function currentWindow() {
 
 function take(event) {
   if (!feed || !feed.take(event) || !shown || drawing) return;
+  countAgain();
   drawing = setTimeout(() => {
     drawing = 0;
     draw();
   }, DRAW_MS);
+}
+
+/** What the cache holds of each aggregate, now and then while it changes. */
+async function countAgain() {
+  if (Date.now() - counted < COUNT_APART_MS) return;
+  counted = Date.now();
+  try {
+    const { aggregates: now } = await get("/api/v1/aggregates");
+    const values = new Map(aggregates.map((one) => [one.name, one.values]));
+    aggregates = now.map((one) => ({ ...one, values: one.values.length > 0 ? one.values : values.get(one.name) || [] }));
+    store.aggregates = aggregates;
+    if (state && about()) drawControls();
+  } catch {
+    // What is shown of it stays; the feed says what is wrong.
+  }
 }
 
 // Controls
@@ -229,8 +247,17 @@ function drawFacts() {
 
 // Charts
 
+/** Which values an aggregate has is known from its documents; its first may come while one looks. */
+function learnValues() {
+  const names = feed.documents.valueNames();
+  if (state.values.length > 0 || names.length === 0) return false;
+  about().values = names;
+  go(stateFrom(queryFrom(state), aggregates), false);
+  return true;
+}
+
 function draw() {
-  if (!shown || !state || !feed) return;
+  if (!shown || !state || !feed || learnValues()) return;
   const window = currentWindow();
   drawFilters();
   for (const end of ["from", "to"]) {
@@ -249,6 +276,7 @@ function draw() {
   charts = kept;
   const step = stepFor(window.to - window.from, feed.documents.bucketMs);
   const span = whole(window, step);
+  if (state.values.length === 0) return;
   const chosen = chooseLines(feed.documents, { value: state.values[0], key: about().key, by: state.by, accepts: accepts(state.filters), span, step });
   for (const chart of charts.values()) chart.draw(feed.documents, { by: state.by, ...chosen, window, span, step });
 }

@@ -27,7 +27,7 @@ export function faceOf(node) {
   const { unit } = node;
   if (node.kind === "unit") {
     const tone = toneOf(unit.state);
-    return { tone, lines: [stateWord(unit)], restarts: unit.restarts || 0, wrong: tone === "bad" ? unit.last_error || stateWord(unit) : "" };
+    return { tone, lines: [node.about, stateWord(unit)].filter(Boolean), restarts: unit.restarts || 0, wrong: tone === "bad" ? unit.last_error || stateWord(unit) : "" };
   }
   const actors = actorsOf(unit, node.title);
   const trouble = (node.stream.troubles || []).find(({ actor }) => actors.some(({ name }) => name === actor) || actor === node.title || actor.startsWith(`${node.title}-`));
@@ -134,11 +134,11 @@ export class Graph {
       const middle = y + h / 2;
       place(sign, { d: tone ? signOf(tone, x + 17, middle - (lines.length > 0 ? 10 : 0)) : "M0,0" });
       const fits = Math.max(4, Math.floor((w - (tone ? 36 : 22)) / 7.4));
-      setText(title, node.title.length > fits ? `${node.title.slice(0, fits - 1)}…` : node.title);
+      setText(title, cut(node.title, fits));
       place(title, { x: left, y: middle + (lines.length === 0 ? 4 : lines.length === 1 ? -4 : -10) });
-      setText(first, lines[0] || "");
+      setText(first, cut(lines[0] || "", fits + 1));
       place(first, { x: left, y: middle + (lines.length === 1 ? 13 : 6) });
-      setText(second, lines[1] || "");
+      setText(second, cut(lines[1] || "", fits + 1));
       place(second, { x: left, y: middle + 21 });
       const text = wrong ? (restarts > 0 ? `▲ ${restarts}` : "▲") : restarts > 0 ? `↻ ${restarts}` : "";
       setText(badgeText, text);
@@ -164,6 +164,13 @@ export class Graph {
     });
     return shape;
   }
+}
+
+/** So that it fits; beginning and end tell names apart. */
+function cut(text, fits) {
+  if (text.length <= fits) return text;
+  const end = Math.min(4, Math.floor(fits / 3));
+  return `${text.slice(0, fits - 1 - end)}…${text.slice(text.length - end)}`;
 }
 
 const isBottleneck = (node) => node.kind === "stage" && (node.stream.bottleneck?.stage === node.title || node.stream.bottleneck?.stage.startsWith(`${node.title}-`));

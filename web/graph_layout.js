@@ -28,7 +28,7 @@ export function graphOf(status) {
   nodes.push({ id: "tables", kind: "store", title: "tables", lines: latencyOf(streams), column: columns, row: 0, rows });
   const others = status.units.filter(({ name }) => !ofStream.has(name));
   others.forEach((unit, at) => {
-    nodes.push({ id: `unit/${unit.name}`, kind: "unit", title: unit.name, unit, column: columns + 1, row: at, of: others.length });
+    nodes.push({ id: `unit/${unit.name}`, kind: "unit", ...named(unit.name), unit, column: columns + 1, row: at, of: others.length });
     edges.push({ from: "tables", to: `unit/${unit.name}`, queue: null, rate: null });
   });
   return { nodes, edges, columns: columns + 1 + (others.length > 0 ? UNKNOWN_UNITS_BESIDE : 0), rows: Math.max(rows, others.length), streamRows: rows };
@@ -61,6 +61,12 @@ export function place({ nodes, edges, columns, rows, streamRows }, width) {
   const paths = edges.map((edge) => ({ edge, ...between(box.get(edge.from), box.get(edge.to), wide) }));
   const length = columns * along.size + (columns - 1) * gap;
   return { wide, box, paths, width: wide ? width : Math.max(width, span), height: wide ? span : length };
+}
+
+/** `aggregator-flight.departed/1h` is an aggregator, of that. */
+function named(name) {
+  const [title, about] = [name.split("-", 1)[0], name.slice(name.indexOf("-") + 1 || name.length)];
+  return { title, about };
 }
 
 /** A line from box to box that leaves and enters straight, with the spot for what stands on it. */

@@ -83,10 +83,17 @@ function drawFigures() {
   drawSpark(sparks.delay, delays.toArray(), KEPT_SECONDS);
   setText(byId("lag"), count(totals.lag));
   setText(byId("caught"), `${count(totals.caught_up)} of ${count(totals.partitions)} partitions caught up`);
-  const behind = (status.aggregates || []).map((a) => (Date.parse(status.now) - Date.parse(a.fresh_as_of)) / 1000).filter(Number.isFinite);
+  const aggregates = status.aggregates || [];
+  const behind = aggregates.map((a) => (Date.parse(status.now) - Date.parse(a.fresh_as_of)) / 1000).filter(Number.isFinite);
   setText(byId("fresh"), behind.length > 0 ? delay(Math.max(0, ...behind)) : "–");
-  const waiting = (status.aggregates || []).reduce((sum, a) => sum + (a.pending_buckets || 0), 0);
-  setText(byId("fresh-by"), status.aggregates?.length ? (waiting > 0 ? `${count(waiting)} buckets wait to be computed` : "behind the tables at most") : "no aggregate is configured");
+  setText(byId("fresh-by"), freshText(aggregates, behind.length));
+}
+
+function freshText(aggregates, known) {
+  if (aggregates.length === 0) return "no aggregate is configured";
+  const waiting = aggregates.reduce((sum, a) => sum + (a.pending_buckets || 0), 0);
+  if (waiting > 0) return `${count(waiting)} buckets wait to be computed`;
+  return known > 0 ? "behind the tables at most" : "none was computed yet";
 }
 
 // Records
@@ -136,7 +143,7 @@ function drawRecords() {
 
 function recordItem() {
   const item = element("details", "record fresh");
-  const head = group("summary", "", element("span", "when"), element("span", "what"), element("span", "where quiet"), element("b", "took"));
+  const head = group("summary", "", element("time", "when"), element("span", "what"), element("span", "where quiet"), element("b", "took"));
   item.append(head, element("dl", "fields"));
   item.addEventListener("pointerenter", () => point(item.dataset.key));
   item.addEventListener("pointerleave", () => point(null));
@@ -154,7 +161,9 @@ function fillRecord(item, record) {
   byItem.set(item, record);
   const [when, what, where, took] = item.firstElementChild.children;
   const main = mainKey(record);
-  setText(when, clock(Date.parse(record.timestamp ?? record.committed_at)));
+  const moment = record.timestamp ?? record.committed_at;
+  setText(when, clock(Date.parse(moment)));
+  when.setAttribute("datetime", moment);
   setText(what, main ? Object.values(main).map(plain).join(" · ") : Object.values(record.fields || {}).slice(0, 4).map(cell).join(" · "));
   setText(where, recordName(record));
   setText(took, delay(delayOf(record)));

@@ -72,7 +72,7 @@ function drawDetail(status) {
   const node = chosen ? graphOf(status).nodes.find(({ id }) => id === chosen) : null;
   show(byId("detail"), Boolean(node));
   if (!node) return;
-  const heading = node.kind === "stage" ? `${node.title} of ${node.stream.stream}` : node.kind === "topic" ? `topic ${node.title}` : node.title;
+  const heading = node.kind === "stage" ? `${node.title} of ${node.stream.stream}` : node.kind === "topic" ? `topic ${node.title}` : node.kind === "unit" ? node.unit.name : node.title;
   setText(byId("detail-title"), heading);
   const parts = { topic: topicDetail, store: storeDetail, stage: stageDetail, unit: unitDetail }[node.kind](node, status);
   const host = byId("detail-body");

@@ -1,5 +1,5 @@
-//! Where a stream spends its time, over the last minute, and what holds it up: from the counters that `/metrics` tells, by
-//! differences, so that page, terminal and dashboards agree. Pure but for the counters.
+//! Where a stream spends its time, over the last minute: from the counters that `/metrics` tells, by differences, so that
+//! page, terminal and dashboards agree. What holds it up is judged elsewhere. Pure but for the counters.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use crate::core::bottleneck::{self, Bottleneck, Over};
 use crate::messages::Trouble;
 use crate::metrics::Metrics;
 
@@ -15,10 +16,6 @@ use crate::metrics::Metrics;
 const WINDOW: Duration = Duration::from_secs(60);
 /// Rates are of the last seconds, so that they feel live.
 const RATE_WINDOW: Duration = Duration::from_secs(5);
-/// Waiting less than this holds nothing up.
-const HOLDS_UP: f64 = 0.05;
-/// A writer that is at its transactions less than this is not what is waited for.
-const IS_BUSY: f64 = 0.5;
 
 /// A stage of a stream's way.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -29,16 +26,6 @@ pub(super) struct Stage {
     pub blocked: f64,
     pub queue_fill: Option<f64>,
     pub queue_records: Option<i64>,
-}
-
-/// What holds a stream up.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub(super) struct Bottleneck {
-    /// A stage or an actor.
-    pub stage: String,
-    /// Of the last minute.
-    pub share: f64,
-    pub sentence: String,
 }
 
 /// Seconds from a record's append to its commit; `None` where nothing was committed.
@@ -66,6 +53,7 @@ struct Counters {
     decoder_blocked: f64,
     memory_waited: f64,
     committing: f64,
+    commits: u64,
     latencies: Vec<(f64, u64)>,
 }
 
@@ -84,6 +72,7 @@ impl Pipeline {
                 decoder_blocked: stream.blocked_seconds("decoder").get(),
                 memory_waited: stream.memory_waited.get(),
                 committing: stream.commit_duration.get_sample_sum(),
+                commits: stream.commit_duration.get_sample_count(),
                 latencies: stream.latencies(),
             };
             (name.to_owned(), counters)
@@ -96,7 +85,7 @@ impl Pipeline {
     }
 
     /// `lanes`: how many of the stream work in parallel; `database`: what the writer waits for, by name.
-    pub fn flow(&self, name: &str, metrics: &Metrics, lanes: usize, database: &str, troubles: &[Trouble]) -> Flow {
+    pub fn flow(&self, name: &str, metrics: &Metrics, lanes: usize, database: &str, now: &Now) -> Flow {
         let (shares, rates, latencies) = {
             let samples = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             let Some((last_at, last)) = samples.back() else { return Flow::default() };
@@ -128,7 +117,7 @@ impl Pipeline {
                 stage("decoder", rates.consumed, 0.0, shares.decoder_blocked, queue("decoder")),
                 stage("writer", rates.outcomes, shares.committing, 0.0, queue("writer")),
             ],
-            bottleneck: shares.bottleneck(database, troubles),
+            bottleneck: shares.bottleneck(name, &rates, database, now),
             latency_seconds: Latency {
                 p50: quantile(&latencies, 0.5),
                 p95: quantile(&latencies, 0.95),
@@ -136,6 +125,16 @@ impl Pipeline {
             },
         }
     }
+}
+
+/// How a stream stands now.
+#[derive(Debug)]
+pub(super) struct Now<'a> {
+    /// Offsets behind the broker's end.
+    pub lag: i64,
+    pub troubles: &'a [Trouble],
+    /// Why it does not run at all.
+    pub stopped: Option<String>,
 }
 
 #[derive(Debug, Default)]
@@ -160,6 +159,8 @@ struct Shares {
     decoder_blocked: f64,
     memory_waited: f64,
     committing: f64,
+    /// Seconds; `None` where nothing was committed.
+    commit_seconds: Option<f64>,
 }
 
 impl Shares {
@@ -174,33 +175,26 @@ impl Shares {
             decoder_blocked: share(first.decoder_blocked, last.decoder_blocked),
             memory_waited: share(first.memory_waited, last.memory_waited),
             committing: share(first.committing, last.committing),
+            commit_seconds: Some(last.commits.saturating_sub(first.commits))
+                .filter(|commits| *commits > 0)
+                .map(|commits| (last.committing - first.committing) / commits as f64),
         }
     }
 
-    /// The last stage that the one above it waits for.
-    fn bottleneck(&self, database: &str, troubles: &[Trouble]) -> Option<Bottleneck> {
-        let percent = |share: f64| (share * 100.0).round() as i64;
-        let held_up = |stage: &str, share: f64, what: String| {
-            let sentence = format!("{what}, {} % of the last minute", percent(share));
-            Some(Bottleneck { stage: stage.to_owned(), share, sentence })
+    fn bottleneck(&self, name: &str, rates: &Rates, database: &str, now: &Now) -> Option<Bottleneck> {
+        let flow = bottleneck::Flow {
+            stream: name.to_owned(),
+            stopped: now.stopped.clone(),
+            trouble: now.troubles.first().map(|trouble| (trouble.actor.clone(), trouble.cause.clone())),
+            lag: now.lag,
+            records_per_second: rates.outcomes,
+            consumer_waited: Some(self.consumer_blocked),
+            decoder_waited: Some(self.decoder_blocked),
+            memory_waited: Some(self.memory_waited),
+            committing: Some(self.committing),
+            commit_seconds: self.commit_seconds,
         };
-        if let Some(Trouble { actor, cause, .. }) = troubles.first() {
-            return Some(Bottleneck { stage: actor.clone(), share: 1.0, sentence: format!("{actor} waits: {cause}") });
-        }
-        let waits = self.decoder_blocked >= HOLDS_UP || self.consumer_blocked >= HOLDS_UP;
-        if waits && self.committing >= IS_BUSY {
-            return held_up("writer", self.committing, format!("writer waits for {database}"));
-        }
-        if self.decoder_blocked >= HOLDS_UP {
-            return held_up("writer", self.decoder_blocked, "decoder waits for the writer".to_owned());
-        }
-        if self.consumer_blocked >= HOLDS_UP {
-            return held_up("decoder", self.consumer_blocked, "consumer waits for the decoder".to_owned());
-        }
-        if self.memory_waited >= HOLDS_UP {
-            return held_up("consumer", self.memory_waited, "consumer waits for memory".to_owned());
-        }
-        None
+        bottleneck::bottleneck(&flow, Over { time: "the last minute", database })
     }
 }
 
@@ -238,7 +232,7 @@ mod tests {
             pipeline.sample(start + Duration::from_secs(second), &metrics, ["orders"].into_iter());
             work(&metrics);
         }
-        pipeline.flow("orders", &metrics, 2, "MySQL", &[])
+        pipeline.flow("orders", &metrics, 2, "MySQL", &Now { lag: 50_000, troubles: &[], stopped: None })
     }
 
     #[test]
@@ -254,7 +248,10 @@ mod tests {
         assert_eq!((consumer.records_per_second, consumer.blocked), (1000.0, 0.0));
         assert!((decoder.blocked - 0.25).abs() < 1e-9 && (writer.busy - 0.83).abs() < 1e-9, "{flow:?}");
         assert_eq!((writer.queue_fill, writer.queue_records), (Some(0.5), Some(10)));
-        assert_eq!(flow.bottleneck.unwrap().sentence, "writer waits for MySQL, 83 % of the last minute");
+        assert_eq!(
+            flow.bottleneck.unwrap().sentence,
+            "writer waits for MySQL, 83 % of the last minute; a commit takes 1.7 s"
+        );
         assert!(flow.latency_seconds.p95.is_some_and(|p95| (0.025..=0.05).contains(&p95)));
     }
 
@@ -263,17 +260,22 @@ mod tests {
         let flow = flow_after(90, |metrics| metrics.stream("orders").commit_duration.observe(1.9));
         assert_eq!((flow.bottleneck, flow.latency_seconds), (None, Latency::default()));
         assert_eq!(flow_after(0, |_| ()).stages[0].records_per_second, 0.0);
-        let unknown = Pipeline::default().flow("orders", &Metrics::new("1", "r"), 1, "MySQL", &[]);
+        let now = Now { lag: 0, troubles: &[], stopped: None };
+        let unknown = Pipeline::default().flow("orders", &Metrics::new("1", "r"), 1, "MySQL", &now);
         assert_eq!(unknown, Flow::default());
     }
 
     #[test]
     fn what_an_actor_waits_for_is_said_first() {
         let trouble = Trouble { actor: "writer-0".into(), cause: "refused".into(), since: DateTime::UNIX_EPOCH };
-        let shares = Shares { memory_waited: 0.5, ..Shares::default() };
-        assert_eq!(shares.bottleneck("MySQL", &[trouble]).unwrap().sentence, "writer-0 waits: refused");
-        let sentence = shares.bottleneck("MySQL", &[]).unwrap().sentence;
-        assert_eq!(sentence, "consumer waits for memory, 50 % of the last minute");
+        let (shares, rates) = (Shares { memory_waited: 0.5, ..Shares::default() }, Rates::default());
+        let told = |troubles: &[Trouble], stopped: Option<&str>| {
+            let now = Now { lag: 1000, troubles, stopped: stopped.map(str::to_owned) };
+            shares.bottleneck("orders", &rates, "MySQL", &now).unwrap().sentence
+        };
+        assert_eq!(told(std::slice::from_ref(&trouble), None), "writer-0 waits: refused");
+        assert_eq!(told(&[trouble], Some("failed: no table")), "does not run: failed: no table");
+        assert!(told(&[], None).starts_with("consumer waits for memory"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use actix_web::{HttpResponse, web};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::pipeline::Flow;
+use super::pipeline::{Flow, Now};
 use super::{Check, Shared};
 use crate::core::doubt::Doubt;
 use crate::messages::{AggregateFreshness, PartitionStatus, Trouble};
@@ -134,6 +134,7 @@ pub(super) fn document(shared: &Shared) -> String {
     let daemon = &shared.state.daemon;
     let now = Utc::now();
     let checks = shared.checks();
+    let units = (shared.state.units)();
     let mut totals = Totals::default();
     let streams = shared
         .state
@@ -148,7 +149,9 @@ pub(super) fn document(shared: &Shared) -> String {
             totals.add(&of_stream);
             let lanes = shared.state.lanes.get(&status.stream).copied().unwrap_or(1);
             let (metrics, database) = (&shared.state.metrics, shared.state.database);
-            let flow = shared.pipeline.flow(&status.stream, metrics, lanes, database, &status.troubles);
+            let standing =
+                Now { lag: of_stream.lag, troubles: &status.troubles, stopped: stopped(&units, &status.stream) };
+            let flow = shared.pipeline.flow(&status.stream, metrics, lanes, database, &standing);
             StreamDocument {
                 stream: status.stream,
                 topic: status.topic,
@@ -175,7 +178,7 @@ pub(super) fn document(shared: &Shared) -> String {
         uptime_seconds: (now - daemon.started_at).num_seconds().max(0),
         ready: checks.iter().all(|c| c.ok),
         checks,
-        units: (shared.state.units)(),
+        units,
         streams,
         totals,
         aggregates: aggregates.collect(),
@@ -183,4 +186,14 @@ pub(super) fn document(shared: &Shared) -> String {
     };
     // Only maps with keys that are not text can fail, and there are none.
     serde_json::to_string(&document).unwrap_or_else(|_| "{}".to_owned())
+}
+
+/// Why the unit of this name does not run; `None` where it does, or is not known yet.
+fn stopped(units: &serde_json::Value, name: &str) -> Option<String> {
+    let unit = units.as_array()?.iter().find(|unit| unit["name"] == name)?;
+    let state = unit["state"].as_str().filter(|state| *state != "running")?.replace('_', " ");
+    Some(match unit["last_error"].as_str() {
+        Some(error) => format!("{state}: {error}"),
+        None => state,
+    })
 }

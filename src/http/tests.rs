@@ -13,6 +13,7 @@ use super::sources_for_tests::World;
 use super::*;
 use crate::core::outcome::Counts;
 use crate::ports::{CountsView, PartitionOffset};
+use crate::runtime::{UnitState, UnitStatus};
 
 /// Pages that may be open at once.
 pub(super) const READERS: usize = 128;
@@ -94,7 +95,18 @@ pub(super) fn daemon_that_waits(stalled_after: Duration, access: Access, routes:
         metrics,
         board: board.clone(),
         tap: tap.clone(),
-        units: Arc::new(|| serde_json::json!([{ "name": "orders", "state": "running", "restarts": 0, "actors": [] }])),
+        units: Arc::new(|| {
+            let unit = UnitStatus {
+                name: "orders".into(),
+                state: UnitState::Running,
+                since: Utc::now(),
+                generation: 1,
+                restarts: 0,
+                last_error: None,
+                actors: Vec::new(),
+            };
+            serde_json::to_value([unit]).unwrap()
+        }),
         checks: Arc::new(move || {
             let ok = up.load(Ordering::Relaxed);
             let cause = (!ok).then(|| "connection refused".to_owned());

@@ -26,6 +26,7 @@ use crate::core::marks::Marking;
 use crate::core::outcome::Counts;
 use crate::core::reset::topic_of;
 use crate::core::target::OnConflict;
+use crate::messages::Board;
 use crate::ports::letter_changes::{RetriedLetters, RetryOptions};
 use crate::ports::{AuditEntry, LetterKey, LetterWarehouse, PartitionCounts, WarehouseError};
 use crate::runtime::{Backoff, StartError};
@@ -41,6 +42,8 @@ pub struct Redrive<'r> {
     config: &'r Config,
     how: &'r RetryOptions,
     audit: Option<Audit<'r>>,
+    /// Of the daemon that does it, so that its ledger shows at once what the tables say.
+    board: Option<&'r Board>,
     /// By topic, without the epoch of a former log; with whose buckets the rows mark.
     plans: BTreeMap<String, (Arc<Plan>, Arc<[Marking]>)>,
     warehouse: Option<Box<dyn LetterWarehouse>>,
@@ -48,7 +51,11 @@ pub struct Redrive<'r> {
 
 impl<'r> Redrive<'r> {
     pub fn new(config: &'r Config, how: &'r RetryOptions, audit: Option<Audit<'r>>) -> Self {
-        Self { config, how, audit, plans: BTreeMap::new(), warehouse: None }
+        Self { config, how, audit, board: None, plans: BTreeMap::new(), warehouse: None }
+    }
+
+    pub fn telling(self, board: &'r Board) -> Self {
+        Self { board: Some(board), ..self }
     }
 
     /// Takes letters in this order, topic by topic. Where rows that are there stay as they are, the latest of a key must
@@ -73,6 +80,10 @@ impl<'r> Redrive<'r> {
             let plan = self.plan(stream).await.map_err(in_the_warehouse)?;
             for portion in &portions {
                 let (retried, unanswered) = self.persist(&plan, topic, portion).await?;
+                // A former log's ledger is no partition's that is read now.
+                if let Some(board) = self.board.filter(|_| topic == own && !self.how.dry_run) {
+                    retried.counts.iter().for_each(|moved| board.moved(&stream.topic, moved.partition, moved.counts));
+                }
                 add(sum, retried, unanswered);
             }
         }

@@ -16,12 +16,12 @@ use crate::runtime::{UnitState, UnitStatus};
 const AGGREGATOR: &str = "aggregator-";
 
 /// What is opened on the HTTP side's own thread.
-pub(super) fn sources(config: &Arc<Config>) -> Sources {
+pub(super) fn sources(config: &Arc<Config>, board: &Board) -> Sources {
     Sources {
         cache: config.cache.as_ref().map(|cache| open_cache(&cache.url)),
         letters: warehouse::open_letter_reader(&config.warehouse),
         rows: warehouse::open_row_reader(&config.warehouse),
-        changes: open_letter_changes(config),
+        changes: open_letter_changes(config, board),
     }
 }
 

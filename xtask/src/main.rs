@@ -1,9 +1,11 @@
 //! What developers run: servers for tests, the tests with their servers, benchmarks. The product never needs it.
 
 mod bench;
+mod browser;
 mod cache;
 mod drill;
 mod interrupt;
+mod screenshots;
 mod servers;
 mod shell;
 mod test;
@@ -37,6 +39,9 @@ enum Task {
     /// `bief drill` on servers of its own: daemons, broker and database killed, paused, cut and slowed; nothing lost.
     #[command(after_help = "Examples:\n  cargo xtask drill\n  cargo xtask drill --faults 200 --seed 7 --mariadb")]
     Drill(drill::Arguments),
+    /// Pictures of the page, each tab in dark and light, of a real demo. Needs chromium and chromedriver.
+    #[command(after_help = "Example:\n  cargo xtask screenshots")]
+    Screenshots(screenshots::Arguments),
     /// All tests, with the servers they need: fetched, started on free ports, and taken down at the end. When all of
     /// them ran, and no server was given, a short drill follows.
     ///
@@ -121,6 +126,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Servers(ServersTask::Down { folder, all }) => down(folder, all)?,
         Task::Bench(bench) => return bench::run(bench),
         Task::Drill(arguments) => return drill::run(&arguments),
+        Task::Screenshots(arguments) => screenshots::run(&arguments)?,
         Task::Test { arguments } => return test::run(&arguments),
     }
     Ok(ExitCode::SUCCESS)

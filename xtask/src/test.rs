@@ -43,6 +43,10 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
             }
         }
     }
+    if let Some(why) = browser_hindrance() {
+        eprintln!("Browser: LEFT OUT, with the tests of the page in one: {why}");
+        without += &format!("; without a browser: {why}");
+    }
     let servers = Servers::start(&cache, &missing, Durability::Lean, &interrupted)?;
     let mut cargo = shell::cargo();
     cargo.args(CARGO).args(arguments);
@@ -82,6 +86,19 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
         with.join(", "),
     );
     Ok(exit_code(status, passed, interrupted.load(Ordering::Relaxed)))
+}
+
+/// What the page can't be tested for. As `tests/browser/driver.rs` looks for both.
+fn browser_hindrance() -> Option<String> {
+    let there = |variable: &str, names: &[&str]| {
+        std::env::var_os(variable).is_some_and(|value| !value.is_empty())
+            || names.iter().any(|name| shell::is_installed(name))
+    };
+    if !there("BIEF_TEST_CHROMIUM", &["chromium", "chromium-browser", "google-chrome"]) {
+        return Some("no chromium (Debian: apt-get install chromium)".to_owned());
+    }
+    let driver = there("BIEF_TEST_CHROMEDRIVER", &["chromedriver"]);
+    (!driver).then(|| "no chromedriver (Debian: apt-get install chromium-driver)".to_owned())
 }
 
 /// On the servers that the tests are done with, since it kills them; only those of ours.

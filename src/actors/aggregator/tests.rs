@@ -183,7 +183,9 @@ impl Cache for Documents {
 
     async fn replace(&mut self, replacement: &Replacement) -> Result<Replaced, CacheError> {
         self.0.borrow_mut().cache(|world| {
-            let crate::core::document::Value::Integer(value) = replacement.entries[0].values[0].1 else { unreachable!() };
+            let crate::core::document::Value::Integer(value) = replacement.entries[0].values[0].1 else {
+                unreachable!()
+            };
             let name = (replacement.aggregate.clone(), index(&replacement.bucket));
             let stored = world.cached.entry(name).or_insert((-1, 0));
             let newer = replacement.version > stored.0;

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::figures::Figures;
 use crate::cli::status_document::{Check, Status, Stream, Unit, duration, seconds_between};
-use crate::core::bottleneck::{self, Flow};
+use crate::core::bottleneck::{self, Flow, Over};
 
 /// Looks that shares and rates are taken over, beside the newest.
 const LOOKS_KEPT: usize = 10;
@@ -113,7 +113,7 @@ impl Looks {
             uptime_seconds: newest.status.uptime_seconds,
             ready: newest.status.ready,
             troubles: newest.status.checks.iter().filter(|c| !c.ok).map(told).collect(),
-            bottleneck: bottleneck::sentence(&flows),
+            bottleneck: bottleneck::sentence(&flows, Over { time: "the time", database: "the database" }),
             window_seconds: self.window(),
             records_per_second: totals.records_per_second,
             lag: totals.lag,
@@ -139,7 +139,7 @@ impl Looks {
         let cause = check.map(|c| c.cause.clone().unwrap_or_else(|| "fails".to_owned()));
         let (stopped, trouble) = match unit {
             Some(unit) if unit.state != "running" => (Some(stopped(newest, unit)), None),
-            _ => (None, cause),
+            _ => (None, cause.map(|cause| ("stream".to_owned(), cause))),
         };
         let commits = self.per_second("bief_commit_duration_seconds_count", &[("stream", name)]);
         let committing = self.per_second("bief_commit_duration_seconds_sum", &[("stream", name)]);
@@ -326,8 +326,7 @@ pub mod tests {
         assert_eq!((of("consumer").queue, of("decoder-0").queue, of("writer-1").queue), (None, Some(0.5), Some(1.0)));
         assert_eq!(
             standing.bottleneck,
-            "orders is held up by its writers: decoders waited for them 83 % of the time, they wait for the database \
-             90 % of the time, a commit takes 120 ms"
+            "orders: writer waits for the database, 90 % of the time; a commit takes 120 ms"
         );
     }
 
@@ -358,7 +357,7 @@ pub mod tests {
         let standing = looks.standing();
         assert_eq!(
             standing.bottleneck,
-            "orders does not run: backing off, next try in 8 s: writer-0: connection refused"
+            "orders: does not run: backing off, next try in 8 s: writer-0: connection refused"
         );
         assert_eq!(standing.troubles, ["stream orders: connection refused"]);
         assert_eq!(standing.actors[0].state, "backing off, next try in 8 s");

@@ -14,6 +14,7 @@ use super::{Redrive, discard};
 use crate::actors::writer::Ended;
 use crate::adapters::warehouse;
 use crate::config::Config;
+use crate::messages::Board;
 use crate::ports::letter_changes::{
     DroppedLetters, LetterChanges, LetterRequest, OpenLetterChanges, RetriedLetters, RetryOptions,
 };
@@ -25,16 +26,17 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const AT_MOST: usize = 2000;
 
 /// How the HTTP side opens it.
-pub fn open_letter_changes(config: &Arc<Config>) -> OpenLetterChanges {
-    let config = Arc::clone(config);
+pub fn open_letter_changes(config: &Arc<Config>, board: &Board) -> OpenLetterChanges {
+    let (config, board) = (Arc::clone(config), board.clone());
     Arc::new(move || {
-        let config = Arc::clone(&config);
-        Box::pin(async move { Ok(Box::new(Changes { config }) as Box<dyn LetterChanges>) })
+        let (config, board) = (Arc::clone(&config), board.clone());
+        Box::pin(async move { Ok(Box::new(Changes { config, board }) as Box<dyn LetterChanges>) })
     })
 }
 
 struct Changes {
     config: Arc<Config>,
+    board: Board,
 }
 
 impl Changes {
@@ -67,7 +69,7 @@ impl LetterChanges for Changes {
             });
             AuditEntry { payload: how.payload.clone(), ..self.entry("retry", which, ended, outcome) }
         };
-        let mut redrive = Redrive::new(&self.config, how, Some(&audit));
+        let mut redrive = Redrive::new(&self.config, how, Some(&audit)).telling(&self.board);
         let book = self.book().await?;
         // Where the row that is there stays, the latest of a key must come first; where it is set, last.
         let mut windows = Windows::new(which, !how.overwrite);

@@ -9,7 +9,7 @@ use super::open_letter_changes;
 use crate::adapters::warehouse;
 use crate::config::{self, Config};
 use crate::core::outcome::{Counts, Reason, Rejection};
-use crate::messages::{DeadLetter, OffsetMove};
+use crate::messages::{Board, DeadLetter, OffsetMove};
 use crate::ports::letter_changes::{DroppedLetters, LetterRequest, RetriedLetters, RetryOptions};
 use crate::ports::{
     AuditEntry, Claim, DeadLetterFilter, LetterHead, LetterReader, NewestRows, PartitionCounts, StoredDeadLetter,
@@ -18,6 +18,8 @@ use crate::ports::{
 struct Shop {
     config: Arc<Config>,
     reader: Box<dyn LetterReader>,
+    /// As a daemon that holds the partition has it.
+    board: Board,
     _folder: tempfile::TempDir,
 }
 
@@ -58,16 +60,19 @@ impl Shop {
         writer.count("orders", &[PartitionCounts { partition: 0, counts }], now()).await.unwrap();
         writer.commit().await.unwrap();
         let reader = warehouse::open_letter_reader(&config.warehouse)().await.unwrap();
-        Self { config, reader, _folder: folder }
+        let board = Board::default();
+        let ledger = &bookkeeping.offsets(None).await.unwrap()[0];
+        board.claimed("orders", ledger, 0, 3);
+        Self { config, reader, board, _folder: folder }
     }
 
     async fn retry(&self, filter: DeadLetterFilter, how: RetryOptions) -> RetriedLetters {
-        let mut changes = open_letter_changes(&self.config)().await.unwrap();
+        let mut changes = open_letter_changes(&self.config, &self.board)().await.unwrap();
         changes.retry(&asked(filter), &how).await.unwrap()
     }
 
     async fn drop_letters(&self, filter: DeadLetterFilter) -> DroppedLetters {
-        let mut changes = open_letter_changes(&self.config)().await.unwrap();
+        let mut changes = open_letter_changes(&self.config, &self.board)().await.unwrap();
         changes.drop_letters(&asked(filter)).await.unwrap()
     }
 
@@ -165,6 +170,8 @@ async fn an_edited_letter_gets_its_row_its_end_and_its_line_in_the_audit_togethe
     );
     assert_eq!((audit[0].daemon.as_str(), audit[0].peer.as_str()), ("shops", "192.0.2.7"));
     assert_eq!(audit[0].request, serde_json::json!({ "ids": [first.id] }));
+    let seen = shop.board.snapshot()[0].partitions[0].counts;
+    assert_eq!((seen.applied, seen.dead_letters), (1, 2), "what the page shows goes with it");
     assert_eq!(audit[0].outcome, serde_json::json!({ "applied": 1, "duplicates": 0, "refused": 0 }));
     assert_eq!(shop.counts().await, Counts { applied: 1, dead_letters: 2, ..Counts::default() });
     assert_eq!(third.offset, 2);

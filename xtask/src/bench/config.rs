@@ -27,6 +27,8 @@ pub struct Config {
     folder: PathBuf,
     /// What the shipped configuration computes of the fact table.
     aggregates: Vec<Value>,
+    /// What its page shows of those.
+    panels: Vec<Value>,
 }
 
 impl Config {
@@ -50,10 +52,13 @@ impl Config {
         let mut aggregates = root.remove("aggregate").and_then(|all| all.as_array().cloned()).unwrap_or_default();
         aggregates.retain(|one| one.get("table").and_then(Value::as_str) == Some(FACT));
         aggregates.iter_mut().filter_map(Value::as_table_mut).for_each(|one| absolute(one, shipped));
-        root.remove("panel");
+        let named = |aggregate: &Value| Some(format!("aggregate:{}", aggregate.get("name")?.as_str()?));
+        let sources: Vec<String> = aggregates.iter().filter_map(named).collect();
+        let mut panels = root.remove("panel").and_then(|all| all.as_array().cloned()).unwrap_or_default();
+        panels.retain(|one| sources.iter().any(|s| one.get("source").and_then(Value::as_str) == Some(s)));
         keep_topic(&mut root, "stream")?;
         keep_topic(&mut root, "replay")?;
-        let mut config = Self { root, folder: folder.to_path_buf(), aggregates };
+        let mut config = Self { root, folder: folder.to_path_buf(), aggregates, panels };
         config.stream()?.insert("start".into(), Value::String("earliest".into()));
         let replay = first(&mut config.root, "replay")?;
         replay.insert("partitions".into(), Value::Integer(PARTITIONS));
@@ -76,6 +81,14 @@ impl Config {
     /// The tables are there already.
     pub fn without_migrations(&mut self) -> Result<()> {
         section_of(&mut self.root, "warehouse")?.remove("migrations");
+        Ok(())
+    }
+
+    /// Cache, aggregates and panels too, as far as the measured stream feeds them.
+    pub fn with_page(&mut self) -> Result<()> {
+        let url = format!("sqlite://{}", self.folder.join("cache.db").display());
+        self.set_cache(&url)?;
+        self.root.insert("panel".into(), Value::Array(self.panels.clone()));
         Ok(())
     }
 

@@ -8,11 +8,14 @@ mod dashboards;
 mod database;
 mod latency;
 mod null;
+mod page;
 mod pages;
 mod peers;
 mod poison;
 mod refresh;
 mod sink;
+
+pub use daemon::get;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -41,6 +44,12 @@ pub enum Bench {
     /// How long after its append to Kafka a record's row can be read in MySQL, seen from outside.
     #[command(after_help = "Example:\n  cargo xtask bench latency --rate 2000 --seconds 30 --json")]
     Latency(LatencyArguments),
+    /// How long after its append to Kafka a record is drawn on the page, in a real browser, and what the page's heap
+    /// comes to. Needs chromium and chromedriver.
+    #[command(
+        after_help = "Examples:\n  cargo xtask bench page --json\n  cargo xtask bench page --seconds 3600   an hour, for the heap"
+    )]
+    Page(PageArguments),
     /// What bad records cost: rows a second with none, with one in 10,000 and with one in 100 of them.
     ///
     /// Half of them bief refuses itself (a number beyond the column's), half only the database does (a CHECK).
@@ -103,6 +112,22 @@ pub struct LatencyArguments {
     /// Write each record's partition, offset, and times (microseconds since 1970) to this file, as CSV.
     #[arg(long, value_name = "FILE")]
     samples: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct PageArguments {
+    /// Print one JSON object as the last line.
+    #[arg(long)]
+    json: bool,
+    /// A binary to measure instead of building one.
+    #[arg(long, value_name = "PATH")]
+    bief: Option<PathBuf>,
+    /// Records a second.
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..))]
+    rate: u64,
+    /// How long to look, after 10 s of warm-up.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(10..))]
+    seconds: u64,
 }
 
 #[derive(Args)]
@@ -199,6 +224,10 @@ pub fn run(bench: Bench) -> Result<ExitCode> {
         Bench::Latency(arguments) => {
             let bench = Setup::new(arguments.common.bief.as_deref(), &interrupted)?;
             (arguments.common.json, runtime.block_on(latency::run(&bench, &arguments))?)
+        }
+        Bench::Page(arguments) => {
+            let bench = Setup::new(arguments.bief.as_deref(), &interrupted)?;
+            (arguments.json, page::run(&bench, &arguments, &runtime)?)
         }
         Bench::Poison(arguments) => {
             let bench = Setup::new(arguments.common.bief.as_deref(), &interrupted)?;
