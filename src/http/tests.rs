@@ -94,7 +94,11 @@ pub(super) fn daemon_that_waits(stalled_after: Duration, access: Access, routes:
         metrics,
         board: board.clone(),
         tap: tap.clone(),
-        units: Arc::new(|| serde_json::json!([{ "name": "orders", "state": "running", "restarts": 0, "actors": [] }])),
+        units: Arc::new(|| {
+            let since = "2024-05-01T10:00:00Z";
+            serde_json::json!([{ "name": "orders", "state": "running", "generation": 1, "restarts": 0,
+                "last_error": null, "since": since, "actors": [] }])
+        }),
         checks: Arc::new(move || {
             let ok = up.load(Ordering::Relaxed);
             let cause = (!ok).then(|| "connection refused".to_owned());
