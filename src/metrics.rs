@@ -5,6 +5,7 @@
 
 mod aggregates;
 mod process;
+mod reconcile;
 mod shown;
 mod tap;
 
@@ -17,6 +18,7 @@ use prometheus::{
 };
 
 pub use self::aggregates::{AggregateMetrics, SourceMetrics};
+pub use self::reconcile::ReconcileMetrics;
 use crate::core::outcome::{Counts, Reason};
 use crate::messages::{StreamStatus, Tap};
 
@@ -76,6 +78,7 @@ struct Series {
     memory_meter: OnceLock<MemoryMeter>,
     aggregates: aggregates::AggregateSeries,
     tap: tap::TapSeries,
+    reconcile: reconcile::ReconcileSeries,
     process: Option<process::ProcessSeries>,
 }
 
@@ -240,6 +243,7 @@ impl Metrics {
             memory_meter: OnceLock::new(),
             aggregates: aggregates::AggregateSeries::register(&r),
             tap: tap::TapSeries::register(&r),
+            reconcile: reconcile::ReconcileSeries::register(&r),
             process: process::ProcessSeries::register(&r),
             registry: registry.clone(),
         };
@@ -297,6 +301,11 @@ impl Metrics {
     /// Restarts by one actor, at 0 when first asked for.
     pub fn actor_restarts(&self, actor: &str) -> IntCounter {
         self.0.actor_restarts.with_label_values(&[actor])
+    }
+
+    /// The series of the pass that compares these aggregates' documents with the rows, at 0 when first asked for.
+    pub fn reconcile(&self, aggregates: &[&str]) -> ReconcileMetrics {
+        self.0.reconcile.of(aggregates)
     }
 
     /// Whether every check of /readyz passes.
@@ -524,6 +533,7 @@ mod tests {
         metrics.actor_restarts("orders/writer");
         metrics.aggregate("sums");
         metrics.source("order.at/1h");
+        metrics.reconcile(&["sums"]);
         metrics
     }
 

@@ -17,6 +17,7 @@ use crate::core::target::Rows;
 use crate::messages::{DeadLetter, OffsetMove};
 
 pub mod cache;
+pub mod leases;
 pub mod letter_changes;
 mod letters;
 pub mod marks;
@@ -25,6 +26,7 @@ mod rows;
 pub(crate) mod testing;
 
 pub use cache::{Cache, CacheError, OpenCache};
+pub use leases::{Lease, Leases, OpenLeases, Rebuild};
 pub use letters::{
     AuditEntry, LetterBook, LetterGroup, LetterHead, LetterKey, LetterPublisher, LetterReader, LetterWarehouse,
     OpenLetterBook, OpenLetterPublisher, OpenLetterReader, OpenLetterWarehouse, Published,

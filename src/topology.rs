@@ -4,6 +4,8 @@
 mod aggregators;
 pub mod letters;
 mod plans;
+pub mod rebuild;
+mod reconcilers;
 mod served;
 
 use std::io;
@@ -90,6 +92,7 @@ pub fn launch(config: Arc<Config>, bootstrap: &str, listener: TcpListener) -> io
         metrics: metrics.clone(),
     };
     let aggregators = beside.units().map_err(io::Error::other)?;
+    let reconciler = reconcilers::unit(&beside).map_err(io::Error::other)?;
     let units = config
         .streams
         .iter()
@@ -111,6 +114,7 @@ pub fn launch(config: Arc<Config>, bootstrap: &str, listener: TcpListener) -> io
             [Some(pipeline.into_unit()), outbox].into_iter().flatten()
         })
         .chain(aggregators)
+        .chain(reconciler)
         .collect();
     let restarts = metrics.clone();
     let on_restart =

@@ -39,6 +39,8 @@ load = "insert"
 
 [cache]
 url = "mongodb://bief:${PW}@mongo-1:27017,mongo-2/orders?retryWrites=false"
+reconcile = "0 4 * * SUN"
+reconcile_sample = 1
 
 [[stream]]
 topic = "orders"

@@ -2,15 +2,13 @@
 //! replaces them in the cache and sets them clean. Apart from every stream, and must never delay one: while the cache
 //! or the warehouse is away the marks wait in the warehouse. Any number of daemons may do it at the same time.
 
-pub mod refresh;
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use chrono::{DateTime, Utc};
 
-use self::refresh::{RefreshError, RefreshPlan, mark_all, refresh};
+use super::refresh::{RefreshError, RefreshPlan, mark_all, refresh};
 use crate::core::document::Bucket;
 use crate::messages::{AggregateFreshness, Freshness, Replacements};
 use crate::metrics::{AggregateMetrics, SourceMetrics};

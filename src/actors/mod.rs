@@ -4,5 +4,9 @@
 pub mod aggregator;
 pub mod consumer;
 pub mod decoder;
+pub mod lease;
 pub mod outbox;
+pub mod persist;
+pub mod reconciler;
+pub mod refresh;
 pub mod writer;

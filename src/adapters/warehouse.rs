@@ -7,7 +7,7 @@ use super::migrations::Applied;
 use super::{bookkeeping, migrations, mysql, newest_rows, sqlite};
 use crate::config::WarehouseConfig;
 use crate::ports::{
-    Catalog, OpenAggregateSource, OpenBookkeeping, OpenLetterBook, OpenLetterReader, OpenLetterWarehouse,
+    Catalog, OpenAggregateSource, OpenBookkeeping, OpenLeases, OpenLetterBook, OpenLetterReader, OpenLetterWarehouse,
     OpenRowReader, OpenWarehouse, WarehouseError,
 };
 
@@ -39,6 +39,11 @@ pub fn open_row_reader(settings: &WarehouseConfig) -> OpenRowReader {
 /// How an actor or a command opens the bookkeeping tables.
 pub fn open_bookkeeping(settings: &WarehouseConfig) -> OpenBookkeeping {
     bookkeeping::open(settings)
+}
+
+/// How an actor or a command opens what is agreed on in the database: leases, and how far a rebuild got.
+pub fn open_leases(settings: &WarehouseConfig) -> OpenLeases {
+    bookkeeping::open_leases(settings)
 }
 
 /// How an actor or a command opens what reads rows and marks for aggregates.

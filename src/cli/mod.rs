@@ -3,6 +3,7 @@
 pub mod exit;
 pub mod logging;
 
+mod aggregate_names;
 mod check;
 mod completions;
 mod dead_letters;
@@ -14,6 +15,8 @@ mod healthcheck;
 mod http_client;
 mod man;
 mod offsets;
+mod rebuild;
+mod reconcile;
 mod rehearsal;
 mod replay;
 mod run;
@@ -65,6 +68,10 @@ enum Command {
     Replay(replay::Args),
     /// Prove that nothing was lost or counted twice
     Verify(verify::Args),
+    /// Compare cached documents with the rows, and mend what differs
+    Reconcile(reconcile::Args),
+    /// Compute an aggregate's documents anew from nothing
+    Rebuild(rebuild::Args),
     /// Show where each partition stands, and set offsets
     Offsets(offsets::Args),
     /// Inflict faults on daemons of its own at a staging, and prove that nothing was lost or doubled
@@ -112,6 +119,8 @@ pub fn main() -> u8 {
         Command::Test(args) => domain_tests::run(args),
         Command::Replay(args) => replay::run(args, log),
         Command::Verify(args) => verify::run(args),
+        Command::Reconcile(args) => reconcile::run(args, log),
+        Command::Rebuild(args) => rebuild::run(args, log),
         Command::Offsets(args) => offsets::run(args),
         Command::Drill(args) => drill::run(args, log),
         Command::Status(args) => status::run(args, &mut std::io::stdout()),

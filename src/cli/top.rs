@@ -7,6 +7,7 @@ mod text;
 mod view;
 
 use std::io::{ErrorKind, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ use super::exit;
 use super::http_client::{AskError, Daemon, TOKEN_NEEDED};
 use super::printable::{json_escaped, printable};
 use super::status_document::Status;
+use super::support::interrupted;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -163,8 +165,11 @@ fn once(args: &Args, out: &mut dyn Write) -> u8 {
 /// Draws on the terminal, which is given back whatever happens.
 fn watch(args: &Args, first: Result<Look, Unseen>) -> std::io::Result<()> {
     let colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    // A signal ends the drawing, not the process: what it ended at once would leave the terminal without echo.
+    let told_to_end = interrupted().map_err(std::io::Error::other)?;
     let mut terminal = ratatui::try_init()?;
-    let outcome = follow(&mut terminal, View::new(colours), &ask(args.daemon.clone(), args.every, first));
+    let answers = ask(args.daemon.clone(), args.every, first);
+    let outcome = follow(&mut terminal, View::new(colours), &answers, &told_to_end);
     ratatui::restore();
     outcome
 }
@@ -186,10 +191,11 @@ fn follow(
     terminal: &mut ratatui::DefaultTerminal,
     mut view: View,
     answers: &Receiver<Result<Look, Unseen>>,
+    told_to_end: &AtomicBool,
 ) -> std::io::Result<()> {
     let mut looks = Looks::default();
     let mut answered = Instant::now();
-    loop {
+    while !told_to_end.load(Ordering::SeqCst) {
         for answer in answers.try_iter() {
             match answer {
                 Ok(look) => {
@@ -210,6 +216,7 @@ fn follow(
             return Ok(());
         }
     }
+    Ok(())
 }
 
 /// Ctrl-C is `q`: the terminal hands it over as a key.

@@ -1,7 +1,6 @@
 //! Reads each `[[aggregate]]`, and checks it beside the tables that the streams feed.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::reader::{Fault, Reader, Section, Span, Text};
@@ -75,7 +74,7 @@ fn read_aggregate(
         table: value(&table),
         time: value(&time),
         bucket: bucket.unwrap_or(Width::DAY),
-        query: query.unwrap_or_else(PathBuf::new),
+        query: query.unwrap_or_default(),
         key,
         every,
         keep,

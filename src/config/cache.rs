@@ -6,10 +6,14 @@ use std::path::PathBuf;
 use super::aggregates::HOW_TO_CACHE;
 use super::database_url::{self, CacheTarget};
 use super::print::{Line, Origin};
-use super::reader::{Reader, Section, toml_text};
+use super::reader::{Fault, Reader, Section, toml_text};
 use super::schema::{AGGREGATE, CACHE};
 use super::warehouse::{ReadWarehouse, uncover};
-use super::{CacheConfig, Secret};
+use super::{CacheConfig, Schedule, Secret};
+
+/// At night for many, and not when everything else starts.
+const DEFAULT_RECONCILE: &str = "30 3 * * *";
+const DEFAULT_SAMPLE: f64 = 0.1;
 
 /// What the URL's scheme tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +49,7 @@ pub(super) fn read(r: &mut Reader<'_>, root: &Section<'_>, warehouse: &ReadWareh
     {
         uncover(r, raw, &value.span());
     }
+    let (reconcile, reconcile_sample) = read_reconcile(r, &s);
     let text = text?;
     let CacheTarget { backend, url } = match database_url::check_cache(&text, r.base) {
         Ok(target) => target,
@@ -66,5 +71,18 @@ pub(super) fn read(r: &mut Reader<'_>, root: &Section<'_>, warehouse: &ReadWareh
             "write another file, such as \"sqlite://var/cache.db\"",
         );
     }
-    Some(CacheConfig { url: Secret::new(url) })
+    Some(CacheConfig { url: Secret::new(url), reconcile, reconcile_sample })
+}
+
+/// When the documents are compared with the rows, and how many of them.
+fn read_reconcile(r: &mut Reader<'_>, s: &Section<'_>) -> (Option<Schedule>, f64) {
+    let daily = DEFAULT_RECONCILE.parse().ok();
+    let schedule = r.parsed(s, "reconcile", (daily, DEFAULT_RECONCILE), |text| match text.trim() {
+        "off" => Ok(None),
+        text => match text.parse::<Schedule>() {
+            Ok(schedule) => Ok(Some(schedule)),
+            Err(error) => Err(Fault::new(error.what, format!("{}; or \"off\"", error.help))),
+        },
+    });
+    (schedule, r.share(s, "reconcile_sample", DEFAULT_SAMPLE))
 }

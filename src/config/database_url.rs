@@ -69,7 +69,9 @@ pub(super) fn is_clear(raw: &str) -> bool {
         Some(rest) => !rest.contains('?'),
         // A scheme, then user or password: else a slip may have made the password look like another part.
         None => raw.split_once("://").is_some_and(|(scheme, rest)| {
-            let sound = Url::parse(&stand_ins(raw)).is_ok_and(|url| url.query().is_none() && url.fragment().is_none());
+            // A path with `=` in it is options whose `?` was lost.
+            let plain = |url: Url| url.query().is_none() && url.fragment().is_none() && !url.path().contains('=');
+            let sound = Url::parse(&stand_ins(raw)).is_ok_and(plain);
             sound && rest.contains('@') && scheme.bytes().all(|b| b.is_ascii_alphanumeric())
         }),
     }
@@ -258,9 +260,14 @@ pub(super) fn password(raw: &str) -> Option<Range<usize>> {
     (from < end && !is_reference(&raw[from..end])).then_some(from..end)
 }
 
-/// A URL as written, its literal password and its options replaced: an option may be a password too.
+/// A URL as written, its literal password and its options replaced: an option may be a password too. Where options may
+/// stand before the `?`, nothing is left.
 pub(super) fn redacted(raw: &str) -> String {
     let mut shown = raw.to_owned();
+    let behind = &raw[raw.rfind('@').unwrap_or(0)..];
+    if behind.split('?').next().is_some_and(|host| host.contains('=')) {
+        return MASK.to_owned();
+    }
     if let Some(at) = raw.rfind('?')
         && at > raw.rfind('@').unwrap_or(0)
     {
@@ -324,6 +331,18 @@ mod tests {
     }
 
     #[test]
+    fn a_url_whose_options_may_stand_elsewhere_is_not_clear() {
+        for (url, clear) in [
+            ("mysql://u:p@h/d", true),
+            ("mongodb://u:p@h/d?authMechanismProperties=hunter2", false),
+            ("mongodb://u:p@h/dauthMechanismProperties=hunter2", false),
+            ("mongodb://h/d", false),
+        ] {
+            assert_eq!(is_clear(url), clear, "{url}");
+        }
+    }
+
+    #[test]
     fn a_literal_password_is_redacted_and_a_reference_shown() {
         let show = redacted;
         assert_eq!(show("mysql://u:p@ss@h/d"), "mysql://u:***@h/d");
@@ -332,6 +351,7 @@ mod tests {
         assert_eq!(show("mysql://u@h/d"), "mysql://***@h/d");
         assert_eq!(show("mongodb://u:p?@h/d?tls=true"), "mongodb://u:***@h/d?***");
         assert_eq!(show("mongodb://h/d?tlsCertificateKeyFilePassword=hunter2"), "mongodb://h/d?***");
+        assert_eq!(show("mongodb://u:p@h/d?a@uth=hunter2"), "***");
     }
 
     fn cache(url: &str) -> Result<String, Fault> {

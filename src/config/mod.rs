@@ -48,6 +48,7 @@ use std::time::Duration;
 use crate::core::bucket::Width;
 pub use crate::core::mapping::{EpochUnit, Source};
 use crate::core::marks::BucketSource;
+pub use crate::core::schedule::Schedule;
 use crate::core::target::OnConflict;
 
 /// A whole configuration, defaults filled in, every field valid by itself and beside the others.
@@ -153,6 +154,10 @@ pub struct CacheConfig {
     /// `mongodb://…` with the database in its path, or `sqlite://path`, the path joined with the configuration file's
     /// folder.
     pub url: Secret,
+    /// When the daemon compares documents with the rows, in UTC; never where it is off.
+    pub reconcile: Option<Schedule>,
+    /// Of all buckets, how many it then compares; 0 to 1.
+    pub reconcile_sample: f64,
 }
 
 #[derive(Debug, Clone)]

@@ -95,11 +95,11 @@ pub static CACHE: SectionSpec = SectionSpec {
     path: "cache",
     repeated: false,
     free: false,
-    keys: &[KeySpec {
-        name: "url",
-        example: "url = \"mongodb://bief:${BIEF_CACHE_PASSWORD}@mongo/bief\"",
-        secret: true,
-    }],
+    keys: &[
+        KeySpec { name: "url", example: "url = \"mongodb://bief:${BIEF_CACHE_PASSWORD}@mongo/bief\"", secret: true },
+        key("reconcile", "reconcile = \"30 3 * * *\""),
+        key("reconcile_sample", "reconcile_sample = 0.1"),
+    ],
     example: "",
     sections: &[],
 };

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::Shared;
-use super::answers::{self, Query, bytes, refused, tagged};
+use super::answers::{self, Query, Refusal, bytes, refused, tagged};
 use super::desks::{Desk, Unanswered};
 use super::problem::problem;
 use crate::config::Aggregate;
@@ -52,11 +52,11 @@ struct Stored {
 pub(super) async fn list(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse {
     match listed(&request, &shared).await {
         Ok(body) => tagged(&request, body),
-        Err(refused) => refused,
+        Err(refused) => refused.into(),
     }
 }
 
-async fn listed(request: &HttpRequest, shared: &Shared) -> Result<Bytes, HttpResponse> {
+async fn listed(request: &HttpRequest, shared: &Shared) -> Result<Bytes, Refusal> {
     const QUESTION: &str = "aggregates";
     Query::of(request, &[])?;
     if let Some(known) = shared.recent_lists.get(QUESTION) {
@@ -123,8 +123,8 @@ fn names(fields: &Fields) -> Vec<String> {
     fields.iter().map(|(name, _)| name.clone()).collect()
 }
 
-fn desk(shared: &Shared) -> Result<&Desk<Box<dyn Cache>>, HttpResponse> {
-    shared.desks.cache.as_ref().ok_or_else(|| Unanswered::NotConfigured(NO_CACHE).answer())
+fn desk(shared: &Shared) -> Result<&Desk<Box<dyn Cache>>, Refusal> {
+    shared.desks.cache.as_ref().ok_or_else(|| Unanswered::NotConfigured(NO_CACHE).answer().into())
 }
 
 /// A page of documents, as it is sent.
@@ -146,19 +146,15 @@ pub(super) async fn documents(
     };
     match read {
         Ok(body) => tagged(&request, body),
-        Err(refused) => refused,
+        Err(refused) => refused.into(),
     }
 }
 
 /// What a request asks for, the values of the key still as text.
-fn asked(
-    request: &HttpRequest,
-    name: &str,
-    shared: &Shared,
-) -> Result<(CacheQuery, Vec<(String, String)>), HttpResponse> {
+fn asked(request: &HttpRequest, name: &str, shared: &Shared) -> Result<(CacheQuery, Vec<(String, String)>), Refusal> {
     let query = Query::of(request, &["from", "to", "limit", "cursor", "key."])?;
     let aggregate = shared.state.aggregates.iter().find(|aggregate| aggregate.name == name);
-    let aggregate = aggregate.ok_or_else(|| problem(StatusCode::NOT_FOUND, NO_AGGREGATE))?;
+    let aggregate = aggregate.ok_or_else(|| Refusal::from(problem(StatusCode::NOT_FOUND, NO_AGGREGATE)))?;
     let after = query
         .text("cursor")
         .map(|text| Cursor::parse(text).ok_or_else(|| refused("cursor is not what an answer had as next.")));
@@ -174,7 +170,7 @@ fn asked(
 }
 
 /// Values by column, spelt as configured.
-fn key_of(query: &Query, aggregate: &Aggregate) -> Result<Vec<(String, String)>, HttpResponse> {
+fn key_of(query: &Query, aggregate: &Aggregate) -> Result<Vec<(String, String)>, Refusal> {
     let column = |(name, value): (&str, &str)| {
         let column = aggregate.key.iter().find(|column| column.eq_ignore_ascii_case(name));
         column
@@ -184,7 +180,7 @@ fn key_of(query: &Query, aggregate: &Aggregate) -> Result<Vec<(String, String)>,
     query.beginning("key.").map(column).collect()
 }
 
-async fn read(shared: &Shared, mut query: CacheQuery, key: Vec<(String, String)>) -> Result<Bytes, HttpResponse> {
+async fn read(shared: &Shared, mut query: CacheQuery, key: Vec<(String, String)>) -> Result<Bytes, Refusal> {
     let asked = desk(shared)?.ask(move |cache| {
         Box::pin(async move {
             query.key = typed(cache.as_mut(), &query.aggregate, key).await?;
@@ -193,7 +189,7 @@ async fn read(shared: &Shared, mut query: CacheQuery, key: Vec<(String, String)>
             Ok(bytes(&DocumentPage { aggregate: query.aggregate, documents: page.documents, next }))
         })
     });
-    asked.await.map_err(|unanswered| unanswered.answer())
+    asked.await.map_err(|unanswered| unanswered.answer().into())
 }
 
 /// In an address a number is written like a text of its digits: what the column holds decides.
@@ -216,7 +212,7 @@ async fn typed(cache: &mut dyn Cache, name: &str, key: Vec<(String, String)>) ->
 /// `/api/v1/panels`: as configured, with what a page must know of their aggregates.
 pub(super) async fn panels(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse {
     if let Err(refused) = Query::of(&request, &[]) {
-        return refused;
+        return refused.into();
     }
     let panels: Vec<serde_json::Value> = shared
         .state

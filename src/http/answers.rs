@@ -53,8 +53,24 @@ fn is_known(headers: &HeaderMap, tag: &str) -> bool {
         .any(|sent| sent.trim() == "*" || opaque(sent) == wanted)
 }
 
-pub(super) fn refused(detail: &str) -> HttpResponse {
-    problem(StatusCode::BAD_REQUEST, detail)
+/// An answer in place of what was asked for.
+#[derive(Debug)]
+pub(super) struct Refusal(Box<HttpResponse>);
+
+impl From<HttpResponse> for Refusal {
+    fn from(answer: HttpResponse) -> Self {
+        Self(Box::new(answer))
+    }
+}
+
+impl From<Refusal> for HttpResponse {
+    fn from(refusal: Refusal) -> Self {
+        *refusal.0
+    }
+}
+
+pub(super) fn refused(detail: &str) -> Refusal {
+    problem(StatusCode::BAD_REQUEST, detail).into()
 }
 
 /// The parameters of a request, each once.
@@ -64,7 +80,7 @@ pub(super) struct Query(Vec<(String, String)>);
 impl Query {
     /// Refuses names that are not `known` (one that ends with a point stands for all that begin so): a filter that is
     /// misspelt would be passed over in silence.
-    pub fn of(request: &HttpRequest, known: &[&str]) -> Result<Self, HttpResponse> {
+    pub fn of(request: &HttpRequest, known: &[&str]) -> Result<Self, Refusal> {
         Self::parse(request.query_string(), known).map_err(refused)
     }
 
@@ -92,13 +108,13 @@ impl Query {
         self.0.iter().filter_map(move |(name, value)| Some((name.strip_prefix(prefix)?, value.as_str())))
     }
 
-    pub fn limit(&self, default: usize, most: usize) -> Result<usize, HttpResponse> {
+    pub fn limit(&self, default: usize, most: usize) -> Result<usize, Refusal> {
         let Some(text) = self.text("limit") else { return Ok(default) };
         let limit = text.parse().ok().filter(|limit| (1..=most).contains(limit));
         limit.ok_or_else(|| refused(&format!("limit is a whole number from 1 to {most}.")))
     }
 
-    pub fn time(&self, name: &'static str) -> Result<Option<DateTime<Utc>>, HttpResponse> {
+    pub fn time(&self, name: &'static str) -> Result<Option<DateTime<Utc>>, Refusal> {
         let Some(text) = self.text(name) else { return Ok(None) };
         // Who forgets to encode a plus sends a space.
         let text: Cow<'_, str> = if text.contains(' ') { text.replace(' ', "+").into() } else { text.into() };
@@ -109,12 +125,12 @@ impl Query {
     }
 
     /// Where the page before ended, among ids.
-    pub fn cursor(&self) -> Result<Option<i64>, HttpResponse> {
+    pub fn cursor(&self) -> Result<Option<i64>, Refusal> {
         self.text("cursor").map(id_of_cursor).transpose()
     }
 
     /// Which letters `topic`, `reason`, `since` and `until` name.
-    pub fn letters(&self) -> Result<DeadLetterFilter, HttpResponse> {
+    pub fn letters(&self) -> Result<DeadLetterFilter, Refusal> {
         Ok(DeadLetterFilter {
             topic: self.text("topic").map(str::to_owned),
             reason: self.text("reason").map(known_reason).transpose()?,
@@ -126,7 +142,7 @@ impl Query {
     }
 }
 
-pub(super) fn known_reason(text: &str) -> Result<String, HttpResponse> {
+pub(super) fn known_reason(text: &str) -> Result<String, Refusal> {
     let known = Reason::ALL.iter().any(|reason| reason.as_str() == text);
     known.then(|| text.to_owned()).ok_or_else(|| refused("reason is none of those in /api/v1/openapi.json."))
 }
@@ -136,7 +152,7 @@ pub(super) fn cursor_of_id(id: i64) -> String {
     Cursor::behind(&id.to_string()).text()
 }
 
-pub(super) fn id_of_cursor(text: &str) -> Result<i64, HttpResponse> {
+pub(super) fn id_of_cursor(text: &str) -> Result<i64, Refusal> {
     let id = Cursor::parse(text).and_then(|cursor| cursor.id().parse().ok());
     id.ok_or_else(|| refused("cursor is not what an answer had as next."))
 }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::Shared;
-use super::answers::{self, cursor_of_id, id_of_cursor, known_reason, refused};
+use super::answers::{self, Refusal, cursor_of_id, id_of_cursor, known_reason, refused};
 use super::desks::Unanswered;
 use super::problem::problem;
 use crate::ports::DeadLetterFilter;
@@ -103,7 +103,7 @@ struct FilterBody {
     until: Option<DateTime<Utc>>,
 }
 
-fn body_of<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, HttpResponse> {
+fn body_of<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, Refusal> {
     serde_json::from_slice(body).map_err(|error| {
         let (line, column) = (error.line(), error.column());
         refused(&format!("The body is not as /api/v1/openapi.json says, from line {line}, column {column} on."))
@@ -114,7 +114,7 @@ fn body_of<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, HttpResponse> {
 fn which(
     request: &HttpRequest,
     (ids, filter, cursor): (Option<Vec<i64>>, Option<FilterBody>, Option<String>),
-) -> Result<LetterRequest, HttpResponse> {
+) -> Result<LetterRequest, Refusal> {
     let asked = match (&ids, &filter) {
         (Some(ids), None) => json!({ "ids": ids }),
         (None, Some(filter)) => json!({ "filter": filter }),
@@ -164,7 +164,7 @@ fn unanswered(unanswered: &Unanswered) -> HttpResponse {
 pub(super) async fn retry(request: HttpRequest, shared: web::Data<Shared>, body: Bytes) -> HttpResponse {
     let (mut which, how) = match retry_of(&request, &body) {
         Ok(asked) => asked,
-        Err(refused) => return refused,
+        Err(refused) => return refused.into(),
     };
     let _pass = match shared.changes.enter() {
         Ok(pass) => pass,
@@ -182,7 +182,7 @@ pub(super) async fn retry(request: HttpRequest, shared: web::Data<Shared>, body:
     }
 }
 
-fn retry_of(request: &HttpRequest, body: &[u8]) -> Result<(LetterRequest, RetryOptions), HttpResponse> {
+fn retry_of(request: &HttpRequest, body: &[u8]) -> Result<(LetterRequest, RetryOptions), Refusal> {
     let RetryBody { ids, filter, cursor, overwrite, dry_run, payload } = body_of(body)?;
     if payload.is_some() && ids.as_ref().is_none_or(|ids| ids.len() != 1) {
         return Err(refused("A payload goes with one id: it takes the place of that letter's."));
@@ -225,7 +225,7 @@ pub(super) async fn drop_letters(request: HttpRequest, shared: web::Data<Shared>
     let which = body_of(&body).and_then(|DropBody { ids, filter, cursor }| which(&request, (ids, filter, cursor)));
     let which = match which {
         Ok(which) => which,
-        Err(refused) => return refused,
+        Err(refused) => return refused.into(),
     };
     let _pass = match shared.changes.enter() {
         Ok(pass) => pass,
@@ -251,7 +251,7 @@ mod tests {
 
     fn asked(body: &str) -> Result<(LetterRequest, RetryOptions), StatusCode> {
         let request = TestRequest::post().peer_addr("192.0.2.7:4711".parse().unwrap()).to_http_request();
-        retry_of(&request, body.as_bytes()).map_err(|refused| refused.status())
+        retry_of(&request, body.as_bytes()).map_err(|refused| HttpResponse::from(refused).status())
     }
 
     #[test]

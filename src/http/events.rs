@@ -116,7 +116,7 @@ pub(super) async fn events(request: HttpRequest, shared: web::Data<Shared>) -> H
     }
     let types = form_urlencoded::parse(request.query_string().as_bytes()).find(|(name, _)| name == "types");
     let Some(kinds) = types.map_or(Some(Kinds::EVERY), |(_, names)| Kinds::named(&names)) else {
-        return answers::refused("types are status, records and documents, separated by commas.");
+        return answers::refused("types are status, records and documents, separated by commas.").into();
     };
     let readers = &shared.readers;
     if !readers.enter(kinds) {

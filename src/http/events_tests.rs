@@ -2,6 +2,7 @@
 
 use std::io::{BufReader, Read};
 use std::net::TcpStream;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -51,15 +52,25 @@ fn event(reader: &mut BufReader<TcpStream>) -> (String, String, Value) {
     (id, kind, serde_json::from_str(&data).unwrap())
 }
 
-/// The next event of a type, while things happen.
+/// The next event of a type, while things happen: what happens before the daemon listens for a reader is told to nobody.
 fn next_of(daemon: &Daemon, reader: &mut BufReader<TcpStream>, wanted: &str) -> (String, Value) {
-    loop {
-        happen(daemon);
-        let (id, kind, data) = event(reader);
-        if kind == wanted {
-            return (id, data);
+    let (found, ended) = mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            happen(daemon);
+            while ended.recv_timeout(Duration::from_millis(20)) == Err(mpsc::RecvTimeoutError::Timeout) {
+                happen(daemon);
+            }
+        });
+        // Let go however this ends, so that the other thread ends too.
+        let _found = found;
+        loop {
+            let (id, kind, data) = event(reader);
+            if kind == wanted {
+                return (id, data);
+            }
         }
-    }
+    })
 }
 
 #[test]

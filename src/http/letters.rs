@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::Shared;
-use super::answers::{Query, bytes, cursor_of_id, json};
+use super::answers::{Query, Refusal, bytes, cursor_of_id, json};
 use super::problem::problem;
 use crate::ports::{AuditEntry, DeadLetterFilter, LetterGroup, LetterHead, StoredDeadLetter};
 
@@ -21,7 +21,7 @@ const NO_LETTER: &str = "There is no such dead letter any more. /api/v1/dead-let
 pub(super) async fn list(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse {
     let (filter, limit) = match asked(&request) {
         Ok(asked) => asked,
-        Err(refused) => return refused,
+        Err(refused) => return refused.into(),
     };
     let asked = shared.desks.letters.ask(move |letters| {
         Box::pin(async move {
@@ -35,7 +35,7 @@ pub(super) async fn list(request: HttpRequest, shared: web::Data<Shared>) -> Htt
 }
 
 /// One more than the page has, which tells whether another follows.
-fn asked(request: &HttpRequest) -> Result<(DeadLetterFilter, usize), HttpResponse> {
+fn asked(request: &HttpRequest) -> Result<(DeadLetterFilter, usize), Refusal> {
     let query = Query::of(request, &["topic", "reason", "since", "until", "limit", "cursor"])?;
     let limit = query.limit(PAGE, LARGEST_PAGE)?;
     let filter = DeadLetterFilter { before_id: query.cursor()?, limit: limit as u64 + 1, ..query.letters()? };
@@ -52,7 +52,7 @@ fn next<T>(page: &mut Vec<T>, limit: usize, id: impl Fn(&T) -> i64) -> Option<St
 pub(super) async fn groups(request: HttpRequest, shared: web::Data<Shared>) -> HttpResponse {
     let filter = match Query::of(&request, &["topic", "since", "until"]).and_then(|query| query.letters()) {
         Ok(filter) => filter,
-        Err(refused) => return refused,
+        Err(refused) => return refused.into(),
     };
     let asked = shared.desks.letters.ask(move |letters| {
         Box::pin(async move {
@@ -65,7 +65,7 @@ pub(super) async fn groups(request: HttpRequest, shared: web::Data<Shared>) -> H
 
 pub(super) async fn one(request: HttpRequest, id: web::Path<String>, shared: web::Data<Shared>) -> HttpResponse {
     if let Err(refused) = Query::of(&request, &[]) {
-        return refused;
+        return refused.into();
     }
     let Ok(id) = id.parse::<i64>() else { return problem(StatusCode::NOT_FOUND, NO_LETTER) };
     let asked = shared.desks.letters.ask(move |letters| {
@@ -83,7 +83,7 @@ pub(super) async fn audit(request: HttpRequest, shared: web::Data<Shared>) -> Ht
     let asked = query.and_then(|query| Ok((query.limit(PAGE, LARGEST_PAGE)?, query.cursor()?)));
     let (limit, before) = match asked {
         Ok(asked) => asked,
-        Err(refused) => return refused,
+        Err(refused) => return refused.into(),
     };
     let asked = shared.desks.letters.ask(move |letters| {
         Box::pin(async move {

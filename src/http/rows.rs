@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Map, Value, json};
 
 use super::Shared;
-use super::answers::{Query, bytes, json};
+use super::answers::{Query, Refusal, bytes, json};
 use super::problem::problem;
 use crate::ports::NewestRows;
 
@@ -18,11 +18,11 @@ const NO_TABLE: &str = "No stream feeds such a table, or it has no primary key."
 pub(super) async fn newest(request: HttpRequest, table: web::Path<String>, shared: web::Data<Shared>) -> HttpResponse {
     match read(&request, &table, &shared).await {
         Ok(body) => json(body),
-        Err(refused) => refused,
+        Err(refused) => refused.into(),
     }
 }
 
-async fn read(request: &HttpRequest, table: &str, shared: &Shared) -> Result<Bytes, HttpResponse> {
+async fn read(request: &HttpRequest, table: &str, shared: &Shared) -> Result<Bytes, Refusal> {
     let limit = Query::of(request, &["limit"])?.limit(SHOWN, MOST)?;
     let missing = || problem(StatusCode::NOT_FOUND, NO_TABLE);
     let known = shared.state.tables.iter().find(|known| known.eq_ignore_ascii_case(table));

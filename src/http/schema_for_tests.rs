@@ -47,10 +47,11 @@ impl<'d> Check<'d> {
             self.say(place, &format!("{number} is out of range"));
         }
         match value {
-            Value::String(text) if schema["format"] == "date-time" => {
-                if text.parse::<DateTime<Utc>>().is_err() || !text.ends_with('Z') {
-                    self.say(place, &format!("{text} is no time in UTC"));
-                }
+            Value::String(text)
+                if schema["format"] == "date-time"
+                    && (text.parse::<DateTime<Utc>>().is_err() || !text.ends_with('Z')) =>
+            {
+                self.say(place, &format!("{text} is no time in UTC"));
             }
             Value::Array(items) => {
                 let bound = |name: &str| schema[name].as_u64().map(|n| n as usize);

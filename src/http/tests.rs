@@ -13,6 +13,7 @@ use super::sources_for_tests::World;
 use super::*;
 use crate::core::outcome::Counts;
 use crate::ports::{CountsView, PartitionOffset};
+use crate::runtime::{UnitState, UnitStatus};
 
 /// Pages that may be open at once.
 pub(super) const READERS: usize = 128;
@@ -95,9 +96,16 @@ pub(super) fn daemon_that_waits(stalled_after: Duration, access: Access, routes:
         board: board.clone(),
         tap: tap.clone(),
         units: Arc::new(|| {
-            let since = "2024-05-01T10:00:00Z";
-            serde_json::json!([{ "name": "orders", "state": "running", "generation": 1, "restarts": 0,
-                "last_error": null, "since": since, "actors": [] }])
+            let unit = UnitStatus {
+                name: "orders".into(),
+                state: UnitState::Running,
+                since: Utc::now(),
+                generation: 1,
+                restarts: 0,
+                last_error: None,
+                actors: Vec::new(),
+            };
+            serde_json::to_value([unit]).unwrap()
         }),
         checks: Arc::new(move || {
             let ok = up.load(Ordering::Relaxed);

@@ -140,6 +140,10 @@ pub trait AggregateSource {
         buckets: &[Bucket],
     ) -> Result<Vec<BucketVersions>, WarehouseError>;
 
+    /// Whether each of these buckets waits to be computed, in the order asked. One that does not, asked for after its
+    /// versions were read, was computed under those or higher ones.
+    async fn pending(&mut self, source: &BucketSource, buckets: &[Bucket]) -> Result<Vec<bool>, WarehouseError>;
+
     /// Runs the query for each of these buckets in one snapshot, which is opened now and in which nothing can be
     /// written. `Fatal` where the query is wrong.
     async fn compute(&mut self, query: &AggregateQuery, buckets: &[Bucket]) -> Result<Computed, WarehouseError>;
@@ -166,6 +170,9 @@ pub trait AggregateSource {
         source: &BucketSource,
         from: Option<DateTime<Utc>>,
     ) -> Result<Option<Bucket>, WarehouseError>;
+
+    /// The last bucket that has a row. Found by the same index.
+    async fn last_bucket(&mut self, source: &BucketSource) -> Result<Option<Bucket>, WarehouseError>;
 
     /// Asks the database about a query, on a bucket that holds nothing. Changes nothing.
     async fn examine(&mut self, query: &AggregateQuery) -> Result<Examined, WarehouseError>;

@@ -7,8 +7,8 @@ use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::{prepare, refresh_plans};
-use crate::actors::aggregator::refresh::RefreshPlan;
 use crate::actors::aggregator::{Aggregator, AggregatorSettings};
+use crate::actors::refresh::RefreshPlan;
 use crate::adapters::cache::open_cache;
 use crate::adapters::warehouse;
 use crate::config::Config;

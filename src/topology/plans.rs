@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::warehouse_start;
-use crate::actors::aggregator::refresh::{RefreshPlan, Refreshable};
+use crate::actors::refresh::{RefreshPlan, Refreshable};
 use crate::adapters::warehouse;
 use crate::config::{Aggregate, Config, Stream, TableMapping, read_query};
 use crate::core::mapping::{Mapping, Misfit, Plan};

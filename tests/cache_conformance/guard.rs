@@ -114,7 +114,7 @@ async fn must_hold(cache: &mut Box<dyn Cache>, bucket: Bucket, version: i64, why
 }
 
 pub async fn of_replacements_at_once_the_highest_version_stays(open: OpenCache) {
-    let mut caches = vec![ready(&open).await, ready(&open).await, ready(&open).await];
+    let mut caches = [ready(&open).await, ready(&open).await, ready(&open).await];
     for n in 0..40 {
         // Most keys are new to the bucket, so that each inserts what another inserts in the same moment.
         let versions = [[31, 21, 10], [7, 28, 3], [1, 2, 30]][n as usize % 3];
@@ -187,7 +187,7 @@ pub async fn a_replacement_that_is_dropped_midway_is_made_good_by_the_next(open:
 }
 
 pub async fn whatever_the_order_and_however_many_at_once_the_highest_version_stays(open: OpenCache) {
-    let mut caches = vec![ready(&open).await, ready(&open).await, ready(&open).await];
+    let mut caches = [ready(&open).await, ready(&open).await, ready(&open).await];
     let mut runner = TestRunner::new(Config { failure_persistence: None, ..Config::default() });
     let steps = proptest::collection::vec(proptest::collection::vec(0..32i64, 1..=3), 1..6);
     // Shrinking needs a strategy's own loop, which knows no async: the cases are drawn here, and told when one fails.

@@ -38,7 +38,7 @@ pub async fn a_document_reads_back_as_it_was_put_in(open: OpenCache) {
         computed_at: at(77) + chrono::Duration::milliseconds(123),
         offsets,
     };
-    assert_eq!(cache.bucket("mixed", hour(3).start()).await.unwrap(), [expected.clone()]);
+    assert_eq!(cache.bucket("mixed", hour(3).start()).await.unwrap(), std::slice::from_ref(&expected));
     assert_eq!(cache.read(&query("mixed", 1)).await.unwrap(), Page { documents: vec![expected], next: None });
 }
 

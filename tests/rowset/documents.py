@@ -5,6 +5,7 @@ Independent of bief and of its SQL: it shares no code, no configuration and no q
 right together. Python 3.9 or newer, standard library only.
 
     documents.py [--rows N] [--data DIR]    # one JSON object a line
+    documents.py --compare FILE [--rows N]  # exit 0: FILE holds these documents; 1: they differ; 2: could not compare
 
 Of an unshifted replay (`--rows N`: the first N records of each file), one line for each document, in no order:
 
@@ -12,6 +13,10 @@ Of an unshifted replay (`--rows N`: the first N records of each file), one line 
 
 A bucket begins at the full hour or at midnight, UTC. A mean is the quotient of a sum and a count as a 64-bit float, null
 where the count is 0; so is a sum of nothing.
+
+`--compare` reads documents as a cache holds them, one JSON object a line with at least `aggregate`, `key`, `bucket_start`,
+`bucket_end` (RFC 3339) and `values`. It wants each document once, no other, and every number equal to the last bit:
+there is no tolerance, since sums of whole minutes are exact, and IEEE 754 leaves one result for a quotient of them.
 """
 
 import argparse
@@ -19,12 +24,19 @@ import csv
 import gzip
 import itertools
 import json
-from collections import defaultdict
+import sys
+from collections import Counter, defaultdict
+from datetime import datetime, timedelta
 from pathlib import Path
 
 
 def number(text):
-    return None if text == "" else float(text) if "." in text else int(text)
+    if text == "":
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)
 
 
 def read(path, rows):
@@ -131,6 +143,9 @@ def column(name):
     return lambda row: row[name]
 
 
+# Differences that are told.
+SHOWN = 20
+
 # Aggregate -> file, time, bucket, key with where it comes from, values.
 AGGREGATES = {
     "departures_hourly": ("flights", "scheduled_departure", hour, {"origin": column("origin")}, departures),
@@ -165,11 +180,66 @@ def documents(data, rows):
             yield {"aggregate": aggregate, "bucket": bucket, "key": key, "values": values_of(group)}
 
 
+def name_of(aggregate, start, key):
+    return f"{aggregate} {start:%Y-%m-%d %H:%M:%S} {json.dumps(key, sort_keys=True)}"
+
+
+def read_time(text):
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def compare(path, wanted):
+    """What differs, a sentence each."""
+    due = {}
+    for document in wanted:
+        start = datetime.fromisoformat(document["bucket"] + "+00:00")
+        width = timedelta(hours=1) if AGGREGATES[document["aggregate"]][2] is hour else timedelta(days=1)
+        due[name_of(document["aggregate"], start, document["key"])] = (start + width, document["values"])
+    seen = Counter()
+    with open(path, encoding="utf-8") as file:
+        for found in map(json.loads, file):
+            start, end = read_time(found["bucket_start"]), read_time(found["bucket_end"])
+            name = name_of(found["aggregate"], start, found["key"])
+            seen[name] += 1
+            if name not in due:
+                yield f"one too many: {name}"
+                continue
+            if seen[name] == 2:
+                yield f"there more than once: {name}"
+            wanted_end, wanted_values = due[name]
+            if end != wanted_end:
+                yield f"ends at {end}, not {wanted_end}: {name}"
+            if found["values"] != wanted_values:
+                yield f"{name}: {different(found['values'], wanted_values)}"
+    for name in due.keys() - seen.keys():
+        yield f"missing: {name}"
+    if not due:
+        yield "nothing to compare with"
+
+
+def different(found, wanted):
+    nothing = "(none)"
+    names = [name for name in found | wanted if found.get(name, nothing) != wanted.get(name, nothing)]
+    return ", ".join(f"{name} is {found.get(name, nothing)}, not {wanted.get(name, nothing)}" for name in names)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, help="only the first N records of each file")
     parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "data")
+    parser.add_argument("--compare", type=Path, metavar="FILE")
     arguments = parser.parse_args()
+    if arguments.compare:
+        try:
+            differences = list(compare(arguments.compare, documents(arguments.data, arguments.rows)))
+        except (OSError, ValueError, KeyError) as error:
+            print(f"documents.py: cannot compare {arguments.compare}: {error!r}", file=sys.stderr)
+            sys.exit(2)
+        for difference in differences[:SHOWN]:
+            print(difference)
+        if differences:
+            print(f"{len(differences)} differences")
+        sys.exit(1 if differences else 0)
     for document in documents(arguments.data, arguments.rows):
         print(json.dumps(document))
 

@@ -64,7 +64,7 @@ pub fn trials(kind: &'static str, server: Option<&CacheServer>) -> Vec<Trial> {
         let server = server.cloned();
         let can_run = server.is_some();
         let run = move || {
-            let space = Space { server: server.ok_or("no server")?, name: unique("bief_test") };
+            let space = Space::create(&server.ok_or("no server")?);
             super::caught(|| run(&space))
         };
         Trial::test(format!("{name}_on_{kind}"), run).with_ignored_flag(!can_run)
@@ -73,13 +73,17 @@ pub fn trials(kind: &'static str, server: Option<&CacheServer>) -> Vec<Trial> {
 }
 
 /// A database of its own, dropped with the value.
-struct Space {
+pub struct Space {
     server: CacheServer,
     name: String,
 }
 
 impl Space {
-    fn url(&self) -> Url {
+    pub fn create(server: &CacheServer) -> Self {
+        Self { server: server.clone(), name: unique("bief_test") }
+    }
+
+    pub fn url(&self) -> Url {
         let mut url = Url::parse(&self.server.url).unwrap();
         url.set_path(&self.name);
         url
@@ -103,7 +107,7 @@ impl Space {
     }
 
     /// What is stored, by the driver itself.
-    async fn database(&self) -> Database {
+    pub async fn database(&self) -> Database {
         mongodb::Client::with_uri_str(self.url()).await.unwrap().database(&self.name)
     }
 }

@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test states what must hold")]
 
+mod aggregated;
 mod aggregates;
 mod bookkeeping;
 mod cache;
@@ -30,15 +31,19 @@ mod pipeline;
 mod poison;
 mod schema;
 mod security;
+mod shipped;
+#[path = "../upkeep/mod.rs"]
+mod shop;
 mod support;
 mod topics;
+mod upkeep;
 mod warehouse_mysql;
 
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
-use support::{SecureKafka, Servers};
+use support::{CacheServer, Caches, SecureKafka, Servers};
 
 type Test = fn(&Servers);
 
@@ -75,10 +80,17 @@ fn main() -> ExitCode {
     let variable = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
     let servers = (variable("BIEF_TEST_KAFKA"), variable("BIEF_TEST_MYSQL"), variable("BIEF_TEST_MARIADB"));
     let secure = variable("BIEF_TEST_KAFKA_SECURE").zip(variable("BIEF_TEST_KAFKA_CA"));
+    let cache = |kind: &str| {
+        let variable = |ending: &str| variable(&format!("BIEF_TEST_{kind}{ending}"));
+        let secure = variable("_TLS").zip(variable("_CA"));
+        variable("").map(|url| CacheServer { url, secure })
+    };
+    let caches = Caches { mongodb: cache("MONGODB"), ferretdb: cache("FERRETDB") };
     let servers: Option<&'static Servers> = match servers {
         (Some(kafka), Some(mysql), Some(mariadb)) => {
             let secure = secure.map(|(address, ca)| SecureKafka { address, ca });
-            Some(Box::leak(Box::new(Servers { kafka, mysql, mariadb, secure })))
+            let caches = caches.clone();
+            Some(Box::leak(Box::new(Servers { kafka, mysql, mariadb, secure, caches })))
         }
         _ => None,
     };
@@ -101,14 +113,19 @@ fn main() -> ExitCode {
         letters::tests(),
         warehouse_mysql::tests(),
         aggregates::tests(),
+        upkeep::tests(),
         security::tests(),
     ];
     let plain: Vec<(&str, Test)> = plain.into_iter().flatten().collect();
     let secure = security::secure_tests();
     let (plain_count, secure_count) = (plain.len(), secure.len());
     let has_secure = servers.is_some_and(|servers| servers.secure.is_some());
-    let tests =
-        plain.into_iter().map(|test| (test, servers.is_some())).chain(secure.into_iter().map(|t| (t, has_secure)));
+    let has_ferretdb = servers.is_some_and(|servers| servers.caches.ferretdb.is_some());
+    let refreshed = aggregated::tests();
+    let refreshed_count = refreshed.len();
+    let tests = plain.into_iter().map(|test| (test, servers.is_some()));
+    let tests = tests.chain(secure.into_iter().map(|test| (test, has_secure)));
+    let tests = tests.chain(refreshed.into_iter().map(|test| (test, has_ferretdb)));
     let trials = tests.map(|((name, test), can_run)| {
         let run = move || match servers {
             Some(servers) => caught(|| test(servers)),
@@ -116,17 +133,16 @@ fn main() -> ExitCode {
         };
         Trial::test(name, run).with_ignored_flag(!can_run)
     });
-    let caches = ["mongodb", "ferretdb"].map(|kind| {
-        let variable = |ending: &str| variable(&format!("BIEF_TEST_{}{ending}", kind.to_ascii_uppercase()));
-        let secure = variable("_TLS").zip(variable("_CA"));
-        let server = variable("").map(|url| cache::CacheServer { url, secure });
-        (kind, server.is_some(), cache::trials(kind, server.as_ref()))
-    });
+    let caches = [("mongodb", caches.mongodb), ("ferretdb", caches.ferretdb)];
+    let caches = caches.map(|(kind, server)| (kind, server.is_some(), cache::trials(kind, server.as_ref())));
     let mut left_out: Vec<(usize, &str)> = match (servers.is_some(), has_secure) {
         (true, true) => Vec::new(),
         (true, false) => vec![(secure_count, "a Kafka with TLS and SASL")],
         (false, _) => vec![(plain_count + secure_count, "Kafka, MySQL and MariaDB")],
     };
+    if !has_ferretdb {
+        left_out.push((refreshed_count, "Kafka, MySQL, MariaDB and ferretdb"));
+    }
     left_out.extend(caches.iter().filter(|(_, has, _)| !has).map(|(kind, _, trials)| (trials.len(), *kind)));
     let trials = trials.chain(caches.into_iter().flat_map(|(_, _, trials)| trials));
     let conclusion = libtest_mimic::run(&arguments, trials.collect());

@@ -8,8 +8,8 @@ use std::rc::Rc;
 use async_trait::async_trait;
 use proptest::prelude::*;
 
-use super::refresh::Refreshable;
 use super::*;
+use crate::actors::refresh::Refreshable;
 use crate::core::bucket_query::BucketQuery;
 use crate::core::marks::BucketSource;
 use crate::metrics::Metrics;
@@ -166,6 +166,14 @@ impl AggregateSource for Warehouse {
             let from = from.map_or(i64::MIN, |from| from.timestamp() / 3600);
             world.rows.range(from..).next().map(|(bucket, _)| hour(*bucket))
         })
+    }
+
+    async fn pending(&mut self, _: &BucketSource, _: &[Bucket]) -> Result<Vec<bool>, WarehouseError> {
+        unreachable!("an aggregator does not ask")
+    }
+
+    async fn last_bucket(&mut self, _: &BucketSource) -> Result<Option<Bucket>, WarehouseError> {
+        unreachable!("an aggregator does not ask")
     }
 
     async fn examine(&mut self, _: &AggregateQuery) -> Result<Examined, WarehouseError> {

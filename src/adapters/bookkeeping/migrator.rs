@@ -5,7 +5,9 @@ use sea_orm::sea_query::{Alias, ColumnDef, Index, IndexCreateStatement, IntoIden
 use sea_orm::{ConnectionTrait, DbBackend, DynIden};
 use sea_orm_migration::prelude::{DbErr, MigrationName, MigrationTrait, MigratorTrait, SchemaManager, async_trait};
 
-use super::entities::{audit, bucket_claim, dead_letter, dirty_bucket, dropped_letter, gap, migration, offset};
+use super::entities::{
+    audit, bucket_claim, dead_letter, dirty_bucket, dropped_letter, gap, lease, migration, offset, rebuild,
+};
 
 /// All migrations of the bookkeeping tables, in order.
 pub struct Migrator;
@@ -19,6 +21,7 @@ impl MigratorTrait for Migrator {
             Box::new(PublishAndDropLetters),
             Box::new(DirtyBuckets),
             Box::new(Audit),
+            Box::new(LeasesAndRebuilds),
         ]
     }
 
@@ -229,6 +232,57 @@ fn bucket_claim_table() -> TableCreateStatement {
         .col(ColumnDef::new(C::Owner).string_len(128).not_null())
         .col(ColumnDef::new(C::ClaimedUntil).custom("DATETIME(6)").not_null())
         .primary_key(Index::create().col(C::Source).col(C::BucketStart))
+        .take()
+}
+
+/// Since then daemons and commands agree on who does what one alone may do.
+struct LeasesAndRebuilds;
+
+impl MigrationName for LeasesAndRebuilds {
+    fn name(&self) -> &str {
+        "m0006_leases_and_rebuilds"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for LeasesAndRebuilds {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        for table in [lease_table(), rebuild_table()] {
+            manager.create_table(for_backend(table, manager.get_database_backend())).await?;
+        }
+        Ok(())
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let db = manager.get_connection();
+        for table in ["bief_rebuild", "bief_lease"] {
+            db.execute_unprepared(&format!("DROP TABLE IF EXISTS {table}")).await?;
+        }
+        Ok(())
+    }
+}
+
+fn lease_table() -> TableCreateStatement {
+    use lease::Column as C;
+    Table::create()
+        .table(lease::Entity)
+        .if_not_exists()
+        .col(ColumnDef::new(C::Name).string_len(160).not_null().primary_key())
+        .col(ColumnDef::new(C::Owner).string_len(192).not_null())
+        .col(ColumnDef::new(C::HeldUntil).custom("DATETIME(6)").not_null())
+        .col(ColumnDef::new(C::DoneFor).custom("DATETIME(6)").null())
+        .take()
+}
+
+fn rebuild_table() -> TableCreateStatement {
+    use rebuild::Column as C;
+    Table::create()
+        .table(rebuild::Entity)
+        .if_not_exists()
+        .col(ColumnDef::new(C::Aggregate).string_len(128).not_null().primary_key())
+        .col(ColumnDef::new(C::StartedAt).custom("DATETIME(6)").not_null())
+        .col(ColumnDef::new(C::DoneUntil).custom("DATETIME(6)").null())
+        .col(ColumnDef::new(C::Buckets).big_integer().not_null())
         .take()
 }
 

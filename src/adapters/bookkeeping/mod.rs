@@ -3,6 +3,7 @@
 
 pub mod connect;
 pub mod entities;
+mod leases;
 mod letter_book;
 mod letter_reader;
 mod limits;
@@ -19,6 +20,7 @@ use crate::adapters::sql_errors::from_db_err;
 use crate::config::WarehouseConfig;
 use crate::ports::{Bookkeeping, LetterBook, OpenBookkeeping, OpenLetterBook, WarehouseError};
 
+pub use leases::open as open_leases;
 pub use letter_reader::open as open_letter_reader;
 use limits::Limited;
 use migrator::Migrator;

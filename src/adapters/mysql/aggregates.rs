@@ -2,7 +2,7 @@
 //! rows of `bief_dirty_bucket` only where no writer holds them, so that neither waits for the other. Must never change
 //! a row of the domain.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -49,6 +49,25 @@ impl MySqlAggregates {
             return Ok(session);
         }
         self.address.connect().await
+    }
+
+    /// The bucket of the first or last time from a moment on.
+    async fn bucket_at_an_end(
+        &mut self,
+        source: &BucketSource,
+        end: &str,
+        from: Option<DateTime<Utc>>,
+    ) -> Result<Option<Bucket>, WarehouseError> {
+        let mut session = self.take().await?;
+        let (time, table) = (quoted(&source.time)?, quoted(&source.table)?);
+        let (bound, values) = match from {
+            Some(from) => (format!(" WHERE {time} >= ?"), vec![micros(from)]),
+            None => (String::new(), Vec::new()),
+        };
+        let sql = format!("SELECT {MICROS}{end}({time})) FROM {table}{bound}");
+        let found: Vec<Option<i64>> = ask(&mut session, &sql, values).await?;
+        self.give_back(session);
+        Ok(found.first().copied().flatten().and_then(|moment| source.width.bucket_of(moment)))
     }
 
     fn give_back(&mut self, session: Session) {
@@ -257,6 +276,22 @@ impl AggregateSource for MySqlAggregates {
         Ok(versions)
     }
 
+    async fn pending(&mut self, source: &BucketSource, buckets: &[Bucket]) -> Result<Vec<bool>, WarehouseError> {
+        let (mut session, id) = (self.take().await?, source.id());
+        let mut waiting: HashSet<i64> = HashSet::new();
+        for part in powers_of_two(buckets, MAX_BUCKETS) {
+            let sql = format!(
+                "SELECT {MICROS}bucket_start) FROM bief_dirty_bucket \
+                 WHERE source = ? AND bucket_start IN {} AND pending_since IS NOT NULL",
+                list(part.len())
+            );
+            let values = std::iter::once(id.as_str().into()).chain(starts(part)).collect();
+            waiting.extend(ask::<i64>(&mut session, &sql, values).await?);
+        }
+        self.give_back(session);
+        Ok(buckets.iter().map(|bucket| waiting.contains(&bucket.start().timestamp_micros())).collect())
+    }
+
     async fn compute(&mut self, query: &AggregateQuery, buckets: &[Bucket]) -> Result<Computed, WarehouseError> {
         let mut session = self.take().await?;
         let computed = aggregate_queries::compute(&mut session, query, buckets).await?;
@@ -301,16 +336,11 @@ impl AggregateSource for MySqlAggregates {
         source: &BucketSource,
         from: Option<DateTime<Utc>>,
     ) -> Result<Option<Bucket>, WarehouseError> {
-        let mut session = self.take().await?;
-        let (time, table) = (quoted(&source.time)?, quoted(&source.table)?);
-        let (bound, values) = match from {
-            Some(from) => (format!(" WHERE {time} >= ?"), vec![micros(from)]),
-            None => (String::new(), Vec::new()),
-        };
-        let sql = format!("SELECT {MICROS}MIN({time})) FROM {table}{bound}");
-        let found: Vec<Option<i64>> = ask(&mut session, &sql, values).await?;
-        self.give_back(session);
-        Ok(found.first().copied().flatten().and_then(|start| source.width.bucket_of(start)))
+        self.bucket_at_an_end(source, "MIN", from).await
+    }
+
+    async fn last_bucket(&mut self, source: &BucketSource) -> Result<Option<Bucket>, WarehouseError> {
+        self.bucket_at_an_end(source, "MAX", None).await
     }
 
     async fn examine(&mut self, query: &AggregateQuery) -> Result<Examined, WarehouseError> {

@@ -44,6 +44,33 @@ impl SqliteAggregates {
     }
 }
 
+impl SqliteAggregates {
+    /// The bucket of the first or last time from a text on.
+    async fn bucket_at_an_end(
+        &mut self,
+        source: &BucketSource,
+        end: &str,
+        from: String,
+    ) -> Result<Option<Bucket>, WarehouseError> {
+        let mut connection = self.take().await?;
+        let (time, table) = (quoted(&source.time), quoted(&source.table));
+        let (found,): (Option<String>,) =
+            sqlx::query_as(AssertSqlSafe(format!("SELECT {end}({time}) FROM {table} WHERE {time} >= ?")))
+                .bind(from)
+                .fetch_one(&mut connection)
+                .await
+                .map_err(|e| warehouse_error(&format!("reading {}", source.table), &e))?;
+        self.connection = Some(connection);
+        let Some(found) = found else { return Ok(None) };
+        let moment = parse_datetime(&found)
+            .or_else(|| time::parse_date(&found).map(|days| i64::from(days) * time::MICROS_PER_DAY))
+            .ok_or_else(|| WarehouseError::Fatal {
+                what: format!("{} of {} holds {found:?}, which is no time", source.time, source.table),
+            })?;
+        Ok(source.width.bucket_of(moment))
+    }
+}
+
 async fn run(connection: &mut SqliteConnection, sql: &'static str) -> Result<(), WarehouseError> {
     sqlx::query(sql).execute(connection).await.map(drop).map_err(|e| warehouse_error(sql, &e))
 }
@@ -235,6 +262,25 @@ impl AggregateSource for SqliteAggregates {
         Ok(versions)
     }
 
+    async fn pending(&mut self, source: &BucketSource, buckets: &[Bucket]) -> Result<Vec<bool>, WarehouseError> {
+        let (mut connection, id) = (self.take().await?, source.id());
+        let mut pending = Vec::with_capacity(buckets.len());
+        for bucket in buckets {
+            let (waits,): (bool,) = sqlx::query_as(
+                "SELECT EXISTS (SELECT 1 FROM bief_dirty_bucket \
+                 WHERE source = ? AND bucket_start = ? AND pending_since IS NOT NULL)",
+            )
+            .bind(&id)
+            .bind(text(bucket.start()))
+            .fetch_one(&mut connection)
+            .await
+            .map_err(|e| warehouse_error(READING, &e))?;
+            pending.push(waits);
+        }
+        self.connection = Some(connection);
+        Ok(pending)
+    }
+
     async fn compute(&mut self, query: &AggregateQuery, buckets: &[Bucket]) -> Result<Computed, WarehouseError> {
         let mut connection = self.take().await?;
         run(&mut connection, "PRAGMA query_only = ON").await?;
@@ -286,28 +332,17 @@ impl AggregateSource for SqliteAggregates {
         source: &BucketSource,
         from: Option<DateTime<Utc>>,
     ) -> Result<Option<Bucket>, WarehouseError> {
-        let mut connection = self.take().await?;
-        let (time, table) = (quoted(&source.time), quoted(&source.table));
         // A date is before the same date with a time, so that none is passed over.
         let from = from.map_or(String::new(), |from| {
             let mut from = text(from);
             from.truncate(if source.width.is_whole_days() { "YYYY-MM-DD".len() } else { from.len() });
             from
         });
-        let (first,): (Option<String>,) =
-            sqlx::query_as(AssertSqlSafe(format!("SELECT MIN({time}) FROM {table} WHERE {time} >= ?")))
-                .bind(from)
-                .fetch_one(&mut connection)
-                .await
-                .map_err(|e| warehouse_error(&format!("reading {}", source.table), &e))?;
-        self.connection = Some(connection);
-        let Some(first) = first else { return Ok(None) };
-        let moment = parse_datetime(&first)
-            .or_else(|| time::parse_date(&first).map(|days| i64::from(days) * time::MICROS_PER_DAY))
-            .ok_or_else(|| WarehouseError::Fatal {
-                what: format!("{} of {} holds {first:?}, which is no time", source.time, source.table),
-            })?;
-        Ok(source.width.bucket_of(moment))
+        self.bucket_at_an_end(source, "MIN", from).await
+    }
+
+    async fn last_bucket(&mut self, source: &BucketSource) -> Result<Option<Bucket>, WarehouseError> {
+        self.bucket_at_an_end(source, "MAX", String::new()).await
     }
 
     async fn examine(&mut self, query: &AggregateQuery) -> Result<Examined, WarehouseError> {

@@ -84,10 +84,8 @@ pub(super) fn examine(text: &str) -> Result<Shape, String> {
                     return Err(format!("more than {MOST_DEPTH} brackets within each other; look for less"));
                 }
             }
-            b')' | b']' | b'}' => {
-                if open.pop().is_none_or(|o| o.closes_with != *sign) {
-                    return Err(format!("a `{}` closes nothing", *sign as char));
-                }
+            b')' | b']' | b'}' if open.pop().is_none_or(|o| o.closes_with != *sign) => {
+                return Err(format!("a `{}` closes nothing", *sign as char));
             }
             _ => {}
         }
@@ -191,8 +189,8 @@ mod tests {
         assert!(refused(&format!("{}1{}", "(".repeat(13), ")".repeat(13))).contains("within each other"));
         assert!(refused("a.all(x, b.exists(y, x == y))").contains("loop within a loop"));
         assert!(refused("a.map(x, x + x)").contains("`map`"));
-        assert!(refused(&vec!["a.all(x, true)"; 5].join(" && ")).contains("loops"));
-        assert!(refused(&vec!["a"; 100].join(" && ")).contains("words and signs"));
+        assert!(refused(&["a.all(x, true)"; 5].join(" && ")).contains("loops"));
+        assert!(refused(&["a"; 100].join(" && ")).contains("words and signs"));
         assert!(refused(&"a".repeat(1001)).contains("characters"));
     }
 

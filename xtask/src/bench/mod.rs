@@ -4,12 +4,15 @@
 mod bare;
 mod config;
 mod daemon;
+mod dashboards;
 mod database;
 mod latency;
 mod null;
 mod page;
+mod pages;
 mod peers;
 mod poison;
+mod refresh;
 mod sink;
 
 pub use daemon::get;
@@ -52,6 +55,14 @@ pub enum Bench {
     /// Half of them bief refuses itself (a number beyond the column's), half only the database does (a CHECK).
     #[command(after_help = "Example:\n  cargo xtask bench poison --rounds 3 --json")]
     Poison(PoisonArguments),
+    /// What it costs to keep the aggregates fresh after 1,000 new records, by the length of the history in MySQL; and what
+    /// the page's panels take from the cache beside the same SQL on MySQL.
+    #[command(after_help = "Example:\n  cargo xtask bench refresh --json")]
+    Refresh(RefreshArguments),
+    /// What open pages cost: rows a second and memory with 1,000 readers of the live stream, of which 100 take nothing, and
+    /// with none.
+    #[command(after_help = "Example:\n  cargo xtask bench pages --rounds 5 --json")]
+    Pages(PagesArguments),
     /// What users run today on the same topic and server, in turns: a consumer in Python, Debezium's JDBC sink.
     ///
     /// Fetches both into the cache. Into a table with a primary key alone; then what one bad record and one SIGKILL do
@@ -129,6 +140,40 @@ pub struct PoisonArguments {
 }
 
 #[derive(Args)]
+pub struct RefreshArguments {
+    /// Print one JSON object as the last line.
+    #[arg(long)]
+    json: bool,
+    /// A binary to measure instead of building one.
+    #[arg(long, value_name = "PATH")]
+    bief: Option<PathBuf>,
+    /// Rows of history, ascending.
+    #[arg(long, value_delimiter = ',', default_values_t = [100_000, 1_000_000, 10_000_000])]
+    rows: Vec<u64>,
+    /// How many times 1,000 records are sent for each length; figures are the median.
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+}
+
+#[derive(Args)]
+pub struct PagesArguments {
+    #[command(flatten)]
+    common: Common,
+    /// Open pages.
+    #[arg(long, default_value_t = 1000)]
+    pages: usize,
+    /// How many of them take nothing.
+    #[arg(long, default_value_t = 100)]
+    stalled: usize,
+    /// Replay only so many records.
+    #[arg(long)]
+    rows: Option<u64>,
+    /// How many times both alternate; figures are medians.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+}
+
+#[derive(Args)]
 pub struct PeersArguments {
     /// Print one JSON object as the last line.
     #[arg(long)]
@@ -185,6 +230,15 @@ pub fn run(bench: Bench) -> Result<ExitCode> {
             let bench = Setup::new(arguments.common.bief.as_deref(), &interrupted)?;
             (arguments.common.json, runtime.block_on(poison::run(&bench, &arguments))?)
         }
+        Bench::Refresh(arguments) => {
+            let kinds = [Kind::Kafka, Kind::Mysql, Kind::Ferretdb];
+            let bench = Setup::with(arguments.bief.as_deref(), &kinds, &interrupted)?;
+            (arguments.json, runtime.block_on(refresh::run(&bench, &arguments))?)
+        }
+        Bench::Pages(arguments) => {
+            let bench = Setup::new(arguments.common.bief.as_deref(), &interrupted)?;
+            (arguments.common.json, runtime.block_on(pages::run(&bench, &arguments))?)
+        }
         Bench::Peers(arguments) => {
             let bench = Setup::new(arguments.bief.as_deref(), &interrupted)?;
             (arguments.json, runtime.block_on(peers::run(&bench, &arguments))?)
@@ -206,12 +260,16 @@ struct Setup {
 
 impl Setup {
     fn new(bief: Option<&Path>, interrupted: &Arc<AtomicBool>) -> Result<Self> {
+        Self::with(bief, &[Kind::Kafka, Kind::Mysql], interrupted)
+    }
+
+    fn with(bief: Option<&Path>, kinds: &[Kind], interrupted: &Arc<AtomicBool>) -> Result<Self> {
         let bief = match bief {
             Some(path) => path.canonicalize().with_context(|| format!("cannot find {}", path.display()))?,
             None => build(&["--bin", "bief"])?.join("bief"),
         };
         let cache = Cache::open()?;
-        let servers = Servers::start(&cache, &[Kind::Kafka, Kind::Mysql], Durability::Durable, interrupted)?;
+        let servers = Servers::start(&cache, kinds, Durability::Durable, interrupted)?;
         for running in servers.running() {
             eprintln!("started {} at {}", running.version, running.address);
         }

@@ -6,5 +6,7 @@ pub mod dead_letter;
 pub mod dirty_bucket;
 pub mod dropped_letter;
 pub mod gap;
+pub mod lease;
 pub mod migration;
 pub mod offset;
+pub mod rebuild;

@@ -299,7 +299,8 @@ impl SqliteCache {
         limit: usize,
     ) -> Result<Vec<BucketState>, CacheError> {
         let mut connection = self.take().await?;
-        let rows: Result<Vec<(i64, i64, i64, i64, i64)>, _> = sqlx::query_as(sql)
+        type Row = (i64, i64, i64, i64, i64);
+        let rows: Result<Vec<Row>, _> = sqlx::query_as(sql)
             .bind(first)
             .bind(last)
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
@@ -307,7 +308,7 @@ impl SqliteCache {
             .await;
         let rows = rows.map_err(|e| failed("reading buckets of the cache", &e))?;
         self.connection = Some(connection);
-        let read = |(start, end, version, entries, computed_at): (i64, i64, i64, i64, i64)| {
+        let read = |(start, end, version, entries, computed_at): Row| {
             Some(BucketState {
                 bucket: Bucket::new(moment(start)?, moment(end)?)?,
                 version,

@@ -2,6 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test states what must hold")]
 
+mod going_on;
+mod tap;
+#[cfg(unix)]
+mod top;
+
 use std::process::{Command, Output};
 
 use serde_json::Value;
