@@ -29,9 +29,13 @@ pub struct CacheServer {
     pub secure: Option<(String, String)>,
 }
 
+/// A test by its name, and how one is run.
+type Test = (&'static str, fn(&Space));
+type Run = Box<dyn Fn(&Space) + Send>;
+
 /// All tests for one kind of server; left out where there is none.
 pub fn trials(kind: &'static str, server: Option<&CacheServer>) -> Vec<Trial> {
-    let mut tests: Vec<(&str, fn(&Space))> = vec![
+    let mut tests: Vec<Test> = vec![
         ("a_document_of_an_older_version_that_arrives_late_is_never_seen", |s| block_on(late_documents(s))),
         ("a_replacement_cut_off_between_its_steps_is_made_good", |s| block_on(cut_off(s))),
         ("a_collection_that_is_somebody_elses_is_left_alone", |s| block_on(foreign_collection(s))),
@@ -42,7 +46,7 @@ pub fn trials(kind: &'static str, server: Option<&CacheServer>) -> Vec<Trial> {
     ];
     if kind == "ferretdb" {
         // mongo-java-server has no log-in, no TLS, keeps no list of indexes that are not unique, and no time.
-        let more: [(&str, fn(&Space)); 3] = [
+        let more: [Test; 3] = [
             ("a_wrong_password_is_fatal_and_prints_no_secret", |s| block_on(wrong_password(s))),
             ("indexes_follow_the_configuration", |s| block_on(indexes(s))),
             ("the_server_removes_what_is_past_its_keep", |s| block_on(removed_by_the_server(s))),
@@ -53,14 +57,14 @@ pub fn trials(kind: &'static str, server: Option<&CacheServer>) -> Vec<Trial> {
         }
     }
     let conformance = cache_conformance::TESTS.iter().map(|(name, test)| {
-        let run: Box<dyn Fn(&Space) + Send> = Box::new(move |space: &Space| block_on(test(space.open())));
+        let run: Run = Box::new(move |space: &Space| block_on(test(space.open())));
         (*name, run)
     });
     let own = tests.into_iter().map(|(name, test)| {
-        let run: Box<dyn Fn(&Space) + Send> = Box::new(test);
+        let run: Run = Box::new(test);
         (name, run)
     });
-    let trial = |(name, run): (&str, Box<dyn Fn(&Space) + Send>)| {
+    let trial = |(name, run): (&str, Run)| {
         let server = server.cloned();
         let can_run = server.is_some();
         let run = move || {

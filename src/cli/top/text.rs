@@ -70,7 +70,7 @@ mod tests {
         (0..3).for_each(|at| looks.add(look(began, at, |_| {})));
         insta::assert_snapshot!(describe(&looks.standing()), @r"
         shop  bief 1.2.3  up 1 h 12 min  ready
-        orders is held up by its writers: decoders waited for them 83 % of the time, they wait for the database 90 % of the time, a commit takes 120 ms
+        orders: writer waits for the database, 90 % of the time; a commit takes 120 ms
 
         ACTOR        STATE    RESTARTS  QUEUE  WAITED  RECORDS/S  NOTE
         orders       running         1                    12,346  writer-0: connection refused

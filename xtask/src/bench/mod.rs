@@ -165,7 +165,10 @@ pub struct PagesArguments {
     /// How many of them take nothing.
     #[arg(long, default_value_t = 100)]
     stalled: usize,
-    /// Replay only so many records.
+    /// Records a second; without it the stream reads what is there already as fast as it can.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    rate: Option<u64>,
+    /// Replay only so many records; with a rate as many as come in 40 s.
     #[arg(long)]
     rows: Option<u64>,
     /// How many times both alternate; figures are medians.

@@ -12,16 +12,18 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 
-use super::config::Config;
+use super::config::{Config, TOPIC};
 use super::daemon::{self, Replay};
 use super::database;
-use super::sink::{self, Pass, mebibytes, median};
+use super::sink::{self, Pass, median};
 use super::{PagesArguments, Schema, Setup, cores};
 
 /// How often what has come is taken, as browsers would at once: the looking must leave the processors to what is measured.
 const EVERY: Duration = Duration::from_millis(200);
 /// The receive buffer of a page that stalls, so that it does so within seconds.
 const STALLED_BUFFER: usize = 4 << 10;
+/// How long a pass at a given rate lasts, where no number of records is given.
+const PACED_SECONDS: u64 = 40;
 /// From the daemon's start until all pages are open.
 const OPEN_LIMIT: Duration = Duration::from_secs(30);
 
@@ -29,43 +31,71 @@ pub async fn run(setup: &Setup, arguments: &PagesArguments) -> Result<Value> {
     ensure!(arguments.stalled <= arguments.pages, "more pages stall than there are");
     ensure!(arguments.common.schema == Schema::Real, "the stream that is measured writes the shipped tables");
     let (mysql, http) = (setup.mysql()?, daemon::free_address()?);
-    let path = Config::shipped(&setup.folder(), setup.kafka()?, mysql, &http)?.write()?;
-    Replay::start(setup, &path, arguments.rows, None)?.wait(setup)?;
-    let records = daemon::records_in_topic(setup)?;
-    eprintln!("{records} records in the topic");
-    let pass = async |pages: bool| -> Result<(Pass, Option<Taken>)> {
+    let mut config = Config::shipped(&setup.folder(), setup.kafka()?, mysql, &http)?;
+    let mut path = config.write()?;
+    let records = match arguments.rate {
+        Some(rate) => arguments.rows.unwrap_or(rate * PACED_SECONDS),
+        None => {
+            Replay::start(setup, &path, arguments.rows, None)?.wait(setup)?;
+            daemon::records_in_topic(setup)?
+        }
+    };
+    eprintln!("{records} records a pass");
+    let mut number = 0;
+    let mut pass = async |pages: bool| -> Result<(Pass, Option<Taken>)> {
         database::recreate(mysql).await?;
         let open = pages.then(|| Pages::open(&http, arguments.pages, arguments.stalled)).transpose()?;
+        let replay = match arguments.rate {
+            Some(rate) => {
+                // A topic of its own, which fills while it is read.
+                number += 1;
+                let topic = format!("{TOPIC}-{number}");
+                let file = config.replayed()?;
+                config.set_topic(&topic)?;
+                config.set_replay(&topic, &file)?;
+                path = config.write()?;
+                Some(Replay::start(setup, &path, Some(records), Some(rate))?)
+            }
+            None => None,
+        };
         let pass = sink::pass(setup, &path, records).await?;
         let taken = open.map(Pages::close).transpose()?;
+        replay.map_or(Ok(()), |replay| replay.wait(setup))?;
         database::assert_complete(mysql, records).await?;
         Ok((pass, taken))
     };
     // Warms everything up.
     pass(false).await?;
-    let (mut rates, mut memory, mut without, mut taken) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut rates, mut memory, mut without) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut taken, mut processor) = (Vec::new(), Vec::new());
     for round in 1..=arguments.rounds {
         // Who goes first changes, so that a drift of the machine favours none.
         let first = pass(round % 2 == 0).await?;
         let second = pass(round % 2 == 1).await?;
         let (alone, (watched, told)) = if round % 2 == 0 { (second.0, first) } else { (first.0, second) };
         let told = told.context("the pages were not open")?;
+        let rate = |pass: &Pass| if arguments.rate.is_some() { pass.later_rows_per_s } else { pass.rows_per_s };
         let more = watched.peak_rss as f64 - alone.peak_rss as f64;
         println!(
-            "round {round}: {:.0} rows/s alone, {:.0} with {} pages of which {} stall; {:+.1} MiB at the peak; each page that \
-             reads was sent {:.0} KiB, all were open after {:.1} s",
-            alone.rows_per_s,
-            watched.rows_per_s,
+            "round {round}: {:.0} rows/s alone, {:.0} with {} pages of which {} stall; {:+.1} MiB at the peak; processor \
+             seconds: bief {:.1} and {:.1}, the pages {:.1}; each page that reads was sent {:.0} KiB, all were open after \
+             {:.1} s",
+            rate(&alone),
+            rate(&watched),
             arguments.pages,
             arguments.stalled,
-            mebibytes(more.max(0.0) as u64),
+            more / f64::from(1 << 20),
+            alone.cpu.bief,
+            watched.cpu.bief,
+            told.cpu_seconds,
             told.bytes_each / 1024.0,
             told.open_seconds,
         );
-        rates.push(watched.rows_per_s / alone.rows_per_s);
-        without.push(alone.rows_per_s);
+        rates.push(rate(&watched) / rate(&alone));
+        without.push(rate(&alone));
         memory.push(more);
         taken.push(told.bytes_each);
+        processor.push(watched.cpu.bief - alone.cpu.bief);
     }
     let (cost, more) = (1.0 - median(rates.clone()), median(memory.clone()));
     println!(
@@ -84,6 +114,8 @@ pub async fn run(setup: &Setup, arguments: &PagesArguments) -> Result<Value> {
         "rows_per_s_alone": median(without).round(),
         "cost": (cost * 1e4).round() / 1e4,
         "ratios": rates,
+        "rate": arguments.rate,
+        "more_processor_seconds": median(processor),
         "memory_bytes": more,
         "memory_bytes_all": memory,
         "bytes_sent_to_each": median(taken).round(),
@@ -102,6 +134,8 @@ struct Taken {
     open_seconds: f64,
     /// Mean of those that read.
     bytes_each: f64,
+    /// What the pages themselves took, which would be on other machines.
+    cpu_seconds: f64,
 }
 
 impl Pages {
@@ -164,7 +198,8 @@ fn read(address: SocketAddr, pages: usize, stalled: usize, end: &AtomicBool) -> 
     ensure!(unanswered == 0, "{unanswered} of {} pages were never answered", readers.len());
     drop(silent);
     let all: u64 = readers.iter().map(|(_, taken)| taken).sum();
-    Ok(Taken { open_seconds, bytes_each: all as f64 / readers.len().max(1) as f64 })
+    let bytes_each = all as f64 / readers.len().max(1) as f64;
+    Ok(Taken { open_seconds, bytes_each, cpu_seconds: daemon::cpu_seconds_of("/proc/thread-self/stat") })
 }
 
 fn connect(address: SocketAddr, buffer: Option<usize>) -> Result<TcpStream> {
