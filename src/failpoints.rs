@@ -4,7 +4,7 @@
 //! `return(…)` names is one of [`ACTIONS`]. Must never act without having been told to.
 
 /// Every step of a batch's way, in the order a batch meets them.
-pub const NAMES: [&str; 19] = [
+pub const NAMES: [&str; 20] = [
     "claim",
     "assign",
     "polled",
@@ -20,14 +20,16 @@ pub const NAMES: [&str; 19] = [
     "rows-staged",
     "after-rows",
     "set-aside",
+    "mark",
     "before-commit",
     "after-commit",
     "report",
     "release",
 ];
 
-/// Steps beside a batch's way: letters that are sent again, letters that are published.
-pub const BESIDE: [&str; 3] = ["before-mark-published", "retry-after-rows", "retry-after-commit"];
+/// Steps beside a batch's way: letters that are sent again, letters that are published, buckets that are refreshed.
+pub const BESIDE: [&str; 5] =
+    ["before-mark-published", "retry-after-rows", "retry-after-commit", "before-replace", "before-clean"];
 
 /// Bugs that tests plant, to see that they are found.
 pub const PLANTED: [&str; 1] = ["skip-record"];

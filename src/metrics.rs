@@ -3,7 +3,11 @@
 //! (a stream, a table, an actor) starts at 0 when it is declared, so that an absent series means an absent thing.
 //! Must never hold a label whose values come from records.
 
+mod aggregates;
 mod process;
+mod reconcile;
+mod shown;
+mod tap;
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -13,8 +17,10 @@ use prometheus::{
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+pub use self::aggregates::{AggregateMetrics, SourceMetrics};
+pub use self::reconcile::ReconcileMetrics;
 use crate::core::outcome::{Counts, Reason};
-use crate::messages::StreamStatus;
+use crate::messages::{StreamStatus, Tap};
 
 /// Content type of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -70,6 +76,9 @@ struct Series {
     memory_waited: CounterVec,
     /// Answers the bytes in use.
     memory_meter: OnceLock<MemoryMeter>,
+    aggregates: aggregates::AggregateSeries,
+    tap: tap::TapSeries,
+    reconcile: reconcile::ReconcileSeries,
     process: Option<process::ProcessSeries>,
 }
 
@@ -232,6 +241,9 @@ impl Metrics {
                 stream,
             ),
             memory_meter: OnceLock::new(),
+            aggregates: aggregates::AggregateSeries::register(&r),
+            tap: tap::TapSeries::register(&r),
+            reconcile: reconcile::ReconcileSeries::register(&r),
             process: process::ProcessSeries::register(&r),
             registry: registry.clone(),
         };
@@ -276,6 +288,11 @@ impl Metrics {
         let _ = self.0.memory_meter.set(used);
     }
 
+    /// Tells whom to ask what was copied for who looks at records. The first answer counts.
+    pub fn meter_tap(&self, tap: Tap) {
+        self.0.tap.meter(tap);
+    }
+
     /// Rows written into one table, at 0 when first asked for.
     pub fn rows_written(&self, table: &str) -> IntCounter {
         self.0.rows_written.with_label_values(&[table])
@@ -284,6 +301,11 @@ impl Metrics {
     /// Restarts by one actor, at 0 when first asked for.
     pub fn actor_restarts(&self, actor: &str) -> IntCounter {
         self.0.actor_restarts.with_label_values(&[actor])
+    }
+
+    /// The series of the pass that compares these aggregates' documents with the rows, at 0 when first asked for.
+    pub fn reconcile(&self, aggregates: &[&str]) -> ReconcileMetrics {
+        self.0.reconcile.of(aggregates)
     }
 
     /// Whether every check of /readyz passes.
@@ -317,6 +339,7 @@ impl Metrics {
         if let Some(used) = self.0.memory_meter.get() {
             self.0.memory_used.set(i64::try_from(used()).unwrap_or(i64::MAX));
         }
+        self.0.tap.update();
         if let Some(process) = &self.0.process {
             process.update();
         }
@@ -508,6 +531,9 @@ mod tests {
         stream.queue("decode", 4);
         metrics.rows_written("customer");
         metrics.actor_restarts("orders/writer");
+        metrics.aggregate("sums");
+        metrics.source("order.at/1h");
+        metrics.reconcile(&["sums"]);
         metrics
     }
 

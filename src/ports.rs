@@ -9,20 +9,30 @@ use chrono::{DateTime, Utc};
 use futures_util::future::LocalBoxFuture;
 
 use crate::core::doubt::{self, Doubt};
+use crate::core::marks::Mark;
 use crate::core::outcome::{Counts, Rejection};
 use crate::core::reset;
 use crate::core::schema::Table;
 use crate::core::target::Rows;
 use crate::messages::{DeadLetter, OffsetMove};
 
+pub mod cache;
+pub mod leases;
+pub mod letter_changes;
 mod letters;
+pub mod marks;
+mod rows;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use cache::{Cache, CacheError, OpenCache};
+pub use leases::{Lease, Leases, OpenLeases, Rebuild};
 pub use letters::{
-    LetterBook, LetterKey, LetterPublisher, LetterWarehouse, OpenLetterBook, OpenLetterPublisher, OpenLetterWarehouse,
-    Published,
+    AuditEntry, LetterBook, LetterGroup, LetterHead, LetterKey, LetterPublisher, LetterReader, LetterWarehouse,
+    OpenLetterBook, OpenLetterPublisher, OpenLetterReader, OpenLetterWarehouse, Published,
 };
+pub use marks::{AggregateQuery, AggregateSource, OpenAggregateSource};
+pub use rows::{NewestRows, OpenRowReader, RowReader};
 
 /// What can go wrong with the warehouse as a whole; a row that is refused is no error but an answer.
 #[derive(Debug, thiserror::Error)]
@@ -96,6 +106,10 @@ pub trait Warehouse {
 
     /// Stores dead letters in `bief_dead_letter`.
     async fn set_aside(&mut self, letters: &[DeadLetter], now: DateTime<Utc>) -> Result<(), WarehouseError>;
+
+    /// Makes buckets dirty in `bief_dirty_bucket`. `lane` tells writers apart that work at the same time, so that none
+    /// waits for another; `marks` are distinct and ascending. Called last, so that nobody waits long where they do meet.
+    async fn mark(&mut self, lane: i32, marks: &[Mark]) -> Result<(), WarehouseError>;
 
     /// Adds to the partitions' counters in `bief_offset`. `counts` are ascending by partition.
     async fn count(
@@ -196,6 +210,10 @@ pub struct DeadLetterFilter {
     pub until: Option<DateTime<Utc>>,
     /// Ids above this one.
     pub after_id: Option<i64>,
+    /// Ids below this one.
+    pub before_id: Option<i64>,
+    /// Descending by id; ascending else.
+    pub newest_first: bool,
     /// At most so many.
     pub limit: u64,
 }
@@ -225,7 +243,7 @@ pub trait Bookkeeping {
     /// partition is no longer where `steps` says it is, or its epoch is not the one beside it: then nothing is changed.
     async fn reset(&self, topic: &str, steps: &[(reset::Step, i64)], now: DateTime<Utc>) -> Result<(), WarehouseError>;
 
-    /// Ascending by id.
+    /// In the filter's order.
     async fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<Vec<StoredDeadLetter>, WarehouseError>;
 
     async fn dead_letter(&self, id: i64) -> Result<Option<StoredDeadLetter>, WarehouseError>;

@@ -1,6 +1,13 @@
 //! Builds the daemon from its configuration: the only file that names two actors. A stream is one unit of
 //! restart: consumer, and for each lane a decoder and a writer, joined by channels that hold one batch.
 
+mod aggregators;
+pub mod letters;
+mod plans;
+pub mod rebuild;
+mod reconcilers;
+mod served;
+
 use std::io;
 use std::net::TcpListener;
 use std::path::Path;
@@ -10,6 +17,7 @@ use std::time::Duration;
 use chrono::Utc;
 use tokio::sync::{Mutex, mpsc};
 
+pub use self::plans::{aggregate_query, markings, plan_or_misfits, read_plan, refresh_plans};
 use crate::actors::consumer::{BatchLimits, Consumer, ConsumerSettings, MemoryLimit, StartAt};
 use crate::actors::decoder::{Decoder, DecoderSettings};
 use crate::actors::outbox::{Outbox, OutboxSettings};
@@ -19,22 +27,22 @@ use crate::adapters::kafka::client::client_config;
 use crate::adapters::kafka::letters::LetterProducer;
 use crate::adapters::kafka::source::{KafkaSource, SourceSettings};
 use crate::adapters::warehouse;
-use crate::config::{Config, OnFatal, Start, Stream, TableMapping};
+use crate::config::{Config, OnFatal, Start, Stream};
 use crate::core::commit_plan::Known;
 use crate::core::doubt;
 use crate::core::letter_share::LetterShare;
-use crate::core::mapping::{Mapping, Misfit, Plan};
+use crate::core::mapping::Plan;
+use crate::core::marks::Marking;
 use crate::core::memory::{self, RecordCost};
-use crate::http::{self, Check, DaemonInfo, HttpState};
-use crate::messages::{Assignments, Board};
+use crate::http::{self, DaemonInfo, HttpState};
+use crate::messages::{Assignments, Board, Freshness, Replacements, StreamTap, Tap};
 use crate::metrics::Metrics;
 use crate::ports::{
     Broker, Clock, LetterPublisher, OpenLetterPublisher, OpenSource, RecordSource, SourceError, SystemClock,
     TopicStanding, WarehouseError,
 };
 use crate::runtime::{
-    Budget, Incarnation, Options, RestartPolicy, Share, StartError, Supervisor, SupervisorHandle, UnitSpec, UnitState,
-    UnitStatus,
+    Budget, Incarnation, Options, RestartPolicy, Share, StartError, Supervisor, SupervisorHandle, UnitSpec,
 };
 
 /// A partition that the broker does not name is asked for again after so long: a broker that has just started names none.
@@ -66,12 +74,25 @@ pub struct Daemon {
 pub fn launch(config: Arc<Config>, bootstrap: &str, listener: TcpListener) -> io::Result<Daemon> {
     let board = Board::default();
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), REVISION);
+    let tap = Tap::default();
     let prepared = Arc::new(Mutex::new(false));
     let lanes: usize = config.streams.iter().map(|s| s.lanes).sum();
     let budget = Budget::new(memory::batches(config.daemon.memory), lanes);
     let meter = budget.clone();
     metrics.meter_memory(budget.limit(), Box::new(move || meter.used()));
+    metrics.meter_tap(tap.clone());
     let mut shares = (0..lanes).map(|lane| budget.share(lane));
+    let (freshness, replacements) = (Freshness::default(), Replacements::default());
+    let beside = aggregators::Surroundings {
+        config: Arc::clone(&config),
+        prepared: Arc::clone(&prepared),
+        clock: Arc::new(SystemClock),
+        freshness: freshness.clone(),
+        replacements: replacements.clone(),
+        metrics: metrics.clone(),
+    };
+    let aggregators = beside.units().map_err(io::Error::other)?;
+    let reconciler = reconcilers::unit(&beside).map_err(io::Error::other)?;
     let units = config
         .streams
         .iter()
@@ -82,6 +103,7 @@ pub fn launch(config: Arc<Config>, bootstrap: &str, listener: TcpListener) -> io
                 stream: Arc::new(stream.clone()),
                 bootstrap: bootstrap.to_owned(),
                 board: board.clone(),
+                tap: tap.clone(),
                 metrics: metrics.clone(),
                 clock: Arc::new(SystemClock),
                 prepared: Arc::clone(&prepared),
@@ -91,12 +113,15 @@ pub fn launch(config: Arc<Config>, bootstrap: &str, listener: TcpListener) -> io
             let outbox = stream.dead_letter_topic.clone().map(|topic| pipeline.clone().into_outbox(topic));
             [Some(pipeline.into_unit()), outbox].into_iter().flatten()
         })
+        .chain(aggregators)
+        .chain(reconciler)
         .collect();
     let restarts = metrics.clone();
     let on_restart =
         Arc::new(move |_: &str, actor: &str, _: &crate::runtime::Exit| restarts.actor_restarts(actor).inc());
     let supervisor = Supervisor::launch(units, Options { on_restart: Some(on_restart), ..Options::default() });
     let (statuses, checked, troubles) = (supervisor.board().clone(), supervisor.board().clone(), board.clone());
+    let fresh = freshness.clone();
     let server = http::serve(
         listener,
         HttpState {
@@ -108,55 +133,24 @@ pub fn launch(config: Arc<Config>, bootstrap: &str, listener: TcpListener) -> io
             },
             metrics: metrics.clone(),
             board: board.clone(),
+            tap,
             units: Arc::new(move || serde_json::to_value(statuses.snapshot()).unwrap_or_default()),
-            checks: Arc::new(move || checks(&checked.snapshot(), &troubles)),
+            checks: Arc::new(move || served::checks(&checked.snapshot(), &troubles, &fresh)),
             allowed_hosts: config.daemon.allowed_hosts.clone(),
             access: config.daemon.access.clone(),
+            aggregates: config.aggregates.clone(),
+            panels: config.panels.clone(),
+            tables: served::tables(&config),
+            lanes: served::lanes(&config),
+            database: served::database(&config),
+            freshness,
+            replacements,
         },
+        served::sources(&config, &board),
     )?;
     let handle = server.handle();
     actix::spawn(server);
     Ok(Daemon { supervisor, board, metrics, server: handle })
-}
-
-/// A stream is ready when its pipeline runs and no actor of it waits for something.
-fn checks(units: &[UnitStatus], board: &Board) -> Vec<Check> {
-    let streams = board.snapshot();
-    units
-        .iter()
-        // An outbox that waits for Kafka delays nothing.
-        .filter(|unit| streams.iter().any(|s| s.stream == unit.name))
-        .map(|unit| {
-            let stream = streams.iter().find(|s| s.stream == unit.name);
-            let trouble = stream.and_then(|s| s.troubles.first().cloned());
-            let in_doubt = stream.filter(|s| !s.in_doubt.is_empty());
-            let running = matches!(unit.state, UnitState::Running);
-            let (cause, since) = match (running, trouble) {
-                _ if let Some(stream) = in_doubt => {
-                    let cause = doubt::describe(&stream.topic, &stream.in_doubt);
-                    (Some(cause), stream.in_doubt_since.unwrap_or(unit.since))
-                }
-                (true, None) => (None, unit.since),
-                (true, Some(trouble)) => (Some(trouble.cause), trouble.since),
-                (false, _) => {
-                    let cause = unit.last_error.clone().unwrap_or_else(|| not_running(&unit.state).to_owned());
-                    (Some(cause), unit.since)
-                }
-            };
-            Check { name: format!("stream {}", unit.name), ok: cause.is_none(), cause, since: Some(since) }
-        })
-        .collect()
-}
-
-fn not_running(state: &UnitState) -> &'static str {
-    match state {
-        UnitState::Starting => "starting",
-        UnitState::Running => "running",
-        UnitState::BackingOff { .. } => "failed; waiting before it is built again",
-        UnitState::Draining => "draining",
-        UnitState::Stopped => "stopped",
-        UnitState::Failed => "stopped for good",
-    }
 }
 
 /// What one stream's unit is built from, each time it is built.
@@ -166,6 +160,8 @@ struct Pipeline {
     stream: Arc<Stream>,
     bootstrap: String,
     board: Board,
+    /// One for all streams.
+    tap: Tap,
     metrics: Metrics,
     clock: Arc<dyn Clock>,
     /// Whether the tables are known to be there.
@@ -214,20 +210,15 @@ impl Pipeline {
         })
     }
 
-    /// Makes the tables, once for all units.
     async fn prepare(&self) -> Result<(), StartError> {
-        let mut prepared = self.prepared.lock().await;
-        if !*prepared {
-            warehouse::prepare(&self.config.warehouse, Path::new("")).await.map_err(warehouse_start)?;
-            *prepared = true;
-        }
-        Ok(())
+        prepare(&self.config, &self.prepared).await
     }
 
     async fn start(self, incarnation: Incarnation) -> Result<(), StartError> {
         self.board.restarted(&self.stream.name);
         self.prepare().await?;
         let plan = Arc::new(read_plan(&self.config, &self.stream).await?);
+        let markings = markings(&self.config, &plan)?;
         let client = client_config(&self.config.kafka, &self.bootstrap, &format!("bief-{}", self.config.daemon.name));
         let broker: Arc<dyn Broker> =
             Arc::new(KafkaBroker::new(client.clone(), &self.config.kafka.group).map_err(source_start)?);
@@ -241,7 +232,7 @@ impl Pipeline {
         };
         let open_source: OpenSource =
             Arc::new(move || KafkaSource::open(&settings).map(|source| Box::new(source) as Box<dyn RecordSource>));
-        self.start_actors(&incarnation, plan, open_source, broker);
+        self.start_actors(&incarnation, (plan, markings), open_source, broker);
         Ok(())
     }
 
@@ -275,7 +266,7 @@ impl Pipeline {
     fn start_actors(
         &self,
         incarnation: &Incarnation,
-        plan: Arc<Plan>,
+        (plan, markings): (Arc<Plan>, Arc<[Marking]>),
         open_source: OpenSource,
         broker: Arc<dyn Broker>,
     ) {
@@ -289,6 +280,7 @@ impl Pipeline {
         let known = Known::within(plan.targets.len(), memory::known_rows(self.memory));
         let known = Arc::new(std::sync::Mutex::new(known));
         let cost = RecordCost::of(&plan);
+        let tap = StreamTap::new(self.tap.clone(), &stream.name, Arc::clone(&plan));
         let share = Arc::new(std::sync::Mutex::new(LetterShare::new(stream.max_dead_letter_share)));
         let mut lanes = Vec::with_capacity(stream.lanes);
         for lane in 0..stream.lanes {
@@ -298,6 +290,7 @@ impl Pipeline {
             let writer = WriterSettings {
                 stream: stream.name.clone(),
                 plan: Arc::clone(&plan),
+                markings: Arc::clone(&markings),
                 known: Arc::clone(&known),
                 share: Arc::clone(&share),
                 lanes: stream.lanes,
@@ -306,6 +299,7 @@ impl Pipeline {
                 clock: Arc::clone(&self.clock),
                 assignments: assignments.clone(),
                 board: self.board.clone(),
+                tap: tap.clone(),
                 metrics: metrics.clone(),
                 rows_written: plan.targets.iter().map(|t| self.metrics.rows_written(&t.table.name)).collect(),
                 queue: to_writer.clone(),
@@ -319,6 +313,7 @@ impl Pipeline {
                 input: decoder_in,
                 output: rows,
                 board: self.board.clone(),
+                tap: tap.clone(),
                 metrics: metrics.clone(),
                 queue_in: to_decoder.clone(),
                 queue_out: to_writer.clone(),
@@ -355,6 +350,16 @@ impl Pipeline {
     }
 }
 
+/// Makes the tables, once for all units.
+async fn prepare(config: &Config, prepared: &Mutex<bool>) -> Result<(), StartError> {
+    let mut prepared = prepared.lock().await;
+    if !*prepared {
+        warehouse::prepare(&config.warehouse, Path::new("")).await.map_err(warehouse_start)?;
+        *prepared = true;
+    }
+    Ok(())
+}
+
 /// Where a topic stands; the broker is asked on a thread that may wait.
 async fn standing(broker: &Arc<dyn Broker>, topic: &str) -> Result<TopicStanding, StartError> {
     let (asked, topic) = (Arc::clone(broker), topic.to_owned());
@@ -365,38 +370,6 @@ async fn standing(broker: &Arc<dyn Broker>, topic: &str) -> Result<TopicStanding
 /// The consumer group of a stream.
 pub fn group_of(config: &Config, stream: &Stream) -> String {
     format!("{}-{}", config.kafka.group, stream.name)
-}
-
-/// Reads the real tables and joins them with the stream's mappings.
-pub async fn read_plan(config: &Config, stream: &Stream) -> Result<Plan, StartError> {
-    match plan_or_misfits(config, stream).await {
-        Ok(Ok(plan)) => Ok(plan),
-        Ok(Err(misfits)) => {
-            let told: Vec<String> = misfits.iter().map(|m| format!("{}: {}", m.problem, m.help)).collect();
-            Err(StartError::fatal(format!("the mapping does not fit the tables: {}", told.join("; "))))
-        }
-        Err(error) => Err(warehouse_start(error)),
-    }
-}
-
-/// The same with each misfit apart, for `bief check --connect`.
-pub async fn plan_or_misfits(config: &Config, stream: &Stream) -> Result<Result<Plan, Vec<Misfit>>, WarehouseError> {
-    let mut catalog = warehouse::catalog(&config.warehouse).await?;
-    let mut names: Vec<&str> = stream.tables.iter().map(|t| t.table.as_str()).collect();
-    names.sort_unstable();
-    names.dedup();
-    let tables: Vec<_> = catalog.tables(&names).await?.into_iter().map(Arc::new).collect();
-    let mappings: Vec<Mapping> = stream.tables.iter().map(mapping).collect();
-    Ok(Plan::new(&stream.topic, &mappings, &tables))
-}
-
-fn mapping(configured: &TableMapping) -> Mapping {
-    Mapping {
-        table: configured.table.clone(),
-        on_conflict: configured.on_conflict,
-        optional: configured.optional,
-        columns: configured.columns.iter().map(|c| (c.column.clone(), c.source.clone())).collect(),
-    }
 }
 
 fn warehouse_start(error: WarehouseError) -> StartError {

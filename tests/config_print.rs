@@ -4,7 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use bief::config::schema::ROOT;
-use bief::config::{self, Backend, Brokers, EpochUnit, Loaded, Location, OnFatal, Severity, Source, Start, Tls};
+use bief::config::{
+    self, Backend, Brokers, CacheBackend, EpochUnit, Loaded, Location, OnFatal, Severity, Source, Start, Tls,
+};
+use bief::core::bucket::Width;
 use bief::core::target::OnConflict;
 
 const WHOLE: &str = r#"# Orders, from Kafka to MySQL.
@@ -34,6 +37,11 @@ tls = "require"
 migrations = "migrations"
 load = "insert"
 
+[cache]
+url = "mongodb://bief:${PW}@mongo-1:27017,mongo-2/orders?retryWrites=false"
+reconcile = "0 4 * * SUN"
+reconcile_sample = 1
+
 [[stream]]
 topic = "orders"
 name = "shop"
@@ -61,6 +69,23 @@ k = "@key"
 t = "@topic"
 p = "@partition"
 o = "@offset"
+
+[[aggregate]]
+name = "orders_hourly"
+table = "Orders"
+time = "paid_at"
+bucket = "60m"
+query = "aggregates/orders_hourly.sql"
+key = ["customer", "k"]
+every = "10s"
+keep = "400d"
+
+[[aggregate]]
+name = "orders_daily"
+table = "orders"
+time = "PAID_AT"
+bucket = "1h"
+query = "/etc/orders_daily.sql"
 
 [[replay]]
 topic = "orders"
@@ -143,6 +168,21 @@ fn every_value_of_a_whole_file_is_taken() {
         &Source::Offset,
     ];
     assert_eq!(sources, expected);
+    let cache = config.cache.as_ref().unwrap();
+    assert_eq!(cache.backend(), CacheBackend::MongoDb);
+    assert_eq!(cache.url.expose(), "mongodb://bief:secret@mongo-1:27017,mongo-2/orders?retryWrites=false");
+    let [hourly, daily] = &config.aggregates[..] else { panic!("two aggregates") };
+    assert_eq!(
+        (hourly.name.as_str(), hourly.table.as_str(), hourly.time.as_str()),
+        ("orders_hourly", "Orders", "paid_at")
+    );
+    assert_eq!((hourly.bucket, hourly.key.join("|").as_str()), (Width::HOUR, "customer|k"));
+    assert_eq!(hourly.query, Path::new("/etc/bief/aggregates/orders_hourly.sql"));
+    assert_eq!((hourly.every, hourly.keep), (Duration::from_secs(10), Some(Duration::from_secs(400 * 86_400))));
+    assert_eq!((daily.every, daily.keep, daily.key.len()), (Duration::from_secs(5), None, 0));
+    assert_eq!(daily.query, Path::new("/etc/orders_daily.sql"));
+    assert_eq!(config.bucket_sources().iter().map(|s| s.id()).collect::<Vec<_>>(), ["orders.paid_at/1h"]);
+    assert_eq!(config.topics_feeding("ORDERS"), ["orders"]);
     let replay = &config.replays[0];
     assert_eq!(replay.file, Path::new("/etc/bief/data/orders.csv.gz"));
     assert_eq!((replay.key.len(), replay.times.len(), replay.partitions), (1, 2, 2));
@@ -248,7 +288,9 @@ fn the_page_on_the_configuration_names_every_section_and_key() {
 fn the_example_of_the_page_is_sound() {
     let page = include_str!("../docs/configuration.md");
     let example = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
-    let env = |name: &str| (name == "BIEF_DB_PASSWORD" || name == "KAFKA_PASSWORD").then(|| "x".to_owned());
+    let env = |name: &str| {
+        ["BIEF_DB_PASSWORD", "BIEF_CACHE_PASSWORD", "KAFKA_PASSWORD"].contains(&name).then(|| "x".to_owned())
+    };
     if let Err(findings) = config::parse(example, "example", Path::new(""), &env) {
         panic!("{}", findings.iter().map(ToString::to_string).collect::<String>());
     }

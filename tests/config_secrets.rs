@@ -30,6 +30,9 @@ sasl.password = "<2>"
 [warehouse]
 url = "mysql://orders:<4>@mysql:3306/orders"
 
+[cache]
+url = "mongodb://orders:<6>@mongo:27017/orders?authMechanismProperties=<7>"
+
 [[stream]]
 topic = "orders"
 
@@ -45,7 +48,7 @@ fn env(name: &str) -> Option<String> {
 
 /// The file with a secret in each place, by what `secret` gives for its number.
 fn filled(secret: impl Fn(usize) -> String) -> String {
-    (1..=5).fold(SOUND.to_owned(), |text, number| text.replace(&format!("<{number}>"), &secret(number)))
+    (1..=7).fold(SOUND.to_owned(), |text, number| text.replace(&format!("<{number}>"), &secret(number)))
 }
 
 fn assert_hidden(shown: &str) {
@@ -79,6 +82,8 @@ fn secrets_of_the_environment_are_used_and_never_shown() {
     assert_eq!(properties["ssl.key.pem"].expose(), format!("-----BEGIN\n{CANARY}/@?#SECRET_3\n-----END"));
     let url = loaded.config.warehouse.url.expose();
     assert_eq!(url, format!("mysql://orders:{CANARY}%2F%40%3F%23SECRET_4@mysql:3306/orders"));
+    let url = loaded.config.cache.as_ref().unwrap().url.expose();
+    assert!(url.starts_with(&format!("mongodb://orders:{CANARY}%2F%40%3F%23SECRET_6@mongo:27017/orders?")), "{url}");
     let printed = config::print(&loaded);
     assert!(printed.contains("url = \"mysql://orders:${SECRET_4}@mysql:3306/orders\"  # from the environment"));
     assert!(printed.contains("\"sasl.password\" = \"${SECRET_2}\"  # from the environment"));
@@ -87,7 +92,7 @@ fn secrets_of_the_environment_are_used_and_never_shown() {
 #[test]
 fn secrets_of_files_are_used_and_never_shown() {
     let folder = tempfile::tempdir().unwrap();
-    for number in 1..=5 {
+    for number in 1..=7 {
         std::fs::write(folder.path().join(format!("s{number}")), format!("{CANARY}-{number}\n")).unwrap();
     }
     let path = folder.path().join("actors.toml");
@@ -104,6 +109,7 @@ fn secrets_written_into_the_file_are_never_shown() {
     assert_loaded_hides(&loaded);
     let printed = config::print(&loaded);
     assert!(printed.contains("url = \"mysql://orders:***@mysql:3306/orders\"  # hidden"));
+    assert!(printed.contains("url = \"mongodb://orders:***@mongo:27017/orders?***\"  # hidden"));
     assert!(printed.contains("\"sasl.password\" = \"***\"  # hidden"));
     assert!(printed.contains("\ntoken = \"***\"  # hidden\n"));
 }

@@ -37,6 +37,11 @@ fn every_configuration_of_the_corpus_is_read_or_told_what_is_wrong_with_it() {
 }
 
 #[test]
+fn every_condition_of_the_corpus_is_answered_or_refused() {
+    over_corpus("condition", checks::condition);
+}
+
+#[test]
 fn every_row_of_the_corpus_is_read_back_by_the_rules_of_load_data() {
     over_corpus("load_text", |bytes| {
         checks::load_text(bytes);
@@ -87,12 +92,61 @@ fn json_like() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(prop::sample::select(tokens), 0..40).prop_map(|tokens| tokens.concat().into_bytes())
 }
 
+/// Tokens of conditions, more often than chance would put them together.
+const CONDITION_TOKENS: [&str; 40] = [
+    "record",
+    ".a",
+    ".l",
+    ".s",
+    ".nothing",
+    "(",
+    ")",
+    "[",
+    "]",
+    "{",
+    "}",
+    "!",
+    "-",
+    "==",
+    "!=",
+    "<",
+    ">=",
+    "&&",
+    "||",
+    "+",
+    "*",
+    "/",
+    "%",
+    "?",
+    ":",
+    ",",
+    " in ",
+    "1",
+    "0",
+    "2.5",
+    "1u",
+    "'x'",
+    "\"\"",
+    "null",
+    "true",
+    ".exists(x, ",
+    ".all(x, x",
+    "has(record.a)",
+    ".size()",
+    ".matches('x')",
+];
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
     fn any_text_is_decoded_or_refused(bytes in prop_oneof![json_like(), prop::collection::vec(any::<u8>(), 0..200)]) {
         checks::decoder(&bytes);
+    }
+
+    #[test]
+    fn any_condition_is_answered_or_refused(tokens in prop::collection::vec(prop::sample::select(&CONDITION_TOKENS[..]), 0..40)) {
+        checks::condition(format!("{}\n{{\"a\":1,\"l\":[1,2],\"s\":\"x\"}}", tokens.concat()).as_bytes());
     }
 
     #[test]

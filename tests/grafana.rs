@@ -159,6 +159,9 @@ fn registered() -> BTreeMap<String, Family> {
     stream.queue("decoder", 4);
     metrics.rows_written("customer");
     metrics.actor_restarts("writer-0");
+    metrics.aggregate("sums");
+    metrics.reconcile(&["sums"]);
+    metrics.source("order.at/1h");
     let mut families: BTreeMap<String, Family> = BTreeMap::new();
     let mut last = String::new();
     for line in metrics.render().lines() {

@@ -4,10 +4,11 @@
 
 use std::path::Path;
 
-use bief::config::{Config, Loaded, load, missing_files};
+use bief::config::{Config, Loaded, faulty_queries, load, missing_files};
 
 fn read(file: &str) -> Loaded {
-    let password = |name: &str| (name == "BIEF_DB_PASSWORD").then(|| "secret".to_string());
+    let password =
+        |name: &str| ["BIEF_DB_PASSWORD", "BIEF_CACHE_PASSWORD"].contains(&name).then(|| "secret".to_string());
     let loaded = load(&Path::new(env!("CARGO_MANIFEST_DIR")).join(file), &password);
     let loaded = loaded.unwrap_or_else(|all| panic!("{}", all.iter().map(|one| one.render(false)).collect::<String>()));
     let said: Vec<_> = loaded.warnings.iter().map(|one| one.render(false)).collect();
@@ -15,7 +16,7 @@ fn read(file: &str) -> Loaded {
     loaded
 }
 
-/// All that both files must say alike: streams and replays, without lanes and places in the file.
+/// All that both files must say alike: streams, aggregates and replays, without lanes and places in the file.
 fn shared(config: &Config) -> Vec<String> {
     let mut said = Vec::new();
     for stream in &config.streams {
@@ -25,8 +26,13 @@ fn shared(config: &Config) -> Vec<String> {
             said.extend(table.columns.iter().map(|column| format!("{} = {:?}", column.column, column.source)));
         }
     }
+    let file = |path: &Path| path.canonicalize().unwrap();
+    for aggregate in &config.aggregates {
+        let (source, query) = (aggregate.source().id(), file(&aggregate.query));
+        said.push(format!("aggregate {} of {source} {query:?} {:?}", aggregate.name, aggregate.key));
+        said.push(format!("{:?} {:?}", aggregate.every, aggregate.keep));
+    }
     for replay in &config.replays {
-        let file = |path: &Path| path.canonicalize().unwrap();
         said.push(format!("replay {} {:?} {:?}", replay.topic, file(&replay.file), replay.key));
         said.push(format!("{:?} {:?} {}", replay.event_time, replay.times, replay.partitions));
         for lookup in &replay.lookups {
@@ -40,5 +46,8 @@ fn shared(config: &Config) -> Vec<String> {
 fn both_files_are_read_without_a_finding_and_map_alike() {
     let (demo, mysql) = (read("actors.toml"), read("examples/mysql/actors.toml"));
     assert_eq!(shared(&demo.config), shared(&mysql.config));
-    assert!(missing_files(&demo).is_empty() && missing_files(&mysql).is_empty());
+    for loaded in [&demo, &mysql] {
+        assert!(missing_files(loaded).is_empty() && faulty_queries(loaded).is_empty());
+    }
+    assert_eq!(demo.config.aggregates.len(), 6);
 }

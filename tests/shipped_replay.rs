@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use bief::adapters::kafka::producer::ReplayProducer;
 use bief::adapters::replay::{Delivered, Options, Progress, RecordSink, Shift, SinkError, replay};
 use bief::config::{Brokers, Kafka, Replay, load};
+use bief::ports::SystemClock;
 use chrono::DateTime;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -69,7 +70,8 @@ impl<F: FnMut(&str, &[u8], &[u8])> RecordSink for Each<F> {
 
 fn run(options: &Options, look: impl FnMut(&str, &[u8], &[u8])) -> BTreeMap<String, u64> {
     let mut sink = Each { topics: vec![], counts: vec![], look };
-    let summary = replay(&shipped(), root(), options, &mut sink, &mut |_| {}, &AtomicBool::new(false)).unwrap();
+    let summary =
+        replay(&shipped(), root(), options, &mut sink, &mut |_| {}, &AtomicBool::new(false), &SystemClock).unwrap();
     summary.topics
 }
 
@@ -156,7 +158,8 @@ fn send(bootstrap: &str, replays: &[Replay], options: &Options, wanted: &BTreeMa
         assert!(progress.delivered >= seen, "the count of delivered records fell");
         seen = progress.delivered;
     };
-    let summary = replay(replays, root(), options, &mut sink, &mut progress, &AtomicBool::new(false)).unwrap();
+    let summary =
+        replay(replays, root(), options, &mut sink, &mut progress, &AtomicBool::new(false), &SystemClock).unwrap();
     println!("{seen} records in {:.2} s", started.elapsed().as_secs_f64());
     assert_eq!(&summary.topics, wanted);
     assert_eq!(seen, wanted.values().sum::<u64>());

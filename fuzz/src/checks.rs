@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::core::cell::{Cell, Span};
 use super::core::decode::{Envelope, FieldOrder, RecordDecoder, TableRows};
+use super::core::filter::Filter;
 use super::core::mapping::{EpochUnit, Mapping, Plan, Source};
 use super::core::outcome::Rejection;
 use super::core::schema::{Charset, Column, ColumnKind, Table};
@@ -33,6 +34,23 @@ pub fn config(bytes: &[u8]) {
     match outcome {
         Ok(loaded) => assert!(!configuration::print(&loaded).contains("s3cr3t"), "a secret is printed"),
         Err(findings) => assert!(!findings.is_empty(), "refused without a reason"),
+    }
+}
+
+/// A condition from anybody on the first line, and a record on the rest: answered, or refused with a reason. What takes
+/// for ever is found by the fuzzer's own limits of time and memory.
+pub fn condition(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let (condition, record) = text.split_once('\n').unwrap_or((&text, ""));
+    match Filter::new(condition, &["record"]) {
+        Ok(filter) => {
+            let record = serde_json::from_str(record).unwrap_or_default();
+            let document = serde_json::Map::from_iter([("record".to_owned(), record)]);
+            if let Err(cause) = filter.matches(&document) {
+                assert!(!cause.is_empty() && cause.len() < 2_000, "{cause}");
+            }
+        }
+        Err(wrong) => assert!(!wrong.is_empty(), "refused without a reason"),
     }
 }
 

@@ -12,7 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use crate::core::decode::{Envelope, FieldOrder, RecordDecoder, TableRows};
 use crate::core::mapping::Plan;
 use crate::core::memory::REJECTION;
-use crate::messages::{Board, RecordBatch, RowBatch};
+use crate::messages::{Board, RecordBatch, RowBatch, StreamTap};
 use crate::metrics::{QueueMetrics, StreamMetrics};
 use crate::runtime::ExitGuard;
 
@@ -23,6 +23,7 @@ pub struct Decoder {
     input: Option<Receiver<RecordBatch>>,
     output: Sender<RowBatch>,
     board: Board,
+    tap: StreamTap,
     metrics: StreamMetrics,
     blocked: Counter,
     queue_in: QueueMetrics,
@@ -37,6 +38,8 @@ pub struct DecoderSettings {
     pub input: Receiver<RecordBatch>,
     pub output: Sender<RowBatch>,
     pub board: Board,
+    /// Where polled records can be looked at.
+    pub tap: StreamTap,
     pub metrics: StreamMetrics,
     /// What waits for the decoders, and what for the writers.
     pub queue_in: QueueMetrics,
@@ -52,6 +55,7 @@ impl Decoder {
             input: Some(settings.input),
             output: settings.output,
             board: settings.board,
+            tap: settings.tap,
             blocked: settings.metrics.blocked_seconds("decoder"),
             metrics: settings.metrics,
             queue_in: settings.queue_in,
@@ -115,6 +119,7 @@ impl StreamHandler<RecordBatch> for Decoder {
         });
         let records = batch.records.len();
         self.queue_in.left(records);
+        self.tap.polled(&batch);
         let rows = decode_batch(&self.plan, &mut self.order, batch);
         self.count_unknown_fields();
         crate::failpoint!("after-decode", |error| {

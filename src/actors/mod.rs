@@ -1,7 +1,12 @@
 //! One file an actor. An actor holds ports and channels, moves messages and waits; its rules are in `core/`.
 //! No actor names another: topology.rs alone does.
 
+pub mod aggregator;
 pub mod consumer;
 pub mod decoder;
+pub mod lease;
 pub mod outbox;
+pub mod persist;
+pub mod reconciler;
+pub mod refresh;
 pub mod writer;

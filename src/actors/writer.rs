@@ -11,12 +11,13 @@ use prometheus::IntCounter;
 use tokio::sync::mpsc::Receiver;
 use tokio_stream::wrappers::ReceiverStream;
 
-pub use self::commit::{Committed, Committer, Rehearsed, Retried, RetryRequest};
+pub use self::commit::{Committed, Committer, Ended, Rehearsed, Retried, RetryRequest};
 use crate::core::commit_plan::Known;
 use crate::core::letter_share::LetterShare;
 use crate::core::mapping::Plan;
+use crate::core::marks::Marking;
 use crate::core::outcome::Counts;
-use crate::messages::{Assignments, Board, RowBatch};
+use crate::messages::{Assignments, Board, RowBatch, StreamTap};
 use crate::metrics::{QueueMetrics, StreamMetrics};
 use crate::ports::{Clock, OpenWarehouse, Warehouse, WarehouseError};
 use crate::runtime::{Backoff, ExitGuard};
@@ -29,6 +30,8 @@ const RETRY_LONGEST: Duration = Duration::from_secs(5);
 pub struct WriterSettings {
     pub stream: String,
     pub plan: Arc<Plan>,
+    /// Whose buckets are marked where rows change.
+    pub markings: Arc<[Marking]>,
     /// Committed rows of the dimension tables; one for all lanes of the stream.
     pub known: Arc<Mutex<Known>>,
     /// How many of the stream's recent records were set aside; one for all its lanes.
@@ -40,6 +43,8 @@ pub struct WriterSettings {
     pub clock: Arc<dyn Clock>,
     pub assignments: Assignments,
     pub board: Board,
+    /// Where committed rows and dead letters can be looked at.
+    pub tap: StreamTap,
     pub metrics: StreamMetrics,
     /// Rows written, by target.
     pub rows_written: Vec<IntCounter>,
@@ -56,6 +61,7 @@ pub struct Writer {
     clock: Arc<dyn Clock>,
     assignments: Assignments,
     board: Board,
+    tap: StreamTap,
     metrics: StreamMetrics,
     rows_written: Vec<IntCounter>,
     queue: QueueMetrics,
@@ -83,7 +89,9 @@ enum Outcome {
 
 impl Writer {
     pub fn new(settings: WriterSettings, guard: ExitGuard) -> Self {
-        let committer = Committer::new(settings.plan, settings.known, settings.lanes).with_share(settings.share);
+        let committer = Committer::new(settings.plan, settings.known, settings.lanes)
+            .with_share(settings.share)
+            .with_markings(settings.markings);
         Self {
             stream: settings.stream,
             input: Some(settings.input),
@@ -92,6 +100,7 @@ impl Writer {
             clock: settings.clock,
             assignments: settings.assignments,
             board: settings.board,
+            tap: settings.tap,
             metrics: settings.metrics,
             rows_written: settings.rows_written,
             queue: settings.queue,
@@ -123,12 +132,13 @@ impl Writer {
         for (counter, rows) in self.rows_written.iter().zip(&committed.rows) {
             counter.inc_by(*rows);
         }
-        for reason in &committed.dead_letters {
-            metrics.dead_letters(*reason).inc();
+        for (_, rejection) in &committed.dead_letters {
+            metrics.dead_letters(rejection.reason).inc();
         }
         for record in batch.source.records.iter().filter(|r| r.timestamp >= 0) {
             metrics.end_to_end_latency.observe((now - record.timestamp).max(0) as f64 / 1000.0);
         }
+        self.tap.committed(batch, &committed.offsets, &committed.dead_letters, now);
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the databases' and the broker's error codes mean: one table, shown by docs/errors.md, which a test compares.
+//! What the databases', the cache's and the broker's error codes mean: one table, shown by docs/errors.md, which a test compares.
 //! Must never call an error the row's fault that an outage could cause: an outage would drain the topic into the dead
 //! letters.
 
@@ -55,6 +55,12 @@ pub const GRANT: &str =
 /// Of no use to who wrote the statement.
 pub const SERVER: &str = "this server does not understand bief: MySQL 8.0 or MariaDB 10.6 and newer are supported";
 pub const LOGIN: &str = "check user and password in warehouse.url and the hosts that the account may come from";
+
+pub const CACHE_LOGIN: &str =
+    "check user and password in cache.url, and authSource: the database that the account is in, often admin";
+pub const CACHE_SERVER: &str =
+    "this server does not understand bief: MongoDB 6 and newer, DocumentDB and FerretDB 2 are supported";
+const CACHE_GRANT: &str = "grant the account the role readWrite on the database of cache.url";
 
 const fn entry(codes: &'static [u16], class: Class, meaning: &'static str) -> Entry {
     Entry { codes, words: Words::Any, class, meaning }
@@ -125,6 +131,31 @@ pub const SQLITE: &[Entry] = {
     ]
 };
 
+/// Codes of MongoDB and what speaks its protocol, of commands and of single writes. A duplicate key is no error there.
+#[rustfmt::skip]
+pub const MONGODB: &[Entry] = {
+    use Class::{Fatal, Transient};
+    &[
+        entry(&[6, 7, 89, 202, 317, 384, 9001], Transient, "network"),
+        entry(&[91, 11600, 11601, 11602, 13436], Transient, "shutdown, recovery, interrupted"),
+        entry(&[133, 189, 10058, 10107, 13435], Transient, "no primary, or another one"),
+        entry(&[24, 46, 50, 112, 262], Transient, "locks, time limits, conflicts"),
+        entry(&[43, 136, 175, 237], Transient, "a cursor or plan that was given up"),
+        entry(&[64, 100, 134], Transient, "most members of the replica set do not have it yet"),
+        entry(&[63, 150, 13388], Transient, "a shard's routing is out of date"),
+        entry(&[146, 292, 14031], Transient, "disk or memory used up"),
+        entry(&[117, 215, 276, 12586, 12587], Transient, "an index is being built, or the database is being dropped"),
+        entry(&[391], Transient, "the log-in has expired and is renewed"),
+        entry(&[13], Fatal(CACHE_GRANT), "a role is missing"),
+        entry(&[11, 18], Fatal(CACHE_LOGIN), "the login is refused"),
+        entry(&[59, 115, 238, 303, 40324, 40415], Fatal(CACHE_SERVER), "a command or option that the server does not know"),
+        entry(&[121], Fatal("remove the validator from the collection"), "a validator refuses the document"),
+        entry(&[10334, 17280, 17419, 17420], Fatal("let the aggregate's query give fewer columns and shorter keys"), "a document above 16 MiB, a key that is too long for an index"),
+        entry(&[73, 166], Fatal("give the aggregate, or the database of cache.url, another name"), "a name that the server does not take, or that is a view's"),
+        entry(&[61], Fatal("shard the collection by _id, or not at all"), "a shard key that replacing by _id does not suit"),
+    ]
+};
+
 /// Words of SQLite's plain error where the statement is at fault, not a value.
 const SQLITE_STATEMENT_ERRORS: &[&str] = &[
     "no such ",
@@ -157,6 +188,11 @@ pub fn mysql(code: u16, state: &str, words: &str) -> Class {
 /// The class of an extended result code of SQLite.
 pub fn sqlite(code: i32, words: &str) -> Class {
     u16::try_from(code & 0xff).ok().and_then(|code| find(SQLITE, code, words)).unwrap_or(Class::Fatal(""))
+}
+
+/// The class of a code of MongoDB. One that is not known may well pass.
+pub fn mongodb(code: i32) -> Class {
+    u16::try_from(code).ok().and_then(|code| find(MONGODB, code, "")).unwrap_or(Class::Transient)
 }
 
 fn find(table: &[Entry], code: u16, words: &str) -> Option<Class> {
@@ -196,7 +232,9 @@ mod tests {
 
     #[test]
     fn the_page_shows_the_table() {
-        for (table, heading) in [(MYSQL, "## MySQL and MariaDB"), (SQLITE, "## SQLite")] {
+        for (table, heading) in
+            [(MYSQL, "## MySQL and MariaDB"), (SQLITE, "## SQLite"), (MONGODB, "## MongoDB, DocumentDB, FerretDB")]
+        {
             let rows = rows(table);
             assert_eq!(documented(heading), rows, "write into docs/errors.md:\n{}", rows.join("\n"));
         }
@@ -204,7 +242,7 @@ mod tests {
 
     #[test]
     fn no_code_stands_twice_without_words_to_tell_them_apart() {
-        for table in [MYSQL, SQLITE] {
+        for table in [MYSQL, SQLITE, MONGODB] {
             let mut plain: Vec<u16> =
                 table.iter().filter(|e| matches!(e.words, Words::Any)).flat_map(|e| e.codes.iter().copied()).collect();
             let all = plain.len();

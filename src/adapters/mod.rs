@@ -2,12 +2,15 @@
 
 pub mod allocator;
 pub mod bookkeeping;
+pub mod cache;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod error_classes;
 pub mod kafka;
 pub mod migrations;
+pub mod mongodb;
 pub mod mysql;
+mod newest_rows;
 pub mod proxy;
 pub mod replay;
 pub mod sql_errors;

@@ -4,9 +4,12 @@ use std::path::Path;
 
 use super::bookkeeping::connect::{Sessions, connect, connect_sqlite};
 use super::migrations::Applied;
-use super::{bookkeeping, migrations, mysql, sqlite};
+use super::{bookkeeping, migrations, mysql, newest_rows, sqlite};
 use crate::config::WarehouseConfig;
-use crate::ports::{Catalog, OpenBookkeeping, OpenLetterBook, OpenLetterWarehouse, OpenWarehouse, WarehouseError};
+use crate::ports::{
+    Catalog, OpenAggregateSource, OpenBookkeeping, OpenLeases, OpenLetterBook, OpenLetterReader, OpenLetterWarehouse,
+    OpenRowReader, OpenWarehouse, WarehouseError,
+};
 
 /// How a writer opens its side of the warehouse.
 pub fn open_warehouse(settings: &WarehouseConfig) -> OpenWarehouse {
@@ -23,9 +26,33 @@ pub fn open_letter_book(settings: &WarehouseConfig) -> OpenLetterBook {
     bookkeeping::open_letter_book(settings)
 }
 
+/// How the HTTP side opens what is shown of dead letters.
+pub fn open_letter_reader(settings: &WarehouseConfig) -> OpenLetterReader {
+    bookkeeping::open_letter_reader(settings)
+}
+
+/// How the HTTP side opens what reads the newest rows.
+pub fn open_row_reader(settings: &WarehouseConfig) -> OpenRowReader {
+    newest_rows::open(settings)
+}
+
 /// How an actor or a command opens the bookkeeping tables.
 pub fn open_bookkeeping(settings: &WarehouseConfig) -> OpenBookkeeping {
     bookkeeping::open(settings)
+}
+
+/// How an actor or a command opens what is agreed on in the database: leases, and how far a rebuild got.
+pub fn open_leases(settings: &WarehouseConfig) -> OpenLeases {
+    bookkeeping::open_leases(settings)
+}
+
+/// How an actor or a command opens what reads rows and marks for aggregates.
+pub fn open_aggregates(settings: &WarehouseConfig) -> OpenAggregateSource {
+    if sqlite::accepts(settings.url.expose()) {
+        sqlite::open_aggregates(settings)
+    } else {
+        mysql::open_aggregates(settings)
+    }
 }
 
 /// Makes the warehouse ready for this version and this domain: creates an SQLite file where there is none, brings

@@ -1,5 +1,7 @@
 //! `bief check`: every mistake of a configuration at once; with `--connect` also what only database and broker
-//! know: tables, column types, topics, grants. Changes nothing.
+//! know: tables, column types, queries, topics, grants. Changes nothing.
+
+mod aggregates;
 
 use std::path::PathBuf;
 
@@ -99,9 +101,13 @@ async fn connect(loaded: &Loaded) -> Vec<Diagnostic> {
             }
         }
     }
+    found.extend(aggregates::findings(loaded).await);
     if config.kafka.brokers == Brokers::Embedded {
         return found;
     }
+    let mut tell = |location: Location, problem: String, help: String| {
+        found.push(loaded.at(Severity::Error, location, problem, help));
+    };
     match broker_of(config) {
         Err(error) => tell(Location { line: 1, column: 1 }, error, "mend [kafka]".to_owned()),
         Ok(broker) => {

@@ -7,11 +7,11 @@ pub const OK: u8 = 0;
 pub const FAILED: u8 = 1;
 /// The command line or the configuration is wrong; nothing was done.
 pub const USAGE: u8 = 2;
-/// `verify`, `check`, `offsets show`, `drill`, `dead-letters retry` or `demo` did its work and found something.
+/// `verify`, `reconcile`, `check`, `offsets show`, `drill`, `dead-letters retry`, `test` or `demo` did its work and found something.
 pub const FOUND: u8 = 3;
 /// A stream stopped for good and `daemon.on_fatal` is `"exit"`.
 pub const STREAM_STOPPED: u8 = 4;
-/// The daemon cannot be reached, or answers that it is not well.
+/// The daemon cannot be reached, answers that it is not well, or ended what was asked of it.
 pub const NOT_READY: u8 = 5;
 /// Stopped at once by a second signal.
 pub const INTERRUPTED: u8 = 130;

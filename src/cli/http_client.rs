@@ -1,7 +1,8 @@
 //! How a command asks a running daemon: which address, with which token, and one GET. Goes straight to the daemon,
-//! through no proxy, follows no redirect and takes a bounded answer. The token gets into no message, and to no route
+//! through no proxy, follows no redirect and takes a bounded answer, or one whose lines it takes as they come. The token gets into no message, and to no route
 //! that answers without it: whoever else holds the port would have it too.
 
+use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -48,6 +49,13 @@ pub struct Answer {
     pub body: String,
 }
 
+/// An answer that comes line by line.
+pub struct Lines {
+    /// HTTP status.
+    pub status: u16,
+    pub reader: Box<dyn BufRead>,
+}
+
 impl Daemon {
     /// Asks for `path`, which needs no token, waiting at most `timeout` for the whole answer.
     ///
@@ -65,6 +73,22 @@ impl Daemon {
     pub fn get(&self, path: &str, timeout: Duration) -> Result<Answer, AskError> {
         let (base, token) = self.address_and_token(&|name| std::env::var(name).ok())?;
         ask(&format!("{base}{path}"), token.as_ref(), timeout)
+    }
+
+    /// Asks for `path` with the token, where there is one, and answers as soon as the answer begins. A daemon that then
+    /// is silent for longer than `silence` is an error of the reader.
+    ///
+    /// # Errors
+    /// When the address cannot be told or nothing answers; any HTTP status is an answer.
+    pub fn lines(&self, path: &str, query: &[(&str, &str)], silence: Duration) -> Result<Lines, AskError> {
+        let (base, token) = self.address_and_token(&|name| std::env::var(name).ok())?;
+        let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
+        let agent = agent(|config| config.timeout_connect(Some(silence)).timeout_per_read(Some(silence)));
+        let answer = request(&agent, &format!("{base}{path}?{query}"), token.as_ref())
+            .call()
+            .map_err(|error| AskError::Unreachable { url: format!("{base}{path}"), what: error.to_string() })?;
+        let status = answer.status().as_u16();
+        Ok(Lines { status, reader: Box::new(BufReader::new(answer.into_body().into_reader())) })
     }
 
     /// `http://host:port`, and what to show there. With a configuration its own token, else that of the environment.
@@ -90,21 +114,33 @@ impl Daemon {
 
 fn ask(url: &str, token: Option<&Secret>, timeout: Duration) -> Result<Answer, AskError> {
     let unreachable = |what: String| AskError::Unreachable { url: url.to_owned(), what };
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .timeout_global(Some(timeout))
+    let agent = agent(|config| config.timeout_global(Some(timeout)));
+    let mut answer = request(&agent, url, token).call().map_err(|error| unreachable(error.to_string()))?;
+    let body = answer.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_to_string();
+    Ok(Answer { status: answer.status().as_u16(), body: body.map_err(|error| unreachable(error.to_string()))? })
+}
+
+type AgentConfig = ureq::config::ConfigBuilder<ureq::typestate::AgentScope>;
+
+fn agent(patience: impl FnOnce(AgentConfig) -> AgentConfig) -> ureq::Agent {
+    let config = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
         .proxy(None)
-        .user_agent(concat!("bief/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .into();
-    let mut request = agent.get(url);
-    if let Some(token) = token {
-        request = request.header("Authorization", format!("Bearer {}", token.expose()));
+        .user_agent(concat!("bief/", env!("CARGO_PKG_VERSION")));
+    patience(config).build().into()
+}
+
+fn request(
+    agent: &ureq::Agent,
+    url: &str,
+    token: Option<&Secret>,
+) -> ureq::RequestBuilder<ureq::typestate::WithoutBody> {
+    let request = agent.get(url);
+    match token {
+        Some(token) => request.header("Authorization", format!("Bearer {}", token.expose())),
+        None => request,
     }
-    let mut answer = request.call().map_err(|error| unreachable(error.to_string()))?;
-    let body = answer.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_to_string();
-    Ok(Answer { status: answer.status().as_u16(), body: body.map_err(|error| unreachable(error.to_string()))? })
 }
 
 /// What a status of 401 means for whoever ran the command.

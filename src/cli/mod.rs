@@ -3,27 +3,36 @@
 pub mod exit;
 pub mod logging;
 
+mod aggregate_names;
 mod check;
 mod completions;
 mod dead_letters;
 #[cfg(feature = "embedded")]
 mod demo;
+mod domain_tests;
 mod drill;
 mod healthcheck;
 mod http_client;
 mod man;
 mod offsets;
+mod rebuild;
+mod reconcile;
 mod rehearsal;
 mod replay;
 mod run;
 mod status;
+mod status_document;
 mod support;
 mod table;
+mod tap;
 #[cfg(test)]
 mod tests;
+mod top;
 mod verify;
 
 pub use crate::core::printable;
+
+use std::io::IsTerminal;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -53,16 +62,26 @@ enum Command {
     Run(run::Args),
     /// Report every mistake of a configuration at once
     Check(check::Args),
+    /// Run a domain's tests: sample records, and the rows and dead letters that they must become
+    Test(domain_tests::Args),
     /// Send CSV files to Kafka, with shifted times
     Replay(replay::Args),
     /// Prove that nothing was lost or counted twice
     Verify(verify::Args),
+    /// Compare cached documents with the rows, and mend what differs
+    Reconcile(reconcile::Args),
+    /// Compute an aggregate's documents anew from nothing
+    Rebuild(rebuild::Args),
     /// Show where each partition stands, and set offsets
     Offsets(offsets::Args),
     /// Inflict faults on daemons of its own at a staging, and prove that nothing was lost or doubled
     Drill(drill::Args),
     /// Show the running daemon's actors, lag and ledger
     Status(status::Args),
+    /// Watch the running daemon: actors, queues, lag, and what holds it up
+    Top(top::Args),
+    /// Show the running daemon's records as they pass
+    Tap(tap::Args),
     /// Answer whether the daemon lives, for container images without a shell
     Healthcheck(healthcheck::Args),
     /// List, show, retry, drop and export records that were set aside
@@ -97,11 +116,16 @@ pub fn main() -> u8 {
         Command::Demo(args) => demo::run(args, log),
         Command::Run(args) => run::run(args, log),
         Command::Check(args) => check::run(args),
+        Command::Test(args) => domain_tests::run(args),
         Command::Replay(args) => replay::run(args, log),
         Command::Verify(args) => verify::run(args),
+        Command::Reconcile(args) => reconcile::run(args, log),
+        Command::Rebuild(args) => rebuild::run(args, log),
         Command::Offsets(args) => offsets::run(args),
         Command::Drill(args) => drill::run(args, log),
         Command::Status(args) => status::run(args, &mut std::io::stdout()),
+        Command::Top(args) => top::run(args, &mut std::io::stdout()),
+        Command::Tap(args) => tap::run(args, std::io::stdout().is_terminal(), &mut std::io::stdout()),
         Command::Healthcheck(args) => healthcheck::run(args),
         Command::DeadLetters(args) => dead_letters::run(args),
         Command::Completions(args) => completions::run(args, &mut command(), &mut std::io::stdout()),

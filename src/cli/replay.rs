@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use chrono::Utc;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::exit;
-use super::support::{bootstrap, fail, load, log_command, print_json};
+use super::support::{bootstrap, fail, interrupted, load, log_command, print_json};
 use crate::adapters::kafka::producer::ReplayProducer;
 use crate::adapters::replay::{self, Options, Pace, Progress, Shift};
 use crate::config::Replay;
+use crate::ports::SystemClock;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -83,7 +83,17 @@ pub fn run(args: &Args, log: Option<&str>) -> u8 {
             },
             shift: if args.no_shift { Shift::None } else { Shift::WeeksToNow { now: Utc::now() } },
         };
-        send(&replays, &loaded.config.kafka, bootstrap, &options, &bar(), &*interrupted()?)
+        let bar = bar();
+        let mut progress = |p: &Progress| {
+            bar.set_length(p.total);
+            bar.set_position(p.delivered);
+            if let Some(trouble) = &p.trouble {
+                bar.set_message(super::printable::printable(trouble).into_owned());
+            }
+        };
+        let sent = send(&replays, &loaded.config.kafka, bootstrap, &options, &mut progress, &*interrupted()?);
+        bar.finish_and_clear();
+        sent
     });
     match outcome {
         Err(error) => fail(args.json, &error),
@@ -91,11 +101,11 @@ pub fn run(args: &Args, log: Option<&str>) -> u8 {
             let whole = !sent.cancelled && sent.undelivered == 0;
             if args.json {
                 print_json(&serde_json::json!({
-                    "records": sent.topics, "undelivered": sent.undelivered, "weeks": sent.weeks, "seconds": sent.seconds,
+                    "records": sent.topics, "undelivered": sent.undelivered, "weeks": sent.days / 7, "seconds": sent.seconds,
                 }));
             } else {
                 for (topic, records) in &sent.topics {
-                    println!("{topic}: {records} records delivered, times moved by {} weeks", sent.weeks);
+                    println!("{topic}: {records} records delivered, times moved by {} weeks", sent.days / 7);
                 }
                 if !whole {
                     println!("stopped early; {} records may or may not have arrived", sent.undelivered);
@@ -132,28 +142,13 @@ fn replays(args: &Args, configured: &[Replay]) -> Result<Vec<Replay>, String> {
     }
 }
 
-/// Set by the first Ctrl-C; the second ends the process.
-fn interrupted() -> Result<Arc<AtomicBool>, String> {
-    let flag = Arc::new(AtomicBool::new(false));
-    let set = Arc::clone(&flag);
-    let mut signals =
-        crate::runtime::signals::Signals::listen().map_err(|e| format!("signals can't be listened to: {e}"))?;
-    std::thread::spawn(move || {
-        if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() {
-            runtime.block_on(signals.first());
-            set.store(true, Ordering::SeqCst);
-        }
-    });
-    Ok(flag)
-}
-
 /// What a replay came to.
 #[derive(Debug)]
 pub struct Sent {
     pub topics: BTreeMap<String, u64>,
     pub undelivered: u64,
     pub cancelled: bool,
-    pub weeks: i64,
+    pub days: i64,
     pub seconds: f64,
 }
 
@@ -163,27 +158,19 @@ pub fn send(
     kafka: &crate::config::Kafka,
     bootstrap: &str,
     options: &Options,
-    bar: &ProgressBar,
+    progress: &mut dyn FnMut(&Progress),
     cancel: &AtomicBool,
 ) -> Result<Sent, String> {
     let began = Instant::now();
     let mut producer = ReplayProducer::new(kafka, bootstrap).map_err(|e| e.to_string())?;
-    let mut progress = |p: &Progress| {
-        bar.set_length(p.total);
-        bar.set_position(p.delivered);
-        if let Some(trouble) = &p.trouble {
-            bar.set_message(super::printable::printable(trouble).into_owned());
-        }
-    };
     // Paths of the configuration start at its folder already.
-    let summary = replay::replay(replays, Path::new(""), options, &mut producer, &mut progress, cancel)
+    let summary = replay::replay(replays, Path::new(""), options, &mut producer, progress, cancel, &SystemClock)
         .map_err(|e| e.to_string())?;
-    bar.finish_and_clear();
     Ok(Sent {
         topics: summary.topics,
         undelivered: summary.undelivered,
         cancelled: summary.cancelled,
-        weeks: summary.weeks,
+        days: summary.days,
         seconds: began.elapsed().as_secs_f64(),
     })
 }

@@ -4,12 +4,10 @@ use std::fmt::Write as _;
 use std::io::{ErrorKind, Write};
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
-use serde::Deserialize;
-
 use super::exit;
 use super::http_client::{AskError, Daemon, TOKEN_NEEDED};
 use super::printable::{printable, printable_json};
+use super::status_document::{Status, duration, seconds_between};
 use super::table::{Align, Table, grouped};
 
 const EXAMPLES: &str = "\
@@ -39,94 +37,6 @@ impl Args {
     pub(super) fn of(daemon: Daemon, json: bool) -> Self {
         Self { daemon, json }
     }
-}
-
-/// What is shown of the daemon's document; what an older or newer daemon lacks is empty.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Status {
-    name: String,
-    version: String,
-    now: Option<DateTime<Utc>>,
-    uptime_seconds: i64,
-    ready: bool,
-    checks: Vec<Check>,
-    units: Vec<Unit>,
-    streams: Vec<Stream>,
-    totals: Totals,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Check {
-    name: String,
-    ok: bool,
-    cause: Option<String>,
-    since: Option<DateTime<Utc>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Unit {
-    name: String,
-    state: String,
-    restarts: i64,
-    last_error: Option<String>,
-    since: Option<DateTime<Utc>>,
-    next_try_at: Option<DateTime<Utc>>,
-    actors: Vec<Actor>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Actor {
-    name: String,
-    state: String,
-    restarts: i64,
-    note: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Stream {
-    stream: String,
-    partitions: Vec<Partition>,
-    totals: Totals,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Partition {
-    partition: i64,
-    lane: Option<i64>,
-    start_offset: i64,
-    next_offset: i64,
-    end_offset: Option<i64>,
-    lag: Option<i64>,
-    #[serde(flatten)]
-    outcomes: Outcomes,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Totals {
-    partitions: i64,
-    caught_up: i64,
-    advanced: i64,
-    lag: i64,
-    records_per_second: f64,
-    #[serde(flatten)]
-    outcomes: Outcomes,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Outcomes {
-    applied: i64,
-    duplicates: i64,
-    dead_letters: i64,
-    gaps: i64,
-    unaccounted: i64,
 }
 
 /// Prints the status to `out`; what went wrong to stderr.
@@ -273,28 +183,10 @@ fn ledger(status: &Status) -> Table {
     table
 }
 
-impl Outcomes {
-    fn cells(&self) -> [String; 5] {
-        [self.applied, self.duplicates, self.dead_letters, self.gaps, self.unaccounted].map(grouped)
-    }
-}
-
-fn seconds_between(from: Option<DateTime<Utc>>, to: Option<DateTime<Utc>>) -> Option<i64> {
-    Some((to? - from?).num_seconds().max(0))
-}
-
-/// The two largest units: `2 d 3 h`, `1 h 12 min`, `5 min`, `42 s`.
-fn duration(seconds: i64) -> String {
-    match seconds {
-        ..60 => format!("{} s", seconds.max(0)),
-        60..3600 => format!("{} min", seconds / 60),
-        3600..86_400 => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
-        _ => format!("{} d {} h", seconds / 86_400, seconds % 86_400 / 3600),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use chrono::{DateTime, Utc};
+
     use super::*;
 
     fn text(document: serde_json::Value) -> String {
@@ -412,10 +304,5 @@ mod tests {
         let mut newer = document();
         newer["units"][0]["new_thing"] = 1.into();
         assert_eq!(text(newer), text(document()));
-    }
-
-    #[test]
-    fn durations_have_their_two_largest_units() {
-        assert_eq!([-1, 42, 300, 4354, 183_600].map(duration), ["0 s", "42 s", "5 min", "1 h 12 min", "2 d 3 h"]);
     }
 }

@@ -4,8 +4,10 @@ use std::future::Future;
 use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
+use uuid::Uuid;
 
 use super::exit;
 use super::logging::Format;
@@ -13,10 +15,16 @@ use crate::adapters::kafka::broker::KafkaBroker;
 use crate::adapters::kafka::client::client_config;
 use crate::config::{self, Brokers, Config, Loaded, LogFormat};
 use crate::ports::Broker;
+use crate::runtime::signals::Signals;
 
 /// Reads the configuration; tells every mistake on stderr and answers the exit code where there is one.
 pub fn load(path: &Path) -> Result<Loaded, u8> {
-    let outcome = config::load(path, &|name| std::env::var(name).ok());
+    load_with(path, &|name| std::env::var(name).ok())
+}
+
+/// The same with variables from elsewhere.
+pub fn load_with(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Loaded, u8> {
+    let outcome = config::load(path, env);
     let report = config::report(&path.display().to_string(), &outcome);
     if report.errors() + report.warnings() > 0 {
         eprint!("{}", report.text(colour()));
@@ -74,6 +82,13 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     actix::System::new().block_on(future)
 }
 
+/// What a command calls itself where daemons and commands agree on who does what; another at each run.
+pub fn owner() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host: String = host.trim().chars().take(64).collect();
+    format!("command {} on {host}/{}", std::process::id(), &Uuid::new_v4().simple().to_string()[..8])
+}
+
 /// The brokers' address; the embedded broker lives in `bief demo` alone.
 pub fn bootstrap(config: &Config) -> Result<&str, String> {
     match &config.kafka.brokers {
@@ -88,4 +103,18 @@ pub fn broker_of(config: &Config) -> Result<Arc<dyn Broker>, String> {
     let client = client_config(&config.kafka, bootstrap(config)?, "bief-cli");
     let broker = KafkaBroker::new(client, &config.kafka.group).map_err(|e| e.to_string())?;
     Ok(Arc::new(broker))
+}
+
+/// Set by the first SIGINT or SIGTERM; the second ends the process.
+pub fn interrupted() -> Result<Arc<AtomicBool>, String> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let set = Arc::clone(&flag);
+    let mut signals = Signals::listen().map_err(|e| format!("signals can't be listened to: {e}"))?;
+    std::thread::spawn(move || {
+        if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().build() {
+            runtime.block_on(signals.first());
+            set.store(true, Ordering::SeqCst);
+        }
+    });
+    Ok(flag)
 }

@@ -1,17 +1,20 @@
 //! The commands that ask a daemon, against a real one on a free port.
 
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use chrono::Utc;
 
 use super::http_client::Daemon;
-use super::{exit, healthcheck, status};
+use super::{exit, healthcheck, status, tap, top};
 use crate::config::{Access, Secret};
-use crate::http::{Check, DaemonInfo, HttpState, serve};
-use crate::messages::Board;
+use crate::http::{Check, DaemonInfo, HttpState, serve, sources_for_tests};
+use crate::messages::tap::{Sample, Stage};
+use crate::messages::{Board, Freshness, Replacements, Tap};
 use crate::metrics::Metrics;
 
 /// Runs `ask` with the address of a daemon whose readiness is `ready`.
@@ -20,6 +23,10 @@ fn with_daemon(ready: &Arc<AtomicBool>, ask: impl FnOnce(&Daemon)) {
 }
 
 fn with_guarded_daemon(ready: &Arc<AtomicBool>, access: Access, ask: impl FnOnce(&Daemon)) {
+    with_tapped_daemon(ready, access, Tap::default(), ask);
+}
+
+fn with_tapped_daemon(ready: &Arc<AtomicBool>, access: Access, tap: Tap, ask: impl FnOnce(&Daemon)) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let board = Board::default();
@@ -29,6 +36,7 @@ fn with_guarded_daemon(ready: &Arc<AtomicBool>, access: Access, ask: impl FnOnce
         daemon: DaemonInfo { name: "shop".into(), version: "1.2.3", revision: "abc", started_at: Utc::now() },
         metrics: Metrics::new("1.2.3", "abc"),
         board,
+        tap,
         units: Arc::new(|| serde_json::json!([])),
         checks: Arc::new(move || {
             let ok = ready.load(Ordering::Relaxed);
@@ -36,11 +44,19 @@ fn with_guarded_daemon(ready: &Arc<AtomicBool>, access: Access, ask: impl FnOnce
         }),
         allowed_hosts: Vec::new(),
         access,
+        aggregates: Vec::new(),
+        panels: Vec::new(),
+        tables: Vec::new(),
+        lanes: BTreeMap::new(),
+        database: "MySQL",
+        freshness: Freshness::default(),
+        replacements: Replacements::default(),
     };
+    let sources = sources_for_tests::sources(&Arc::default());
     let (send, receive) = mpsc::channel();
     let thread = std::thread::spawn(move || {
         actix_web::rt::System::new().block_on(async {
-            let server = serve(listener, state).unwrap();
+            let server = serve(listener, state, sources).unwrap();
             send.send(server.handle()).unwrap();
             server.await.unwrap();
         });
@@ -108,4 +124,109 @@ fn a_daemon_with_a_token_is_asked_with_it_and_says_where_it_is_missing() {
             assert_eq!(healthcheck::run(&probe), exit::OK, "a probe needs no token");
         }
     });
+}
+
+/// Offers these payloads at a stage as soon as somebody listens there, and answers what `bief tap` came to.
+fn tap_of(stage: Stage, payloads: &[&str], args: impl FnOnce(&Daemon) -> tap::Args) -> (u8, String) {
+    let offered = Tap::default();
+    let tap = offered.clone();
+    let mut outcome = (exit::OK, Vec::new());
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let limit = Instant::now() + Duration::from_secs(20);
+            while !tap.listened().has(stage) {
+                assert!(Instant::now() < limit, "nobody listens");
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            tap.offer(stage, payloads.len(), |at| {
+                Some(Sample {
+                    stage,
+                    stream: "orders".into(),
+                    topic: "orders.v1".into(),
+                    partition: 0,
+                    offset: at as i64,
+                    timestamp: 1_357_035_300_000,
+                    key: None,
+                    payload: Some(payloads[at].to_owned()),
+                    payload_bytes: payloads[at].len() as u64,
+                    rows: Vec::new(),
+                    rejection: None,
+                    committed_at: None,
+                })
+            });
+        });
+        with_tapped_daemon(&Arc::new(AtomicBool::new(true)), Access::default(), offered, |daemon| {
+            outcome.0 = tap::run(&args(daemon), false, &mut outcome.1);
+        });
+    });
+    (outcome.0, String::from_utf8(outcome.1).unwrap())
+}
+
+const PAYLOADS: [&str; 3] = [r#"{"id":1,"city":"Bern"}"#, r#"{"id":2,"city":"Genf\u001b[2J"}"#, "no \u{1b}[31m JSON"];
+
+#[test]
+fn the_tap_shows_records_and_ends_at_its_limit() {
+    let (code, text) = tap_of(Stage::Raw, &PAYLOADS, |d| tap::Args::of(d.clone(), Stage::Raw, 3, false));
+    assert_eq!(code, exit::OK);
+    assert_eq!(
+        text,
+        "orders.v1[0]@0  2013-01-01T10:15:00.000Z\n  raw  {\"id\":1,\"city\":\"Bern\"}\n\
+         orders.v1[0]@1  2013-01-01T10:15:00.000Z\n  raw  {\"id\":2,\"city\":\"Genf\\u001b[2J\"}\n\
+         orders.v1[0]@2  2013-01-01T10:15:00.000Z\n  raw  no \\u{1b}[31m JSON\n"
+    );
+    let (code, text) = tap_of(Stage::Raw, &PAYLOADS, |d| tap::Args::of(d.clone(), Stage::Raw, 3, true));
+    let samples = text.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let ids: Vec<_> =
+        samples.filter(|line| line["type"] == "sample").map(|line| line["record"]["id"].clone()).collect();
+    assert_eq!((code, ids), (exit::OK, vec![1.into(), 2.into(), serde_json::Value::Null]));
+    assert!(!text.contains('\u{1b}'), "{text}");
+}
+
+#[test]
+fn the_tap_takes_a_condition_and_fields_or_counts() {
+    let (code, text) = tap_of(Stage::Rows, &PAYLOADS, |d| {
+        tap::Args::of(d.clone(), Stage::Rows, 1, false)
+            .with_condition("record.id + 0 == 2")
+            .with_fields(&["id", "city"])
+    });
+    assert_eq!((code, text.as_str()), (exit::OK, "orders.v1[0]@1 id=2 city='Genf\\u{1b}[2J'\n"));
+    let (code, text) =
+        tap_of(Stage::Rows, &PAYLOADS, |d| tap::Args::of(d.clone(), Stage::Rows, 3, false).with_count_by("city"));
+    assert_eq!(code, exit::OK);
+    assert_eq!(
+        text,
+        "VALUE          RECORDS   SHARE\n\
+         Bern                 1  33.3 %\n\
+         Genf\\u{1b}[2J        1  33.3 %\n\
+         null                 1  33.3 %\n"
+    );
+}
+
+#[test]
+fn a_condition_that_is_none_is_refused_before_the_daemon_is_asked() {
+    let nowhere = Daemon { url: Some("http://127.0.0.1:1".into()), config: None };
+    for condition in ["city == 'Bern'", "record.id ==", ""] {
+        let args = tap::Args::of(nowhere.clone(), Stage::Raw, 1, false).with_condition(condition);
+        assert_eq!(tap::run(&args, false, &mut Vec::new()), exit::USAGE, "{condition}");
+    }
+    assert_eq!(tap::run(&tap::Args::of(nowhere, Stage::Raw, 1, false), false, &mut Vec::new()), exit::NOT_READY);
+}
+
+#[test]
+fn top_looks_once_at_a_real_daemon() {
+    let ready = Arc::new(AtomicBool::new(true));
+    with_daemon(&ready, |daemon| {
+        let mut out = Vec::new();
+        assert_eq!(top::run(&top::Args::once(daemon.clone(), true), &mut out), exit::OK);
+        let standing: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!((&standing["name"], &standing["ready"]), (&"shop".into(), &true.into()));
+        assert_eq!(standing["bottleneck"], "nothing holds it up: every stream keeps up");
+        assert!(standing["window_seconds"].as_f64().unwrap() >= 1.0);
+        ready.store(false, Ordering::Relaxed);
+        let mut out = Vec::new();
+        assert_eq!(top::run(&top::Args::once(daemon.clone(), false), &mut out), exit::NOT_READY);
+        assert!(String::from_utf8(out).unwrap().contains("NOT READY\n  database: connection refused\n"));
+    });
+    let nowhere = Daemon { url: Some("http://127.0.0.1:1".into()), config: None };
+    assert_eq!(top::run(&top::Args::once(nowhere, true), &mut Vec::new()), exit::NOT_READY);
 }

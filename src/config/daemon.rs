@@ -54,7 +54,8 @@ pub(super) fn read(r: &mut Reader<'_>, root: &Section<'_>) -> Daemon {
     Daemon { name, http, allowed_hosts, access, memory, drain_timeout, on_fatal, restart_budget, restart_window, log }
 }
 
-fn between(text: &str, least: Duration, most: Duration) -> Result<Duration, Fault> {
+/// A duration within limits, both of them allowed.
+pub(super) fn between(text: &str, least: Duration, most: Duration) -> Result<Duration, Fault> {
     let duration = units::duration(text)?;
     if duration < least || duration > most {
         let (least, most) = (units::duration_text(least), units::duration_text(most));

@@ -1,19 +1,24 @@
 //! actors.toml: read, checked as a whole, and handed on as plain values. No I/O but the file itself, the
-//! files that secrets point at, and whether files it names are there; nothing here knows a database or a broker.
+//! files that secrets point at, the aggregates' queries, and whether files it names are there; nothing here knows a
+//! database or a broker.
 //!
 //! `load` finds every mistake at once; what it read can be printed (`print`) and judged (`report`). The parts:
 //! `schema` names every key, `reader` walks the parsed file and collects findings, a file for each section gives
 //! the values their meaning, `source` shows lines of the file without its secrets.
 
 mod access;
+mod aggregates;
+mod cache;
 mod columns;
 mod daemon;
 mod database_url;
 mod diagnostic;
 mod load;
 mod names;
+mod panels;
 mod print;
 mod properties;
+mod queries;
 mod reader;
 mod replays;
 mod report;
@@ -28,9 +33,11 @@ mod values;
 mod warehouse;
 
 pub use access::{Access, resolve};
+pub use cache::CacheBackend;
 pub use database_url::Backend;
 pub use diagnostic::{Diagnostic, Severity};
 pub use load::{Loaded, load, parse, print};
+pub use queries::{QueryFault, faulty_queries, read_query};
 pub use report::{Report, missing_files, report};
 
 use std::collections::BTreeMap;
@@ -38,7 +45,10 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::core::bucket::Width;
 pub use crate::core::mapping::{EpochUnit, Source};
+use crate::core::marks::BucketSource;
+pub use crate::core::schedule::Schedule;
 use crate::core::target::OnConflict;
 
 /// A whole configuration, defaults filled in, every field valid by itself and beside the others.
@@ -47,7 +57,11 @@ pub struct Config {
     pub daemon: Daemon,
     pub kafka: Kafka,
     pub warehouse: WarehouseConfig,
+    /// Where there are aggregates, it is there.
+    pub cache: Option<CacheConfig>,
     pub streams: Vec<Stream>,
+    pub aggregates: Vec<Aggregate>,
+    pub panels: Vec<Panel>,
     pub replays: Vec<Replay>,
 }
 
@@ -136,6 +150,17 @@ pub enum Load {
 }
 
 #[derive(Debug, Clone)]
+pub struct CacheConfig {
+    /// `mongodb://…` with the database in its path, or `sqlite://path`, the path joined with the configuration file's
+    /// folder.
+    pub url: Secret,
+    /// When the daemon compares documents with the rows, in UTC; never where it is off.
+    pub reconcile: Option<Schedule>,
+    /// Of all buckets, how many it then compares; 0 to 1.
+    pub reconcile_sample: f64,
+}
+
+#[derive(Debug, Clone)]
 pub struct Stream {
     /// The topic's name unless told otherwise; a label of metrics.
     pub name: String,
@@ -179,6 +204,106 @@ pub struct ColumnMapping {
     pub column: String,
     pub source: Source,
     pub location: Location,
+}
+
+/// Documents that are computed from the rows of one table, one for each bucket of time and key.
+#[derive(Debug, Clone)]
+pub struct Aggregate {
+    pub name: String,
+    /// Rows of this table make its buckets dirty.
+    pub table: String,
+    /// The column, of the table's primary key, that tells a row's bucket.
+    pub time: String,
+    pub bucket: Width,
+    /// The file of its SELECT; relative to the configuration file, with whose folder it is joined here.
+    pub query: PathBuf,
+    /// Columns of the query that tell the documents of a bucket apart; the others are values.
+    pub key: Vec<String>,
+    /// How often dirty buckets are looked for.
+    pub every: Duration,
+    /// How long after its bucket's end a document is kept; for ever where it is not said.
+    pub keep: Option<Duration>,
+    pub places: AggregatePlaces,
+}
+
+/// What the page shows of an aggregate.
+#[derive(Debug, Clone)]
+pub struct Panel {
+    pub title: String,
+    pub kind: PanelKind,
+    pub aggregate: String,
+    /// Columns of the aggregate's query.
+    pub values: Vec<String>,
+    /// The column of its key that makes a series each; one series where none is named.
+    pub by: Option<String>,
+    /// How far back from now.
+    pub range: Duration,
+    pub unit: Option<String>,
+}
+
+/// How a panel is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PanelKind {
+    /// Values over time.
+    Line,
+    /// The same as bars.
+    Bar,
+    Table,
+    /// Values over the column that `by` names, summed over time.
+    Histogram,
+    /// The last value.
+    Stat,
+}
+
+impl PanelKind {
+    /// As in the file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            PanelKind::Line => "line",
+            PanelKind::Bar => "bar",
+            PanelKind::Table => "table",
+            PanelKind::Histogram => "histogram",
+            PanelKind::Stat => "stat",
+        }
+    }
+}
+
+/// Where in the file parts of an aggregate stand, for what is only known once the database is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AggregatePlaces {
+    pub name: Location,
+    pub table: Location,
+    pub time: Location,
+    pub query: Location,
+    pub key: Location,
+}
+
+impl Aggregate {
+    /// What its dirty buckets are told by.
+    pub fn source(&self) -> BucketSource {
+        BucketSource { table: self.table.clone(), time: self.time.clone(), width: self.bucket }
+    }
+}
+
+impl Config {
+    /// The sources of all aggregates, each once.
+    pub fn bucket_sources(&self) -> Vec<BucketSource> {
+        let mut sources: Vec<BucketSource> = Vec::new();
+        for source in self.aggregates.iter().map(Aggregate::source) {
+            if sources.iter().all(|known| known.id() != source.id()) {
+                sources.push(source);
+            }
+        }
+        sources
+    }
+
+    /// The topics of the streams that feed a table, ascending.
+    pub fn topics_feeding(&self, table: &str) -> Vec<String> {
+        let feeds = |stream: &&Stream| stream.tables.iter().any(|t| t.table.eq_ignore_ascii_case(table));
+        let mut topics: Vec<String> = self.streams.iter().filter(feeds).map(|s| s.topic.clone()).collect();
+        topics.sort();
+        topics
+    }
 }
 
 /// A place in a configuration file, both from 1.

@@ -18,12 +18,14 @@ pub struct Report {
     summary: Option<String>,
 }
 
-/// All that can be told without a database and a broker: the findings of `load`, and files that are not there.
+/// All that can be told without a database and a broker: the findings of `load`, files that are not there, and queries
+/// that are none.
 pub fn report(file: &str, outcome: &Result<Loaded, Vec<Diagnostic>>) -> Report {
     match outcome {
         Ok(loaded) => {
             let mut diagnostics = loaded.warnings.clone();
             diagnostics.extend(missing_files(loaded));
+            diagnostics.extend(super::faulty_queries(loaded));
             let mut report = Report { file: file.to_owned(), diagnostics, summary: Some(summary(loaded)) };
             report.sort();
             report
@@ -67,7 +69,12 @@ fn summary(loaded: &Loaded) -> String {
         Backend::MySql => "MySQL",
         Backend::Sqlite => "SQLite",
     };
-    format!("{} from {from} to {} in {to}", count(config.streams.len(), "stream"), count(tables.len(), "table"))
+    let (streams, tables) = (count(config.streams.len(), "stream"), count(tables.len(), "table"));
+    let aggregates = match config.aggregates.len() {
+        0 => String::new(),
+        many => format!(", {}", count(many, "aggregate")),
+    };
+    format!("{streams} from {from} to {tables} in {to}{aggregates}")
 }
 
 impl Report {

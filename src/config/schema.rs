@@ -40,7 +40,7 @@ pub static ROOT: SectionSpec = SectionSpec {
     free: false,
     keys: &[],
     example: "",
-    sections: &[&DAEMON, &KAFKA, &WAREHOUSE, &STREAM, &REPLAY],
+    sections: &[&DAEMON, &KAFKA, &WAREHOUSE, &CACHE, &STREAM, &AGGREGATE, &PANEL, &REPLAY],
 };
 
 pub static DAEMON: SectionSpec = SectionSpec {
@@ -91,6 +91,19 @@ pub static WAREHOUSE: SectionSpec = SectionSpec {
     sections: &[],
 };
 
+pub static CACHE: SectionSpec = SectionSpec {
+    path: "cache",
+    repeated: false,
+    free: false,
+    keys: &[
+        KeySpec { name: "url", example: "url = \"mongodb://bief:${BIEF_CACHE_PASSWORD}@mongo/bief\"", secret: true },
+        key("reconcile", "reconcile = \"30 3 * * *\""),
+        key("reconcile_sample", "reconcile_sample = 0.1"),
+    ],
+    example: "",
+    sections: &[],
+};
+
 pub static STREAM: SectionSpec = SectionSpec {
     path: "stream",
     repeated: true,
@@ -124,6 +137,42 @@ pub static TABLE: SectionSpec = SectionSpec {
 };
 
 pub static COLUMNS: SectionSpec = free("stream.table.columns", "columns = { id = \"customer_id\" }");
+
+pub static AGGREGATE: SectionSpec = SectionSpec {
+    path: "aggregate",
+    repeated: true,
+    free: false,
+    keys: &[
+        key("name", "name = \"orders_hourly\""),
+        key("table", "table = \"orders\""),
+        key("time", "time = \"placed_at\""),
+        key("bucket", "bucket = \"1h\""),
+        key("query", "query = \"aggregates/orders_hourly.sql\""),
+        key("key", "key = [\"shop\"]"),
+        key("every", "every = \"5s\""),
+        key("keep", "keep = \"400d\""),
+    ],
+    example: "",
+    sections: &[],
+};
+
+pub static PANEL: SectionSpec = SectionSpec {
+    path: "panel",
+    repeated: true,
+    free: false,
+    keys: &[
+        key("title", "title = \"Orders\""),
+        key("source", "source = \"aggregate:orders_hourly\""),
+        key("kind", "kind = \"line\""),
+        key("value", "value = \"orders\""),
+        key("values", "values = [\"orders\", \"amount\"]"),
+        key("by", "by = \"shop\""),
+        key("range", "range = \"7d\""),
+        key("unit", "unit = \"EUR\""),
+    ],
+    example: "",
+    sections: &[],
+};
 
 pub static REPLAY: SectionSpec = SectionSpec {
     path: "replay",

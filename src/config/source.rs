@@ -12,10 +12,11 @@ use crate::core::printable::is_dangerous;
 pub(super) const MASK: &str = "***";
 
 /// Sections whose lines hold no secret, for files whose syntax is broken and whose values are thus not known.
-const HARMLESS_SECTIONS: [&str; 6] = [
+const HARMLESS_SECTIONS: [&str; 7] = [
     "[[stream]]",
     "[[stream.table]]",
     "[stream.table.columns]",
+    "[[aggregate]]",
     "[[replay]]",
     "[[replay.lookup]]",
     "[replay.lookup.take]",

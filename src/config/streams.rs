@@ -37,6 +37,14 @@ struct ReadTable {
     conflict: Span,
 }
 
+impl ReadStream {
+    /// The tables that the stream feeds: each name as it is written, and its mapping.
+    pub fn tables(&self) -> impl Iterator<Item = (&Text, &TableMapping)> {
+        let read = self.tables.iter().zip(&self.stream.tables);
+        read.filter_map(|(table, mapping)| Some((table.name.as_ref()?, mapping)))
+    }
+}
+
 pub(super) fn read(r: &mut Reader<'_>, root: &Section<'_>, around: &Surroundings<'_>) -> Vec<ReadStream> {
     let streams = r.each(root, &STREAM, |r, s| read_stream(r, &s, around));
     if streams.is_empty() && root.value(STREAM.name()).is_none_or(|v| v.get_ref().is_array()) {

@@ -87,7 +87,7 @@ fn read_url(r: &mut Reader<'_>, text: &Text) -> Option<Target> {
 }
 
 /// Lets the URL be shown but for its password, where there is no doubt what its password is.
-fn uncover(r: &mut Reader<'_>, raw: &str, span: &Span) {
+pub(super) fn uncover(r: &mut Reader<'_>, raw: &str, span: &Span) {
     // Without escapes and with single quotes, the text's bytes are the file's.
     if !database_url::is_clear(raw) || raw.len() + 2 != span.len() {
         return;

@@ -55,7 +55,7 @@ fn statement(sql: &str, (first, end): (usize, usize)) -> SqlStatement<'_> {
 }
 
 /// The end of the comment that begins at `at`, if one does.
-fn skip_comment(sql: &str, at: usize) -> Result<Option<usize>, SplitError> {
+pub(super) fn skip_comment(sql: &str, at: usize) -> Result<Option<usize>, SplitError> {
     let rest = &sql.as_bytes()[at..];
     let to_end_of_line = || sql[at..].find('\n').map_or(sql.len(), |n| at + n + 1);
     match rest {
@@ -76,7 +76,7 @@ fn skip_comment(sql: &str, at: usize) -> Result<Option<usize>, SplitError> {
 }
 
 /// The end of the quoted text that begins at `at`. A doubled quote stands for one.
-fn skip_quoted(sql: &str, start: usize) -> Result<usize, SplitError> {
+pub(super) fn skip_quoted(sql: &str, start: usize) -> Result<usize, SplitError> {
     let bytes = sql.as_bytes();
     let quote = bytes[start];
     let mut at = start + 1;
@@ -102,7 +102,7 @@ fn skip_quoted(sql: &str, start: usize) -> Result<usize, SplitError> {
     Err(SplitError { line: line_of(sql, start), what: format!("a quote {} that never ends", char::from(quote)) })
 }
 
-fn line_of(sql: &str, at: usize) -> usize {
+pub(super) fn line_of(sql: &str, at: usize) -> usize {
     1 + sql.as_bytes()[..at].iter().filter(|&&b| b == b'\n').count()
 }
 

@@ -1,28 +1,50 @@
-//! The daemon's HTTP side: the page, `/status`, `/events`, `/metrics`, `/livez` and `/readyz`. Reads only what actors
-//! published; it never waits for an actor, a database or a broker, never writes, and never takes a core away from
-//! the stream. Every answer of a route carries the same security headers (what is no request at all, or too slow, is
+//! The daemon's HTTP side: the page, the API that it and programs use, `/events`, `/metrics`, `/livez` and `/readyz`;
+//! `openapi.json` is the contract. What it tells of the daemon is what actors published: it never waits for an actor
+//! and never takes a core away from the stream. What only the cache or the warehouse knows is asked on a thread of its
+//! own, within limits (`desks`); what changes something is asked there too. Every answer of a route carries the same security headers (what is no request at all, or too slow, is
 //! answered by the server itself, with a status alone); who may ask is `guard`'s to say, by the table in
 //! `routes`.
 
+mod aggregates;
+mod answers;
+mod changes;
 mod connections;
+mod contract;
+#[cfg(test)]
+mod contract_tests;
+mod desks;
 mod events;
+#[cfg(test)]
+mod events_tests;
 mod guard;
 mod health;
+mod letters;
 #[cfg(test)]
 mod lockout_tests;
 mod page;
+mod pipeline;
+mod places;
 mod problem;
 mod rates;
 #[cfg(test)]
 mod route_tests;
 mod routes;
+mod rows;
+#[cfg(test)]
+mod schema_for_tests;
 #[cfg(test)]
 mod script_tests;
+#[cfg(test)]
+pub(crate) mod sources_for_tests;
 mod status;
+mod tap;
+#[cfg(test)]
+mod tap_tests;
 #[cfg(test)]
 mod tests;
 mod token;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -33,17 +55,19 @@ use actix_web::middleware::{Compress, from_fn};
 use actix_web::{App, HttpServer, dev::Server, web};
 use chrono::{DateTime, Utc};
 
-use crate::config::Access;
-use crate::messages::Board;
+pub use self::desks::Sources;
+use self::places::Places;
+use crate::config::{Access, Aggregate, Panel};
+use crate::messages::{Board, Freshness, Replacements, Tap};
 use crate::metrics::Metrics;
 
 /// A client gets so long to send its request's head, and so long to go after the answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Connections at once. Far above what pages and scrapers need, and with [`events::MAX_READERS`] well below it, so
-/// that open pages never lock a liveness probe out. Each takes two file descriptors, its own and that of
-/// [`connections`]: 384 of the 1,024 that are usual, which leaves the rest for the broker and the database.
-const MAX_CONNECTIONS: usize = 192;
+/// Lists of aggregates are given again for so long: what they tell changes no faster, and a page may ask often.
+const LISTS_KEPT: Duration = Duration::from_secs(2);
+/// The same of the newest rows.
+const ROWS_KEPT: Duration = Duration::from_secs(1);
 
 /// A stop waits so long for answers under way; the live stream of a page ends at once.
 const SHUTDOWN_SECONDS: u64 = 1;
@@ -75,6 +99,8 @@ pub struct HttpState {
     pub daemon: DaemonInfo,
     pub metrics: Metrics,
     pub board: Board,
+    /// Where records can be looked at on their way.
+    pub tap: Tap,
     /// An array of `{name, state, generation, restarts, last_error, since, actors: [{name, state, restarts}]}`.
     pub units: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
     pub checks: Arc<dyn Fn() -> Vec<Check> + Send + Sync>,
@@ -82,6 +108,17 @@ pub struct HttpState {
     pub allowed_hosts: Vec<String>,
     /// Who is let in.
     pub access: Access,
+    /// As configured.
+    pub aggregates: Vec<Aggregate>,
+    pub panels: Vec<Panel>,
+    /// That streams feed.
+    pub tables: Vec<String>,
+    /// Lanes of each stream.
+    pub lanes: BTreeMap<String, usize>,
+    /// What writers wait for, by name: `MySQL`.
+    pub database: &'static str,
+    pub freshness: Freshness,
+    pub replacements: Replacements,
 }
 
 /// What all handlers share.
@@ -91,7 +128,12 @@ struct Shared {
     hosts: guard::Hosts,
     door: token::Door,
     rates: rates::Rates,
+    pipeline: pipeline::Pipeline,
     readers: events::Readers,
+    desks: desks::Desks,
+    recent_lists: answers::Recent,
+    recent_rows: answers::Recent,
+    changes: changes::Gate,
     connections: Arc<connections::Connections>,
 }
 
@@ -99,28 +141,37 @@ struct Shared {
 /// runtime; the answer is a future that must be polled there.
 ///
 /// # Errors
-/// When the listener cannot be used.
-pub fn serve(listener: TcpListener, state: HttpState) -> io::Result<Server> {
+/// When the listener cannot be used, or the thread that asks databases cannot be started.
+pub fn serve(listener: TcpListener, state: HttpState, sources: Sources) -> io::Result<Server> {
     let connections = Arc::new(connections::Connections::new(connections::STALLED_AFTER));
-    serve_routes(listener, state, routes::table(), connections)
+    let served = Served { routes: routes::table(), connections, places: Places::of_process() };
+    serve_routes(listener, state, sources, served)
 }
 
-fn serve_routes(
-    listener: TcpListener,
-    state: HttpState,
+/// What tests set otherwise.
+struct Served {
     routes: Vec<routes::Served>,
     connections: Arc<connections::Connections>,
-) -> io::Result<Server> {
+    places: Places,
+}
+
+fn serve_routes(listener: TcpListener, state: HttpState, sources: Sources, served: Served) -> io::Result<Server> {
+    let Served { routes, connections, places } = served;
     let shared = Arc::new(Shared {
         door: token::Door::new(&state.access),
+        desks: desks::Desks::open(sources)?,
         routes,
         hosts: guard::Hosts::new(listener.local_addr()?, &state.allowed_hosts),
         rates: rates::Rates::default(),
-        readers: events::Readers::default(),
+        pipeline: pipeline::Pipeline::default(),
+        readers: events::Readers::new(format!("{:x}", state.daemon.started_at.timestamp_millis()), places.readers),
+        recent_lists: answers::Recent::new(LISTS_KEPT),
+        recent_rows: answers::Recent::new(ROWS_KEPT),
+        changes: changes::Gate::default(),
         connections: connections.clone(),
         state,
     });
-    tokio::spawn(events::publish_every_second(Arc::downgrade(&shared)));
+    tokio::spawn(events::tell(Arc::downgrade(&shared)));
     let assets = web::Data::from(Arc::new(page::Assets::new()));
     let server = HttpServer::new(move || {
         let routes = shared.routes.clone();
@@ -138,7 +189,9 @@ fn serve_routes(
             .default_service(web::to(problem::not_found))
     })
     .workers(1)
-    .max_connections(MAX_CONNECTIONS)
+    .max_connections(places.connections)
+    // What a reader that stalls holds in its connection.
+    .h1_write_buffer_size(events::PIECE)
     .client_request_timeout(REQUEST_TIMEOUT)
     .client_disconnect_timeout(REQUEST_TIMEOUT)
     // The server times the head of a connection's first request alone: a second one would have for ever.

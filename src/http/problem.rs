@@ -17,5 +17,5 @@ pub(super) fn problem(status: StatusCode, detail: &str) -> HttpResponse {
 }
 
 pub(super) async fn not_found() -> HttpResponse {
-    problem(StatusCode::NOT_FOUND, "There are /, /status, /events, /metrics, /livez, /readyz.")
+    problem(StatusCode::NOT_FOUND, "There is nothing here. /api/v1/openapi.json says what there is; / is the page.")
 }

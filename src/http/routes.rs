@@ -4,7 +4,7 @@
 use actix_web::http::Method;
 use actix_web::{Route, web};
 
-use super::{events, health, page, status};
+use super::{aggregates, changes, contract, events, health, letters, page, rows, status, tap};
 
 /// Who may ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub(super) enum Needs {
 pub(super) enum Does {
     /// GET and HEAD; nothing is changed and no body is taken.
     Reads,
-    /// POST with a bounded JSON body, from our own page or a program, never from another site. None does yet.
+    /// POST with a bounded JSON body, from our own page or a program, never from another site.
     Changes,
 }
 
@@ -56,7 +56,11 @@ const fn reads(path: &'static str, needs: Needs, handler: fn() -> Route) -> Serv
     Served { path, needs, does: Does::Reads, handler }
 }
 
-/// All that is served.
+const fn changes(path: &'static str, handler: fn() -> Route) -> Served {
+    Served { path, needs: Needs::Token, does: Does::Changes, handler }
+}
+
+/// All that is served. Of two patterns that fit a path the first serves it.
 pub(super) fn table() -> Vec<Served> {
     vec![
         reads("/", Needs::Nothing, || web::to(page::index)),
@@ -66,6 +70,19 @@ pub(super) fn table() -> Vec<Served> {
         reads("/readyz", Needs::Nothing, || web::to(health::ready)),
         reads("/status", Needs::Token, || web::to(status::status)),
         reads("/events", Needs::Token, || web::to(events::events)),
+        reads("/api/v1/openapi.json", Needs::Nothing, || web::to(contract::openapi)),
+        reads("/api/v1/status", Needs::Token, || web::to(status::status)),
+        reads("/api/v1/aggregates", Needs::Token, || web::to(aggregates::list)),
+        reads("/api/v1/aggregates/{name}", Needs::Token, || web::to(aggregates::documents)),
+        reads("/api/v1/panels", Needs::Token, || web::to(aggregates::panels)),
+        reads("/api/v1/rows/{table}", Needs::Token, || web::to(rows::newest)),
+        reads("/api/v1/dead-letters", Needs::Token, || web::to(letters::list)),
+        reads("/api/v1/dead-letters/groups", Needs::Token, || web::to(letters::groups)),
+        changes("/api/v1/dead-letters/retry", || web::to(changes::retry)),
+        changes("/api/v1/dead-letters/drop", || web::to(changes::drop_letters)),
+        reads("/api/v1/dead-letters/{id}", Needs::Token, || web::to(letters::one)),
+        reads("/api/v1/audit", Needs::Token, || web::to(letters::audit)),
+        reads("/api/v1/tap", Needs::Token, || web::to(tap::tap)),
         reads("/metrics", Needs::MetricsToken, || web::to(health::metrics)),
     ]
 }

@@ -1,4 +1,4 @@
-//! `/status`: all that the page and `bief status` show, as one JSON document. Fields are added, never renamed.
+//! `/api/v1/status`, and `/status` for short: all that the page and `bief status` show, as one JSON document. Fields are added, never renamed.
 //! Holds no secret: causes and errors come redacted.
 
 use std::collections::BTreeMap;
@@ -7,9 +7,10 @@ use actix_web::{HttpResponse, web};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
+use super::pipeline::{Flow, Now};
 use super::{Check, Shared};
 use crate::core::doubt::Doubt;
-use crate::messages::PartitionStatus;
+use crate::messages::{AggregateFreshness, PartitionStatus, Trouble};
 
 /// The whole document.
 #[derive(Debug, Serialize)]
@@ -25,6 +26,22 @@ struct StatusDocument {
     units: serde_json::Value,
     streams: Vec<StreamDocument>,
     totals: Totals,
+    aggregates: Vec<AggregateDocument>,
+    memory: MemoryDocument,
+}
+
+#[derive(Debug, Serialize)]
+struct AggregateDocument {
+    name: String,
+    #[serde(flatten)]
+    fresh: AggregateFreshness,
+}
+
+/// What records on their way may take, and take.
+#[derive(Debug, Serialize)]
+struct MemoryDocument {
+    budget_bytes: u64,
+    used_bytes: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -37,6 +54,10 @@ struct StreamDocument {
     unknown_fields: BTreeMap<String, u64>,
     /// Partitions of which nothing is consumed until an operator decides.
     in_doubt: Vec<Doubt>,
+    /// Actors that wait for something to come back.
+    troubles: Vec<Trouble>,
+    #[serde(flatten)]
+    flow: Flow,
 }
 
 #[derive(Debug, Serialize)]
@@ -113,6 +134,7 @@ pub(super) fn document(shared: &Shared) -> String {
     let daemon = &shared.state.daemon;
     let now = Utc::now();
     let checks = shared.checks();
+    let units = (shared.state.units)();
     let mut totals = Totals::default();
     let streams = shared
         .state
@@ -125,6 +147,11 @@ pub(super) fn document(shared: &Shared) -> String {
                 Totals { records_per_second: shared.rates.per_second(&status.stream), ..Totals::default() };
             partitions.iter().for_each(|p| of_stream.add_partition(p));
             totals.add(&of_stream);
+            let lanes = shared.state.lanes.get(&status.stream).copied().unwrap_or(1);
+            let (metrics, database) = (&shared.state.metrics, shared.state.database);
+            let standing =
+                Now { lag: of_stream.lag, troubles: &status.troubles, stopped: stopped(&units, &status.stream) };
+            let flow = shared.pipeline.flow(&status.stream, metrics, lanes, database, &standing);
             StreamDocument {
                 stream: status.stream,
                 topic: status.topic,
@@ -132,9 +159,16 @@ pub(super) fn document(shared: &Shared) -> String {
                 totals: of_stream,
                 unknown_fields: status.unknown_fields,
                 in_doubt: status.in_doubt,
+                troubles: status.troubles,
+                flow,
             }
         })
         .collect();
+    let (budget_bytes, used_bytes) = shared.state.metrics.memory();
+    let aggregates = shared.state.aggregates.iter().map(|aggregate| AggregateDocument {
+        name: aggregate.name.clone(),
+        fresh: shared.state.freshness.of(&aggregate.name),
+    });
     let document = StatusDocument {
         name: daemon.name.clone(),
         version: daemon.version,
@@ -144,10 +178,22 @@ pub(super) fn document(shared: &Shared) -> String {
         uptime_seconds: (now - daemon.started_at).num_seconds().max(0),
         ready: checks.iter().all(|c| c.ok),
         checks,
-        units: (shared.state.units)(),
+        units,
         streams,
         totals,
+        aggregates: aggregates.collect(),
+        memory: MemoryDocument { budget_bytes, used_bytes },
     };
     // Only maps with keys that are not text can fail, and there are none.
     serde_json::to_string(&document).unwrap_or_else(|_| "{}".to_owned())
+}
+
+/// Why the unit of this name does not run; `None` where it does, or is not known yet.
+fn stopped(units: &serde_json::Value, name: &str) -> Option<String> {
+    let unit = units.as_array()?.iter().find(|unit| unit["name"] == name)?;
+    let state = unit["state"].as_str().filter(|state| *state != "running")?.replace('_', " ");
+    Some(match unit["last_error"].as_str() {
+        Some(error) => format!("{state}: {error}"),
+        None => state,
+    })
 }

@@ -5,19 +5,27 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 
+use super::sources_for_tests::World;
 use super::*;
 use crate::core::outcome::Counts;
 use crate::ports::{CountsView, PartitionOffset};
+use crate::runtime::{UnitState, UnitStatus};
+
+/// Pages that may be open at once.
+pub(super) const READERS: usize = 128;
 
 const HOSTILE: &str = "<script>alert(1)</script>\"'\n\u{1b}[31m";
 
 pub(super) struct Daemon {
     pub address: SocketAddr,
     pub board: Board,
+    pub tap: Tap,
+    pub replacements: Replacements,
+    pub world: Arc<World>,
     pub connections: Arc<connections::Connections>,
     pub database_up: Arc<AtomicBool>,
     handle: ServerHandle,
@@ -47,7 +55,7 @@ impl Answer {
         String::from_utf8(self.body.clone()).unwrap()
     }
 
-    fn json(&self) -> serde_json::Value {
+    pub fn json(&self) -> serde_json::Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.text()))
     }
 }
@@ -77,6 +85,7 @@ pub(super) fn daemon_that_waits(stalled_after: Duration, access: Access, routes:
     };
     board.claimed("orders", &claimed, 1, 150);
     board.committed("orders", 3, 110, Counts { applied: 5, duplicates: 2, dead_letters: 1, gaps: 2 });
+    let (tap, replacements) = (Tap::default(), Replacements::default());
     let metrics = Metrics::new("1.2.3", "abc");
     metrics.stream("orders");
     let database_up = Arc::new(AtomicBool::new(true));
@@ -85,7 +94,19 @@ pub(super) fn daemon_that_waits(stalled_after: Duration, access: Access, routes:
         daemon: DaemonInfo { name: HOSTILE.into(), version: "1.2.3", revision: "abc", started_at: Utc::now() },
         metrics,
         board: board.clone(),
-        units: Arc::new(|| serde_json::json!([{ "name": "orders", "state": "running", "restarts": 0, "actors": [] }])),
+        tap: tap.clone(),
+        units: Arc::new(|| {
+            let unit = UnitStatus {
+                name: "orders".into(),
+                state: UnitState::Running,
+                since: Utc::now(),
+                generation: 1,
+                restarts: 0,
+                last_error: None,
+                actors: Vec::new(),
+            };
+            serde_json::to_value([unit]).unwrap()
+        }),
         checks: Arc::new(move || {
             let ok = up.load(Ordering::Relaxed);
             let cause = (!ok).then(|| "connection refused".to_owned());
@@ -93,27 +114,43 @@ pub(super) fn daemon_that_waits(stalled_after: Duration, access: Access, routes:
         }),
         allowed_hosts: vec!["bief.example".into()],
         access,
+        aggregates: sources_for_tests::aggregates(),
+        panels: sources_for_tests::panels(),
+        tables: vec!["sale".into()],
+        lanes: BTreeMap::from([("orders".into(), 2)]),
+        database: "MySQL",
+        freshness: Freshness::default(),
+        replacements: replacements.clone(),
     };
+    let world = Arc::new(World::default());
+    let sources = sources_for_tests::sources(&world);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (send, receive) = mpsc::channel();
     let watched = connections.clone();
     let thread = std::thread::spawn(move || {
         actix_web::rt::System::new().block_on(async {
-            let server = serve_routes(listener, state, routes, watched).unwrap();
+            let places = Places { connections: 192, readers: READERS };
+            let served = super::Served { routes, connections: watched, places };
+            let server = serve_routes(listener, state, sources, served).unwrap();
             send.send(server.handle()).unwrap();
             server.await.unwrap();
         });
     });
-    Daemon { address, board, connections, database_up, handle: receive.recv().unwrap(), thread: Some(thread) }
+    let (handle, thread) = (receive.recv().unwrap(), Some(thread));
+    Daemon { address, board, tap, replacements, world, connections, database_up, handle, thread }
 }
 
 impl Daemon {
     /// Sends `head` (without the blank line) as it is, and reads the answer to its end.
     pub fn send(&self, head: &str) -> Answer {
+        self.exchange(&format!("{head}Connection: close\r\n\r\n"))
+    }
+
+    fn exchange(&self, request: &str) -> Answer {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        stream.write_all(format!("{head}Connection: close\r\n\r\n").as_bytes()).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
         let mut bytes = Vec::new();
         stream.read_to_end(&mut bytes).unwrap();
         let end = bytes.windows(4).position(|w| w == b"\r\n\r\n").expect("an answer has a head");
@@ -132,14 +169,27 @@ impl Daemon {
     }
 
     pub fn open_events(&self) -> BufReader<TcpStream> {
+        self.open_events_at("/events", "")
+    }
+
+    /// `headers`: whole lines.
+    pub fn open_events_at(&self, path: &str, headers: &str) -> BufReader<TcpStream> {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        stream
-            .write_all(
-                format!("GET /events HTTP/1.1\r\nHost: {}\r\nAccept-Encoding: gzip\r\n\r\n", self.address).as_bytes(),
-            )
-            .unwrap();
+        let host = self.address;
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nAccept-Encoding: gzip\r\n{headers}\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
         BufReader::new(stream)
+    }
+
+    /// A change, with its token and body.
+    pub fn post(&self, path: &str, token: &str, body: &str) -> Answer {
+        let (host, length) = (self.address, body.len());
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\n"
+        );
+        self.exchange(&format!("{head}Connection: close\r\n\r\n{body}"))
     }
 }
 
@@ -326,43 +376,4 @@ fn the_page_fetches_nothing_from_elsewhere_and_holds_no_inline_code() {
     }
     let weight = page.len() + script.len() + style.len();
     assert!(weight < 60_000, "{weight} bytes: the page is to stay light");
-}
-
-#[test]
-fn the_live_stream_brings_what_was_committed_since() {
-    let daemon = daemon();
-    let mut reader = daemon.open_events();
-    assert!(next_line(&mut reader, "HTTP/1.1").contains(" 200 "));
-    assert_eq!(next_line(&mut reader, "content-type").trim(), "content-type: text/event-stream");
-    assert_eq!(next_line(&mut reader, "retry:"), "retry: 2000\n");
-    let mut next_offset = || {
-        let data = next_line(&mut reader, "data: ");
-        let status: serde_json::Value = serde_json::from_str(&data[6..]).unwrap();
-        status["streams"][0]["partitions"][0]["next_offset"].as_i64().unwrap()
-    };
-    assert_eq!(next_offset(), 110);
-    daemon.board.committed("orders", 3, 111, Counts { applied: 1, ..Counts::default() });
-    // One document may have been made before.
-    assert!((0..3).any(|_| next_offset() == 111), "what was committed is told");
-}
-
-#[test]
-fn open_pages_are_bounded_and_a_place_is_given_back() {
-    let daemon = daemon();
-    let mut readers: Vec<_> = (0..events::MAX_READERS).map(|_| daemon.open_events()).collect();
-    for reader in &mut readers {
-        assert!(next_line(reader, "HTTP/1.1").contains(" 200 "));
-    }
-    assert_eq!(daemon.get("/events").status, 503);
-    assert_eq!(daemon.get("/livez").status, 200, "open pages do not lock the probe out");
-    drop(readers);
-    let limit = Instant::now() + Duration::from_secs(10);
-    loop {
-        let mut reader = daemon.open_events();
-        if next_line(&mut reader, "HTTP/1.1").contains(" 200 ") {
-            break;
-        }
-        assert!(Instant::now() < limit, "no place was given back");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::OffsetMove;
+
 /// Cheap to clone; all clones are one table. One for each incarnation of a pipeline.
 #[derive(Debug, Clone, Default)]
 pub struct Assignments(Arc<Mutex<HashMap<i32, Held>>>, Arc<AtomicU64>);
@@ -38,6 +40,17 @@ impl Assignments {
 
     pub fn is_current(&self, partition: i32, epoch: i64) -> bool {
         self.lock().get(&partition).is_some_and(|h| h.epoch == Some(epoch))
+    }
+
+    /// What tells the writer of these moves apart from all that write the stream at the same time, in this daemon and in
+    /// others: the lowest partition that its lane holds, since a partition has one holder. A partition is in the lane
+    /// of its number modulo `lanes`.
+    pub fn lane_key(&self, moves: &[OffsetMove], lanes: usize) -> i32 {
+        let lanes = i32::try_from(lanes).unwrap_or(1).max(1);
+        let Some(lane) = moves.first().map(|m| m.partition.rem_euclid(lanes)) else { return 0 };
+        let table = self.lock();
+        let held = table.iter().filter(|(p, held)| held.epoch.is_some() && p.rem_euclid(lanes) == lane);
+        held.map(|(partition, _)| *partition).min().unwrap_or(lane)
     }
 
     /// Batches of the partition that are neither committed nor dropped.
@@ -121,6 +134,20 @@ mod tests {
         assignments.assign(0, 2);
         assert!(!assignments.is_current(0, 1));
         assert!(assignments.is_current(0, 2));
+    }
+
+    #[test]
+    fn no_two_holders_and_no_two_lanes_have_the_same_key() {
+        let step = |partition| OffsetMove { partition, epoch: 1, from: 0, to: 1, gaps: Vec::new() };
+        let (one, other) = (Assignments::default(), Assignments::default());
+        [0, 1, 2, 5].into_iter().for_each(|p| one.assign(p, 1));
+        [3, 4, 6].into_iter().for_each(|p| other.assign(p, 1));
+        let keys = [(&one, 2), (&one, 5), (&other, 6), (&other, 3)].map(|(held, p)| held.lane_key(&[step(p)], 2));
+        assert_eq!(keys, [0, 1, 4, 3]);
+        one.revoke(0);
+        assert_eq!(one.lane_key(&[step(2)], 2), 2, "what was given back is another's");
+        assert_eq!(Assignments::default().lane_key(&[step(7)], 4), 3);
+        assert_eq!(one.lane_key(&[], 2), 0);
     }
 
     #[test]

@@ -2,8 +2,14 @@
 
 mod assignments;
 mod batch;
+mod freshness;
+mod replacements;
 mod status;
+pub mod tap;
 
 pub use assignments::{Assignments, InFlight};
 pub use batch::{DeadLetter, OffsetMove, Record, RecordBatch, RowBatch};
+pub use freshness::{AggregateFreshness, Freshness};
+pub use replacements::{Replaced, Replacements};
 pub use status::{Board, PartitionStatus, StreamStatus, Trouble};
+pub use tap::{StreamTap, Tap};

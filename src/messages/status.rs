@@ -121,6 +121,15 @@ impl Board {
         });
     }
 
+    /// Outcomes of records that were committed before are others now: their dead letters were sent through again.
+    pub fn moved(&self, stream: &str, partition: i32, by: Counts) {
+        self.change(stream, partition, |p| {
+            p.counts.applied += by.applied;
+            p.counts.duplicates += by.duplicates;
+            p.counts.dead_letters += by.dead_letters;
+        });
+    }
+
     /// The broker told where the partition ends.
     pub fn ends_at(&self, stream: &str, partition: i32, end_offset: i64) {
         self.change(stream, partition, |p| p.end_offset = Some(end_offset));

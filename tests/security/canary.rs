@@ -12,7 +12,7 @@ use super::daemon::{Daemon, PATIENCE, bief, printed};
 const CANARY: &str = "c4n4ry-5e1f";
 
 /// Keys of the schema whose values are never shown, each with a canary below.
-const SECRET_KEYS: [&str; 2] = ["daemon.token", "warehouse.url"];
+const SECRET_KEYS: [&str; 3] = ["daemon.token", "warehouse.url", "cache.url"];
 
 /// Fields of the configuration's types that hold a secret, each with a canary below.
 const SECRET_FIELDS: [&str; 3] = ["properties", "token", "url"];
@@ -47,7 +47,7 @@ fn every_secret_of_the_configuration_has_its_canary() {
 
 /// The variable that holds a secret, and its value.
 fn secrets() -> Vec<(String, String)> {
-    let names = ["TOKEN", "DB"].into_iter().map(str::to_owned);
+    let names = ["TOKEN", "DB", "CACHE"].into_iter().map(str::to_owned);
     let properties = PROPERTIES.iter().map(|name| name.to_uppercase().replace('.', "_"));
     names.chain(properties).map(|name| (format!("SECRET_{name}"), format!("{CANARY}-{name}"))).collect()
 }
@@ -78,16 +78,30 @@ brokers = "127.0.0.1:1"
 [warehouse]
 url = "mysql://orders:{}@127.0.0.1:1/orders"
 
+[cache]
+url = "mongodb://orders:{}@127.0.0.1:1/orders"
+
 [[stream]]
 topic = "orders"
 
 [[stream.table]]
 name = "orders"
-columns = {{ id = "id" }}
+columns = {{ id = "id", at = "at" }}
+
+[[aggregate]]
+name = "orders_hourly"
+table = "orders"
+time = "at"
+bucket = "1h"
+query = "orders_hourly.sql"
+key = []
 "#,
         value("TOKEN"),
-        value("DB")
+        value("DB"),
+        value("CACHE")
     );
+    let query = "SELECT COUNT(*) AS orders FROM orders WHERE at >= :bucket_start AND at < :bucket_end";
+    std::fs::write(folder.join("orders_hourly.sql"), query).unwrap();
     let path = folder.join("actors.toml");
     std::fs::write(&path, text).unwrap();
     path
@@ -101,7 +115,7 @@ fn assert_nowhere(shown: &[(String, String)]) {
 }
 
 /// What is asked of a command, and how; the configuration's path comes last.
-const ASKED: [&[&str]; 20] = [
+const ASKED: [&[&str]; 24] = [
     &["check", "-c"],
     &["check", "--print", "-c"],
     &["check", "--json", "-c"],
@@ -120,6 +134,10 @@ const ASKED: [&[&str]; 20] = [
     &["run", "--dry-run", "1", "-c"],
     &["status", "-c"],
     &["status", "--json", "-c"],
+    &["tap", "raw", "--for", "1", "-c"],
+    &["test", "-c"],
+    &["top", "--once", "-c"],
+    &["top", "--once", "--json", "-c"],
     &["verify", "-c"],
     &["verify", "--json", "-c"],
 ];

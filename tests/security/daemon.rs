@@ -63,6 +63,14 @@ impl Daemon {
         self.log.lock().unwrap().clone()
     }
 
+    /// Bytes of memory that it has at the moment.
+    #[cfg(target_os = "linux")]
+    pub fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() << 10
+    }
+
     /// The first document of the live stream, which has no end.
     pub fn first_event(&self, token: &str) -> String {
         let request = ureq::get(format!("http://{}/events", self.address));

@@ -7,4 +7,6 @@ mod canary;
 mod daemon;
 mod exposed;
 mod identifiers;
+#[cfg(target_os = "linux")]
+mod pages;
 mod terminal;

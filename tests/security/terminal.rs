@@ -88,7 +88,7 @@ fn errors_that_name_a_hostile_place_do_not_write_to_the_terminal() {
     let text = std::fs::read_to_string(&sound).unwrap().replace("bief.db", "not-there/bief.db");
     std::fs::write(&without_database, text).unwrap();
     let missing = hostile.join("not-there.toml");
-    let commands: [&[&str]; 13] = [
+    let commands: [&[&str]; 16] = [
         &["check", "--connect", "-c"],
         &["dead-letters", "drop", "1", "--yes", "-c"],
         &["dead-letters", "export", "-c"],
@@ -100,6 +100,9 @@ fn errors_that_name_a_hostile_place_do_not_write_to_the_terminal() {
         &["offsets", "show", "-c"],
         &["run", "--dry-run", "1", "-c"],
         &["status", "-c"],
+        &["tap", "raw", "--for", "1", "-c"],
+        &["test", "-c"],
+        &["top", "--once", "-c"],
         &["verify", "-c"],
         &["verify", "--json", "-c"],
     ];
@@ -137,11 +140,53 @@ fn a_hostile_daemon_cannot_write_to_the_terminal_of_who_asks_it() {
             let _ = stream.write_all((head + &body).as_bytes());
         }
     });
-    for arguments in [&["status", "--url"][..], &["status", "--json", "--url"], &["healthcheck", "--ready", "--url"]] {
+    for arguments in [
+        &["status", "--url"][..],
+        &["status", "--json", "--url"],
+        &["top", "--once", "--url"],
+        &["top", "--once", "--json", "--url"],
+        &["healthcheck", "--ready", "--url"],
+    ] {
         let (text, code) = printed(bief(arguments).arg(&url));
         assert_eq!(code, 5, "{arguments:?}: {text}");
         assert!(text.contains("forged"), "{arguments:?} says what it was told: {text}");
         assert_harmless(&text, &format!("{arguments:?}"));
+    }
+}
+
+#[test]
+fn hostile_records_cannot_write_to_the_terminal_of_who_looks_at_them() {
+    let sample = serde_json::json!({
+        "type": "sample", "stage": "rows", "stream": HOSTILE, "topic": HOSTILE, "partition": 0, "offset": 1,
+        "timestamp": HOSTILE, "key": HOSTILE, "size": 1000, "payload": HOSTILE, "record": { HOSTILE: HOSTILE },
+        "rows": { HOSTILE: [{ HOSTILE: HOSTILE }] }, "reason": HOSTILE, "field": HOSTILE, "message": HOSTILE,
+    });
+    let counts = serde_json::json!({ "type": "counts", "counts": [[HOSTILE, 1]], "distinct": 1, "others": 0 });
+    let summary = serde_json::json!({ "type": "summary", "matched": 1, "undecided": 1, "cause": HOSTILE });
+    let error = serde_json::json!({ "type": "error", "message": HOSTILE });
+    let problem = serde_json::json!({ "detail": HOSTILE }).to_string();
+    let lines = [sample, counts, summary, error].map(|line| line.to_string() + "\n").concat();
+    for (status, body, code) in
+        [(200, lines, 1), (503, problem.clone(), 5), (400, problem, 2), (200, HOSTILE.into(), 5)]
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let told = body.contains("forged");
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().map_while(Result::ok) {
+                let mut head = [0; 4096];
+                let _ = stream.read(&mut head).unwrap();
+                let head =
+                    format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+                let _ = stream.write_all((head + &body).as_bytes());
+            }
+        });
+        for arguments in [&["tap", "rows", "--url"][..], &["tap", "rows", "--json", "--url"]] {
+            let (text, was) = printed(bief(arguments).arg(&url));
+            assert_eq!(was, code, "{status} {arguments:?}: {text}");
+            assert!(told && (text.contains("forged") || code == 5), "{status} {arguments:?}: {text}");
+            assert_harmless(&text, &format!("{arguments:?}"));
+        }
     }
 }
 

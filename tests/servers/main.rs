@@ -1,11 +1,18 @@
-//! Tests against a real Kafka, MySQL and MariaDB. `cargo xtask test` brings them up; servers that are there can
+//! Tests against a real Kafka, MySQL, MariaDB and what speaks MongoDB's protocol. `cargo xtask test` brings them up; servers that are there can
 //! be named by BIEF_TEST_KAFKA (host:port), BIEF_TEST_MYSQL and BIEF_TEST_MARIADB (mysql://user:password@host:port/).
 //! Without them these tests are left out, and said to be; so are those of TLS and SASL where the Kafka has no secure
 //! listener, named by BIEF_TEST_KAFKA_SECURE (host:port) and BIEF_TEST_KAFKA_CA (a PEM file).
+//! Those of the cache need BIEF_TEST_MONGODB and BIEF_TEST_FERRETDB (mongodb://user:password@host:port/?authSource=admin)
+//! instead, and for TLS BIEF_TEST_FERRETDB_TLS (host:port) and BIEF_TEST_FERRETDB_CA (a PEM file).
 
 #![allow(clippy::unwrap_used, reason = "a test states what must hold")]
 
+mod aggregated;
+mod aggregates;
 mod bookkeeping;
+mod cache;
+#[path = "../cache_conformance/mod.rs"]
+mod cache_conformance;
 mod commit_proxy;
 mod dashboards;
 mod drill;
@@ -24,15 +31,19 @@ mod pipeline;
 mod poison;
 mod schema;
 mod security;
+mod shipped;
+#[path = "../upkeep/mod.rs"]
+mod shop;
 mod support;
 mod topics;
+mod upkeep;
 mod warehouse_mysql;
 
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
-use support::{SecureKafka, Servers};
+use support::{CacheServer, Caches, SecureKafka, Servers};
 
 type Test = fn(&Servers);
 
@@ -69,10 +80,17 @@ fn main() -> ExitCode {
     let variable = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
     let servers = (variable("BIEF_TEST_KAFKA"), variable("BIEF_TEST_MYSQL"), variable("BIEF_TEST_MARIADB"));
     let secure = variable("BIEF_TEST_KAFKA_SECURE").zip(variable("BIEF_TEST_KAFKA_CA"));
+    let cache = |kind: &str| {
+        let variable = |ending: &str| variable(&format!("BIEF_TEST_{kind}{ending}"));
+        let secure = variable("_TLS").zip(variable("_CA"));
+        variable("").map(|url| CacheServer { url, secure })
+    };
+    let caches = Caches { mongodb: cache("MONGODB"), ferretdb: cache("FERRETDB") };
     let servers: Option<&'static Servers> = match servers {
         (Some(kafka), Some(mysql), Some(mariadb)) => {
             let secure = secure.map(|(address, ca)| SecureKafka { address, ca });
-            Some(Box::leak(Box::new(Servers { kafka, mysql, mariadb, secure })))
+            let caches = caches.clone();
+            Some(Box::leak(Box::new(Servers { kafka, mysql, mariadb, secure, caches })))
         }
         _ => None,
     };
@@ -94,34 +112,52 @@ fn main() -> ExitCode {
         poison::tests(),
         letters::tests(),
         warehouse_mysql::tests(),
+        aggregates::tests(),
+        upkeep::tests(),
         security::tests(),
     ];
     let plain: Vec<(&str, Test)> = plain.into_iter().flatten().collect();
     let secure = security::secure_tests();
     let (plain_count, secure_count) = (plain.len(), secure.len());
     let has_secure = servers.is_some_and(|servers| servers.secure.is_some());
-    let tests =
-        plain.into_iter().map(|test| (test, servers.is_some())).chain(secure.into_iter().map(|t| (t, has_secure)));
+    let has_ferretdb = servers.is_some_and(|servers| servers.caches.ferretdb.is_some());
+    let refreshed = aggregated::tests();
+    let refreshed_count = refreshed.len();
+    let tests = plain.into_iter().map(|test| (test, servers.is_some()));
+    let tests = tests.chain(secure.into_iter().map(|test| (test, has_secure)));
+    let tests = tests.chain(refreshed.into_iter().map(|test| (test, has_ferretdb)));
     let trials = tests.map(|((name, test), can_run)| {
         let run = move || match servers {
-            Some(servers) => std::panic::catch_unwind(|| test(servers)).map_err(|panic| {
-                let told = panic.downcast_ref::<String>().cloned();
-                Failed::from(told.or(panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default())
-            }),
+            Some(servers) => caught(|| test(servers)),
             None => Err(Failed::from("no servers")),
         };
         Trial::test(name, run).with_ignored_flag(!can_run)
     });
-    let conclusion = libtest_mimic::run(&arguments, trials.collect());
-    let left_out = match (servers.is_some(), has_secure) {
-        (true, true) => None,
-        (true, false) => Some((secure_count, "a Kafka with TLS and SASL")),
-        (false, _) => Some((plain_count + secure_count, "Kafka, MySQL and MariaDB")),
+    let caches = [("mongodb", caches.mongodb), ("ferretdb", caches.ferretdb)];
+    let caches = caches.map(|(kind, server)| (kind, server.is_some(), cache::trials(kind, server.as_ref())));
+    let mut left_out: Vec<(usize, &str)> = match (servers.is_some(), has_secure) {
+        (true, true) => Vec::new(),
+        (true, false) => vec![(secure_count, "a Kafka with TLS and SASL")],
+        (false, _) => vec![(plain_count + secure_count, "Kafka, MySQL and MariaDB")],
     };
-    if let Some((count, need)) = left_out
-        && !arguments.list
-    {
-        println!("left out: {count} tests that need {need}; `cargo xtask test` brings them up and runs these too\n");
+    if !has_ferretdb {
+        left_out.push((refreshed_count, "Kafka, MySQL, MariaDB and ferretdb"));
+    }
+    left_out.extend(caches.iter().filter(|(_, has, _)| !has).map(|(kind, _, trials)| (trials.len(), *kind)));
+    let trials = trials.chain(caches.into_iter().flat_map(|(_, _, trials)| trials));
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    if !arguments.list {
+        for (count, need) in left_out {
+            println!("left out: {count} tests that need {need}; `cargo xtask test` brings it up and runs these too\n");
+        }
     }
     conclusion.exit_code()
+}
+
+/// A test's panic as its failure.
+fn caught(test: impl FnOnce()) -> Result<(), Failed> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(test)).map_err(|panic| {
+        let told = panic.downcast_ref::<String>().cloned();
+        Failed::from(told.or(panic.downcast_ref::<&str>().map(|s| (*s).to_owned())).unwrap_or_default())
+    })
 }

@@ -20,7 +20,17 @@ CREATE TABLE part (
   CONSTRAINT part_maker FOREIGN KEY (maker) REFERENCES maker (code),
   CONSTRAINT part_amount CHECK (amount >= 0)
 );
+CREATE TABLE part_log (
+  made_at DATETIME(6) NOT NULL,
+  id INTEGER NOT NULL,
+  version INTEGER NOT NULL,
+  PRIMARY KEY (made_at, id)
+);
 ";
+
+/// A part is made in the second of its number.
+const LOG: &str = "SELECT COUNT(*) AS parts, SUM(version) AS versions FROM part_log\n\
+                   WHERE made_at >= :bucket_start AND made_at < :bucket_end HAVING COUNT(*) > 0\n";
 
 /// Parts of one maker follow each other.
 const OF_ONE_MAKER: i64 = 25;
@@ -102,6 +112,7 @@ impl Parts {
         let migrations = folder.join("migrations");
         std::fs::create_dir_all(&migrations).unwrap();
         std::fs::write(migrations.join("0001_part.sql"), TABLES).unwrap();
+        std::fs::write(folder.join("log.sql"), LOG).unwrap();
         let (kafka, topic) = (&self.kafka, &self.topic);
         let text = format!(
             r#"
@@ -116,6 +127,16 @@ group = "{group}"
 [warehouse]
 url = "{database}"
 migrations = "migrations"
+
+[cache]
+url = "sqlite://cache.db"
+
+[[aggregate]]
+name = "parts_made"
+table = "part_log"
+time = "made_at"
+bucket = "1m"
+query = "log.sql"
 
 [[stream]]
 topic = "{topic}"
@@ -132,6 +153,11 @@ columns = {{ code = "maker", name = "maker_name" }}
 name = "part"
 on_conflict = "update"
 columns = {{ id = "id", version = "version", amount = "amount", maker = "maker" }}
+
+[[stream.table]]
+name = "part_log"
+on_conflict = "update"
+columns = {{ made_at = {{ field = "id", epoch = "s" }}, id = "id", version = "version" }}
 "#
         );
         let path = folder.join("actors.toml");
@@ -160,5 +186,10 @@ columns = {{ id = "id", version = "version", amount = "amount", maker = "maker" 
         let sums: (i64, i64, i64, i64) = mysql_async::from_row(database.rows(sums).remove(0));
         assert_eq!(sums, (self.good, 0, self.poison, 0), "{about}: applied, duplicates, dead letters, gaps");
         assert_eq!(database.count("SELECT COUNT(*) FROM bief_dead_letter"), self.poison, "{about}");
+        let unmarked = "SELECT COUNT(*) FROM part_log l LEFT JOIN bief_dirty_bucket d \
+                        ON d.source = 'part_log.made_at/1m' \
+                        AND d.bucket_start = DATE_SUB(l.made_at, INTERVAL SECOND(l.made_at) SECOND) \
+                        WHERE d.source IS NULL";
+        assert_eq!(database.count(unmarked), 0, "{about}: rows whose bucket was never marked");
     }
 }

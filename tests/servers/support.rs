@@ -2,7 +2,7 @@
 //! the independent script wants them. Everything that a test makes goes with it.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
@@ -14,6 +14,9 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use serde_json::Value;
 
+pub use super::cache::CacheServer;
+pub use super::shipped::*;
+
 /// How long anything may take that ends by itself on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(240);
 
@@ -24,6 +27,14 @@ pub struct Servers {
     pub mariadb: String,
     /// The secure listener of the same Kafka, where it has one.
     pub secure: Option<SecureKafka>,
+    pub caches: Caches,
+}
+
+/// What speaks MongoDB's protocol, where it is there.
+#[derive(Clone, Default)]
+pub struct Caches {
+    pub mongodb: Option<CacheServer>,
+    pub ferretdb: Option<CacheServer>,
 }
 
 /// A listener that wants TLS and a password.
@@ -140,58 +151,6 @@ pub fn create_topic(kafka: &str, topic: &str, partitions: i32, settings: &[(&str
 /// The folder of the repository.
 pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// The shipped configuration against these servers, with topics and a group of its own.
-pub fn shipped_config(folder: &Path, kafka: &str, database: &str, topics: &Topics, lanes: usize) -> PathBuf {
-    let root = repository().display();
-    let shipped = std::fs::read_to_string(repository().join("actors.toml")).unwrap();
-    let mut text = String::new();
-    for line in shipped.lines() {
-        let bare = line.split('#').next().unwrap_or_default().trim();
-        let replaced = match bare {
-            b if b.starts_with("http =") => "http = \"127.0.0.1:0\"".to_owned(),
-            b if b.starts_with("brokers =") => format!("brokers = \"{kafka}\""),
-            b if b.starts_with("group =") => format!("group = \"{}\"", topics.group),
-            b if b.starts_with("url =") => format!("url = \"{database}\""),
-            b if b.starts_with("migrations =") => format!("migrations = \"{root}/migrations\""),
-            b if b.starts_with("lanes =") => format!("lanes = {lanes}"),
-            b if b.starts_with("file = \"data/") => b.replace("\"data/", &format!("\"{root}/data/")),
-            "topic = \"flights\"" => format!("topic = \"{}\"", topics.flights),
-            "topic = \"weather\"" => format!("topic = \"{}\"", topics.weather),
-            _ => line.to_owned(),
-        };
-        text += &replaced;
-        text.push('\n');
-    }
-    let path = folder.join("actors.toml");
-    std::fs::write(&path, text).unwrap();
-    path
-}
-
-/// Where a test's records are.
-#[derive(Clone)]
-pub struct Topics {
-    pub flights: String,
-    pub weather: String,
-    pub group: String,
-}
-
-pub const FLIGHTS: i64 = 336_776;
-pub const WEATHER: i64 = 26_115;
-
-/// Topics that hold the whole data set, unshifted; loaded once for all tests, each with a group of its own.
-pub fn whole_data_set(kafka: &str) -> Topics {
-    static LOADED: OnceLock<(String, String)> = OnceLock::new();
-    let (flights, weather) = LOADED.get_or_init(|| {
-        let topics = Topics { flights: unique("flights"), weather: unique("weather"), group: "unused".to_owned() };
-        let folder = tempfile::tempdir().unwrap();
-        let config = shipped_config(folder.path(), kafka, "sqlite://unused.db", &topics, 1);
-        let output = bief(&["replay", "--no-shift", "--json", "-c"]).arg(config).output().unwrap();
-        assert!(output.status.success(), "replay: {}", String::from_utf8_lossy(&output.stderr));
-        (topics.flights, topics.weather)
-    });
-    Topics { flights: flights.clone(), weather: weather.clone(), group: unique("group") }
 }
 
 pub fn bief(arguments: &[&str]) -> Command {

@@ -14,7 +14,7 @@ use bief::core::doubt;
 use bief::core::letter_share::LetterShare;
 use bief::core::mapping::Plan;
 use bief::core::memory::RecordCost;
-use bief::messages::{Assignments, Board};
+use bief::messages::{Assignments, Board, StreamTap, Tap};
 use bief::metrics::Metrics;
 use bief::ports::{Bookkeeping, Claim, Clock, OpenWarehouse, SystemClock, TopicStanding, Warehouse};
 use bief::runtime::{
@@ -26,7 +26,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::broker::Source;
 use crate::database::{Book, Connection};
-use crate::records::{LARGEST, TOPIC};
+use crate::records::{LARGEST, TOPIC, markings};
 use crate::world::{Gate, World, lock, takes};
 
 /// How a run's daemons are set up; all alike.
@@ -136,6 +136,7 @@ impl Pipeline {
             })
         });
         let arbiters = incarnation.placement();
+        let tap = StreamTap::new(Tap::default(), TOPIC, Arc::clone(&self.plan));
         let mut lanes = Vec::new();
         for lane in 0..self.setup.lanes {
             let (records, decoder_in) = tokio::sync::mpsc::channel(1);
@@ -144,6 +145,7 @@ impl Pipeline {
             let writer = WriterSettings {
                 stream: TOPIC.to_owned(),
                 plan: Arc::clone(&self.plan),
+                markings: markings(&self.plan),
                 known: Arc::clone(&known),
                 share: Arc::clone(&share),
                 lanes: self.setup.lanes,
@@ -152,6 +154,7 @@ impl Pipeline {
                 clock: Arc::clone(&clock),
                 assignments: assignments.clone(),
                 board: self.board.clone(),
+                tap: tap.clone(),
                 metrics: metrics.clone(),
                 rows_written: self.plan.targets.iter().map(|t| self.metrics.rows_written(&t.table.name)).collect(),
                 queue: to_writer.clone(),
@@ -165,6 +168,7 @@ impl Pipeline {
                 input: decoder_in,
                 output: rows,
                 board: self.board.clone(),
+                tap: tap.clone(),
                 metrics: metrics.clone(),
                 queue_in: to_decoder.clone(),
                 queue_out: to_writer.clone(),

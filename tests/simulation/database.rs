@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bief::core::cell::Cell;
+use bief::core::marks::Mark;
 use bief::core::outcome::{Counts, Reason, Rejection};
 use bief::core::reset;
 use bief::core::target::{OnConflict, Rows};
@@ -20,6 +21,7 @@ use bief::ports::{
 use chrono::{DateTime, Utc};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use crate::records::width;
 use crate::world::{Bug, Gate, World, lock, takes};
 
 const LOCK_WAIT: Duration = Duration::from_secs(4);
@@ -40,6 +42,8 @@ pub struct OffsetRow {
 enum Resource {
     Offset(i32),
     Row(Place),
+    /// Lane and start of a bucket.
+    Mark(i32, i64),
 }
 
 #[derive(Debug, Default)]
@@ -56,6 +60,8 @@ struct Transaction {
     offsets: BTreeMap<i32, OffsetRow>,
     gaps: Vec<(i32, Range<i64>)>,
     letters: Vec<(i32, i64)>,
+    /// Lane and start of each bucket that was marked.
+    marks: BTreeSet<(i32, i64)>,
 }
 
 /// All that is committed, and the transactions that are open.
@@ -66,6 +72,10 @@ pub struct Tables {
     pub gaps: Vec<(i32, Range<i64>)>,
     /// Partition and offset of each dead letter.
     pub letters: Vec<(i32, i64)>,
+    /// How often each lane marked a bucket.
+    pub marks: BTreeMap<(i32, i64), i64>,
+    /// Rows that were changed in a transaction that did not mark their bucket.
+    pub unmarked: Vec<String>,
     open: BTreeMap<u64, Transaction>,
     locks: BTreeMap<Resource, Holders>,
     waits: BTreeMap<u64, BTreeSet<u64>>,
@@ -80,6 +90,8 @@ impl Tables {
             offsets: BTreeMap::new(),
             gaps: Vec::new(),
             letters: Vec::new(),
+            marks: BTreeMap::new(),
+            unmarked: Vec::new(),
             open: BTreeMap::new(),
             locks: BTreeMap::new(),
             waits: BTreeMap::new(),
@@ -156,7 +168,14 @@ impl Tables {
     }
 
     fn apply(&mut self, id: u64) -> bool {
-        let Some(Transaction { rows, offsets, gaps, letters, .. }) = self.end(id) else { return false };
+        let Some(Transaction { rows, offsets, gaps, letters, marks, .. }) = self.end(id) else { return false };
+        for (_, at) in rows.keys().filter(|(table, _)| table == "readings") {
+            let start = at.parse().map_or(-1, |micros| width().start_of(micros));
+            if !marks.iter().any(|(_, bucket)| *bucket == start) {
+                self.unmarked.push(at.clone());
+            }
+        }
+        marks.into_iter().for_each(|mark| *self.marks.entry(mark).or_default() += 1);
         self.rows.extend(rows);
         self.offsets.extend(offsets);
         self.gaps.extend(gaps);
@@ -455,6 +474,17 @@ impl Warehouse for Connection {
         Ok(())
     }
 
+    async fn mark(&mut self, lane: i32, marks: &[Mark]) -> Result<(), WarehouseError> {
+        assert!(!marks.is_empty() && marks.is_sorted());
+        self.reach().await?;
+        let id = self.id();
+        for mark in marks {
+            self.lock(id, Resource::Mark(lane, mark.bucket), true).await?;
+            lock(&self.world.tables).transaction(id)?.marks.insert((lane, mark.bucket));
+        }
+        Ok(())
+    }
+
     async fn count(&mut self, _: &str, counts: &[PartitionCounts], _: DateTime<Utc>) -> Result<(), WarehouseError> {
         self.reach().await?;
         let id = self.id();
@@ -488,7 +518,7 @@ impl Warehouse for Connection {
 fn shown(cell: &Cell, arena: &[u8]) -> Option<String> {
     match cell {
         Cell::Missing | Cell::Null => None,
-        Cell::Int(v) => Some(v.to_string()),
+        Cell::Int(v) | Cell::DateTime(v) => Some(v.to_string()),
         Cell::Text(s) => Some(String::from_utf8_lossy(s.of(arena)).into_owned()),
         other => panic!("{other:?} is not in this plan"),
     }

@@ -4,7 +4,9 @@
 
 use std::sync::Arc;
 
-use bief::core::mapping::{Mapping, Plan, Source};
+use bief::core::bucket::Width;
+use bief::core::mapping::{EpochUnit, Mapping, Plan, Source};
+use bief::core::marks::{self, BucketSource, Marking};
 use bief::core::schema::{Charset, Column, ColumnKind, ForeignKey, Table};
 use bief::core::target::OnConflict;
 
@@ -72,7 +74,19 @@ pub fn make(world: &World, partition: i32, offset: i64) -> Sent {
     }
 }
 
-/// Orders that are updated, what was ordered first, and customers that each order brings along.
+/// The buckets of `readings`: a handful of its rows each.
+pub fn width() -> Width {
+    "5s".parse().expect("a width")
+}
+
+/// What the writers mark.
+pub fn markings(plan: &Plan) -> Arc<[Marking]> {
+    let source = BucketSource { table: "readings".to_owned(), time: "at".to_owned(), width: width() };
+    marks::markings(plan, &[source]).expect("a time in the key").into()
+}
+
+/// Orders that are updated, what was ordered first, readings by time whose buckets are marked, and customers that each
+/// order brings along.
 pub fn plan() -> Plan {
     let bigint = || ColumnKind::Integer { min: i64::MIN.into(), max: i64::MAX.into() };
     let varchar = |max| ColumnKind::Text { max_chars: Some(max), max_bytes: None, charset: Charset::Utf8mb4 };
@@ -107,6 +121,14 @@ pub fn plan() -> Plan {
             &[(2, "customers", "code"), (3, "regions", "id")],
         ),
         table("firsts", vec![column("id", bigint(), false), column("quantity", bigint(), true)], &[]),
+        table(
+            "readings",
+            vec![
+                column("at", ColumnKind::DateTime { fraction: 6, timestamp: false }, false),
+                column("quantity", bigint(), true),
+            ],
+            &[],
+        ),
         table("customers", vec![column("code", varchar(3), false), column("name", varchar(9), true)], &[]),
     ];
     let mapping = |table: &str, on_conflict, optional, columns: &[(&str, &str)]| Mapping {
@@ -117,7 +139,12 @@ pub fn plan() -> Plan {
     };
     let order =
         [("id", "id"), ("quantity", "quantity"), ("customer", "customer"), ("region", "region"), ("note", "note")];
+    // The order's number is its second.
+    let at = Source::Epoch { field: "id".to_owned(), unit: EpochUnit::Seconds };
+    let mut readings = mapping("readings", OnConflict::Update, false, &[("quantity", "quantity")]);
+    readings.columns.push(("at".to_owned(), at));
     let mappings = [
+        readings,
         mapping("orders", OnConflict::Update, false, &order),
         mapping("firsts", OnConflict::Ignore, false, &[("id", "id"), ("quantity", "quantity")]),
         mapping("customers", OnConflict::Update, true, &[("code", "customer"), ("name", "name")]),

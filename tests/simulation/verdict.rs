@@ -1,9 +1,10 @@
 //! What must hold of the tables, computed from the records alone: each with exactly one outcome, the rows of exactly those
-//! before the stored offsets, and a ledger that adds up.
+//! before the stored offsets, a ledger that adds up, and a mark for each bucket whose rows changed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::database::Row;
+use crate::records::width;
 use crate::world::{World, lock};
 
 /// All that does not hold.
@@ -11,6 +12,7 @@ pub fn findings(world: &World) -> Vec<String> {
     let (tables, broker) = (lock(&world.tables), lock(&world.broker));
     let mut found = Vec::new();
     let (mut orders, mut firsts) = (BTreeMap::<String, Row>::new(), BTreeMap::<String, Row>::new());
+    let mut readings = BTreeMap::<String, Row>::new();
     let mut customers = BTreeSet::new();
     for (&partition, offset) in &tables.offsets {
         let log = &broker.logs[partition as usize];
@@ -49,6 +51,9 @@ pub fn findings(world: &World) -> Vec<String> {
                 Some(None) => _ = row.remove("note"),
                 Some(Some(text)) => _ = row.insert("note".to_owned(), text.clone()),
             }
+            let at = (order.id * 1_000_000).to_string();
+            let reading = [("at", at.clone()), ("quantity", order.quantity.to_string())];
+            readings.insert(at, reading.map(|(c, v)| (c.to_owned(), v)).into());
             customers.insert(order.customer.clone());
         }
         if letters != bad {
@@ -69,7 +74,7 @@ pub fn findings(world: &World) -> Vec<String> {
         let of_table = tables.rows.iter().filter(|((t, _), _)| t == table);
         of_table.map(|((_, key), row)| (key.clone(), row.clone())).collect::<BTreeMap<_, _>>()
     };
-    for (table, expected) in [("orders", &orders), ("firsts", &firsts)] {
+    for (table, expected) in [("orders", &orders), ("firsts", &firsts), ("readings", &readings)] {
         let is = rows(table);
         if is != *expected {
             let differs = is.iter().find(|(key, row)| expected.get(*key) != Some(row));
@@ -79,6 +84,15 @@ pub fn findings(world: &World) -> Vec<String> {
                 is.len(),
                 expected.len()
             ));
+        }
+    }
+    if let Some(at) = tables.unmarked.first() {
+        found.push(format!("readings: {} rows changed without a mark, such as {at}", tables.unmarked.len()));
+    }
+    for at in readings.keys() {
+        let start = at.parse().map_or(-1, |micros| width().start_of(micros));
+        if !tables.marks.keys().any(|(_, bucket)| *bucket == start) {
+            found.push(format!("readings: the bucket of {at} was never marked"));
         }
     }
     let is = rows("customers");

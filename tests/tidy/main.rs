@@ -8,7 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What a newcomer, a packager or a tool looks for, and what bief itself needs to run from a clone.
-const REQUIRED: [&str; 20] = [
+const REQUIRED: [&str; 21] = [
     "Cargo.toml",
     "Cargo.lock",
     "rust-toolchain.toml",
@@ -27,6 +27,7 @@ const REQUIRED: [&str; 20] = [
     "docs/decisions",
     "actors.toml",
     "migrations",
+    "aggregates",
     "data",
     "src/main.rs",
 ];
@@ -108,7 +109,10 @@ fn names_say_what_a_thing_is() {
 
 #[test]
 fn nothing_is_left_to_be_done_in_the_code() {
-    let texts = files(&["src", "xtask/src", "tests", "migrations", "web"], &["rs", "sql", "toml", "html", "css", "js"]);
+    let texts = files(
+        &["src", "xtask/src", "tests", "migrations", "aggregates", "web"],
+        &["rs", "sql", "toml", "html", "css", "js"],
+    );
     none(
         texts.iter().flat_map(|(path, text)| rules::leftovers(path, text)).collect(),
         "Do it now, or leave it out and file it with the project's issues; code carries no promises.",

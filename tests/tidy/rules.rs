@@ -195,7 +195,8 @@ pub fn unexplained_dependencies(manifest: &str, page: &str) -> Vec<String> {
 }
 
 /// Folders whose files pages name.
-const NAMED_FOLDERS: [&str; 7] = ["src/", "docs/", "tests/", "migrations/", "xtask/", "data/", "grafana/"];
+const NAMED_FOLDERS: [&str; 8] =
+    ["src/", "docs/", "tests/", "migrations/", "aggregates/", "xtask/", "data/", "grafana/"];
 
 /// Paths in backticks that lead nowhere. Patterns and placeholders are left alone.
 pub fn dangling_paths(page: &str, text: &str, exists: impl Fn(&str) -> bool) -> Vec<String> {

@@ -1,9 +1,11 @@
 //! What developers run: servers for tests, the tests with their servers, benchmarks. The product never needs it.
 
 mod bench;
+mod browser;
 mod cache;
 mod drill;
 mod interrupt;
+mod screenshots;
 mod servers;
 mod shell;
 mod test;
@@ -28,7 +30,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Kafka, MySQL and MariaDB on this machine, nothing installed.
+    /// Kafka, MySQL, MariaDB and what speaks MongoDB's protocol on this machine, nothing installed.
     #[command(subcommand)]
     Servers(ServersTask),
     /// How fast bief is, beside what the same server does without it.
@@ -37,13 +39,17 @@ enum Task {
     /// `bief drill` on servers of its own: daemons, broker and database killed, paused, cut and slowed; nothing lost.
     #[command(after_help = "Examples:\n  cargo xtask drill\n  cargo xtask drill --faults 200 --seed 7 --mariadb")]
     Drill(drill::Arguments),
+    /// Pictures of the page, each tab in dark and light, of a real demo. Needs chromium and chromedriver.
+    #[command(after_help = "Example:\n  cargo xtask screenshots")]
+    Screenshots(screenshots::Arguments),
     /// All tests, with the servers they need: fetched, started on free ports, and taken down at the end. When all of
     /// them ran, and no server was given, a short drill follows.
     ///
     /// A server that is there already is used instead where its variable is set: BIEF_TEST_KAFKA (host:port),
-    /// BIEF_TEST_MYSQL and BIEF_TEST_MARIADB (mysql://user:password@host:port/). Beside a Kafka of yours, tests of TLS
-    /// and SASL are left out unless BIEF_TEST_KAFKA_SECURE (host:port) and BIEF_TEST_KAFKA_CA (a PEM file) name a
-    /// listener of it; user and password are those in tests/servers/security.rs.
+    /// BIEF_TEST_MYSQL and BIEF_TEST_MARIADB (mysql://user:password@host:port/), BIEF_TEST_MONGODB and BIEF_TEST_FERRETDB
+    /// (mongodb://user:password@host:port/?authSource=admin). Beside a Kafka of yours, tests of TLS and SASL are left out
+    /// unless BIEF_TEST_KAFKA_SECURE (host:port) and BIEF_TEST_KAFKA_CA (a PEM file) name a listener of it; user and
+    /// password are those in tests/servers/security.rs. Likewise BIEF_TEST_FERRETDB_TLS and BIEF_TEST_FERRETDB_CA.
     #[command(after_help = "Examples:\n  cargo xtask test\n  cargo xtask test -- --test kafka -- --nocapture")]
     Test {
         /// Handed to `cargo test`.
@@ -83,7 +89,17 @@ struct Which {
 
 impl Which {
     fn kinds(&self) -> Vec<Kind> {
-        if self.only.is_empty() { Kind::ALL.to_vec() } else { self.only.clone() }
+        if !self.only.is_empty() {
+            return self.only.clone();
+        }
+        let can_be_had = |kind: &Kind| match kind.hindrance() {
+            Some(why) => {
+                eprintln!("without {kind:?}: {why}");
+                false
+            }
+            None => true,
+        };
+        Kind::ALL.into_iter().filter(can_be_had).collect()
     }
 }
 
@@ -110,6 +126,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Servers(ServersTask::Down { folder, all }) => down(folder, all)?,
         Task::Bench(bench) => return bench::run(bench),
         Task::Drill(arguments) => return drill::run(&arguments),
+        Task::Screenshots(arguments) => screenshots::run(&arguments)?,
         Task::Test { arguments } => return test::run(&arguments),
     }
     Ok(ExitCode::SUCCESS)

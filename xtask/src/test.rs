@@ -25,31 +25,44 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
     let start = Instant::now();
     let interrupted = interrupt::watch()?;
     let given = |kind: &Kind| std::env::var(kind.variable()).ok().filter(|address| !address.is_empty());
-    let missing: Vec<_> = Kind::ALL.into_iter().filter(|kind| given(kind).is_none()).collect();
+    let none_given = Kind::ALL.iter().all(|kind| given(kind).is_none());
 
     let cache = Cache::open()?;
+    let (mut missing, mut without) = (Vec::new(), String::new());
     for kind in Kind::ALL {
-        match given(&kind) {
-            Some(address) => eprintln!("{kind:?}: the one at {address}, by {}", kind.variable()),
-            None => eprintln!("{kind:?}: a fresh one, by the cache in {}", cache.root().display()),
+        match (given(&kind), kind.hindrance()) {
+            // It may hold a password.
+            (Some(_), _) => eprintln!("{kind:?}: the one that {} names", kind.variable()),
+            (None, None) => {
+                eprintln!("{kind:?}: a fresh one, by the cache in {}", cache.root().display());
+                missing.push(kind);
+            }
+            (None, Some(why)) => {
+                eprintln!("{kind:?}: LEFT OUT, with the tests that need it: {why}");
+                without += &format!("; without {kind:?}: {why}");
+            }
         }
+    }
+    if let Some(why) = browser_hindrance() {
+        eprintln!("Browser: LEFT OUT, with the tests of the page in one: {why}");
+        without += &format!("; without a browser: {why}");
     }
     let servers = Servers::start(&cache, &missing, Durability::Lean, &interrupted)?;
     let mut cargo = shell::cargo();
     cargo.args(CARGO).args(arguments);
     let mut with = Vec::new();
     for running in servers.running() {
-        eprintln!("started {} at {}", running.version, running.address);
+        eprintln!("started {}", running.version);
         cargo.envs(running.variables.iter().map(|(name, value)| (name, value)));
         with.push(running.version.clone());
     }
-    with.extend(Kind::ALL.iter().filter_map(|kind| given(kind).map(|address| format!("{kind:?} at {address}"))));
+    with.extend(Kind::ALL.iter().filter(|kind| given(kind).is_some()).map(|kind| format!("{kind:?} of your own")));
     eprintln!("running cargo {} {}", CARGO.join(" "), arguments.join(" "));
 
     let child = servers.guard().start_group("tests", &cargo, Stdio::piped())?;
     let (status, tally) = wait(child, &interrupted)?;
     let whole = status.success() && arguments.iter().all(|a| a == "--locked");
-    let drilled = match missing.len() == Kind::ALL.len() {
+    let drilled = match none_given {
         true if whole => {
             eprintln!("a short drill, every kind of fault");
             Some(short_drill(&servers, &interrupted)?)
@@ -67,12 +80,25 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
     let ended = if folder.exists() { "some servers DID NOT END" } else { "all servers ended" };
     let passed = status.success() && drilled.is_none_or(|outcome| outcome.is_ok());
     eprintln!(
-        "{}: {tally} in {:.0} s, with {}{drill}; {ended}",
+        "{}: {tally} in {:.0} s, with {}{without}{drill}; {ended}",
         if passed { "passed" } else { "FAILED" },
         start.elapsed().as_secs_f64(),
         with.join(", "),
     );
     Ok(exit_code(status, passed, interrupted.load(Ordering::Relaxed)))
+}
+
+/// What the page can't be tested for. As `tests/browser/driver.rs` looks for both.
+fn browser_hindrance() -> Option<String> {
+    let there = |variable: &str, names: &[&str]| {
+        std::env::var_os(variable).is_some_and(|value| !value.is_empty())
+            || names.iter().any(|name| shell::is_installed(name))
+    };
+    if !there("BIEF_TEST_CHROMIUM", &["chromium", "chromium-browser", "google-chrome"]) {
+        return Some("no chromium (Debian: apt-get install chromium)".to_owned());
+    }
+    let driver = there("BIEF_TEST_CHROMEDRIVER", &["chromedriver"]);
+    (!driver).then(|| "no chromedriver (Debian: apt-get install chromium-driver)".to_owned())
 }
 
 /// On the servers that the tests are done with, since it kills them; only those of ours.

@@ -1,17 +1,20 @@
-//! One batch, one transaction: offsets first, rows parents first, dead letters, counters. The steps that the
-//! writer repeats until a batch is in, over the warehouse's port. Never tries again by itself: a transient
+//! One batch, one transaction: offsets first, rows parents first, dead letters, dirty buckets, counters. The steps that
+//! the writer repeats until a batch is in, over the warehouse's port. Never tries again by itself: a transient
 //! error is the caller's to wait for.
 
+mod parents;
 mod retry;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 
-pub use self::retry::{Retried, RetryRequest};
+use self::parents::Early;
+pub use self::retry::{Ended, Retried, RetryRequest};
 use crate::core::commit_plan::{self, Known, Prepared, PreparedTable};
 use crate::core::letter_share::LetterShare;
 use crate::core::mapping::Plan;
+use crate::core::marks::{DirtyBuckets, LANE_OF_COMMANDS, Mark, Marking};
 use crate::core::outcome::{Counts, Reason, Rejection};
 use crate::messages::{Assignments, DeadLetter, OffsetMove, RowBatch};
 use crate::ports::{PartitionCounts, Warehouse, WarehouseError, Written};
@@ -22,7 +25,8 @@ pub struct Committed {
     pub counts: Vec<PartitionCounts>,
     /// Rows that were inserted or changed, by target.
     pub rows: Vec<u64>,
-    pub dead_letters: Vec<Reason>,
+    /// Records that were set aside, ascending: position in the batch, and why.
+    pub dead_letters: Vec<(u32, Rejection)>,
     /// Partition and next offset.
     pub offsets: Vec<(i32, i64)>,
     /// The answer to COMMIT was lost; that the batch is in was found by looking.
@@ -44,8 +48,10 @@ pub struct Committer {
     known: Arc<Mutex<Known>>,
     /// The assignments that `known` was gathered under.
     generation: u64,
-    /// Other lanes write the same dimension tables at the same time.
-    shared: bool,
+    /// How many lanes write at the same time.
+    lanes: usize,
+    /// Whose buckets are marked; none where there are no aggregates.
+    markings: Arc<[Marking]>,
     /// Left by the last attempt at the present batch.
     in_doubt: Option<InDoubt>,
     /// How many of the stream's recent records were set aside; one for all lanes. `None`: any number may be.
@@ -58,7 +64,13 @@ const BLAMED_JOINED: u32 = 24;
 impl Committer {
     /// `known` is shared by the lanes of a stream: what one has committed no other writes again.
     pub fn new(plan: Arc<Plan>, known: Arc<Mutex<Known>>, lanes: usize) -> Self {
-        Self { plan, known, generation: 0, shared: lanes > 1, share: None, in_doubt: None }
+        Self { plan, known, generation: 0, lanes, markings: Arc::from([]), share: None, in_doubt: None }
+    }
+
+    /// Marks the buckets of the rows that it changes. `markings` are of the same plan, ascending by source.
+    pub fn with_markings(mut self, markings: Arc<[Marking]>) -> Self {
+        self.markings = markings;
+        self
     }
 
     /// Refuses, for good, a batch with which too many of the stream's recent records would have been set aside.
@@ -93,10 +105,14 @@ impl Committer {
             self.generation = held.generation();
             self.known().forget();
         }
-        let early = if self.shared { self.write_parents(warehouse, batch, &moves).await? } else { Early::default() };
+        let lane = if self.markings.is_empty() { 0 } else { held.lane_key(&moves, self.lanes) };
+        let early = match self.lanes {
+            0 | 1 => Early::default(),
+            _ => self.write_parents(warehouse, batch, &moves, lane).await?,
+        };
         warehouse.begin().await?;
         crate::failpoint!("after-begin", |what| return Err(WarehouseError::Transient { what }));
-        let written = self.write_batch(warehouse, batch, &moves, early, Purpose::Commit, now).await?;
+        let written = self.write_batch(warehouse, batch, &moves, early, Purpose::Commit { lane }, now).await?;
         self.judge_share(&written)?;
         crate::failpoint!("before-commit", |what| return Err(WarehouseError::Transient { what }));
         // While the rows' locks still order the lanes; what is not committed after all is forgotten.
@@ -191,63 +207,6 @@ impl Committer {
         })
     }
 
-    /// New rows of the dimension tables in a short transaction of their own, fenced like the batch's. Lanes meet the
-    /// same new parents at the same time; within the batch's transaction each would wait for the other's whole batch.
-    /// A parent that the database refuses is left to the batch's transaction, which finds whose fault it is.
-    async fn write_parents(
-        &mut self,
-        warehouse: &mut dyn Warehouse,
-        batch: &RowBatch,
-        moves: &[OffsetMove],
-    ) -> Result<Early, WarehouseError> {
-        let plan = Arc::clone(&self.plan);
-        let arena = &batch.source.bytes;
-        let mut excluded = not_held(batch, moves);
-        batch.rejected.iter().for_each(|(index, _)| excluded[*index as usize] = true);
-        let mut tables = Vec::new();
-        for (index, target) in plan.targets.iter().enumerate().filter(|(_, t)| t.dimension) {
-            let rows = &batch.tables[index];
-            let joined = vec![false; excluded.len()];
-            let table = commit_plan::prepare(index, target, rows, arena, &excluded, &joined, Some(&mut self.known()));
-            if !table.groups.is_empty() {
-                tables.push((index, table));
-            }
-        }
-        let mut early = Early { parents: true, ..Early::default() };
-        if tables.is_empty() {
-            return Ok(early);
-        }
-        early.changed = vec![false; batch.source.records.len()];
-        early.rows = vec![0; plan.targets.len()];
-        warehouse.begin().await?;
-        warehouse.hold(&plan.topic, moves).await?;
-        crate::failpoint!("after-hold", |what| return Err(WarehouseError::Transient { what }));
-        for (index, table) in &tables {
-            let target = &plan.targets[*index];
-            for prepared in &table.groups {
-                let Written { unchanged, refused, .. } = warehouse.write(prepared.rows(target, arena)).await?;
-                if !refused.is_empty() {
-                    warehouse.rollback().await?;
-                    return Ok(Early::default());
-                }
-                early.rows[*index] += (prepared.rows(target, arena).len() - unchanged.len()) as u64;
-                commit_plan::mark_changed(target.on_conflict, prepared, &unchanged, &mut early.changed);
-            }
-        }
-        // While the rows' locks still order the lanes; what is not committed after all is forgotten.
-        for (index, table) in &tables {
-            for prepared in &table.groups {
-                self.known().remember(*index, prepared, &plan.targets[*index], arena);
-            }
-        }
-        if let Err(error) = warehouse.commit().await {
-            self.known().forget();
-            return Err(error);
-        }
-        crate::failpoint!("after-parents", |what| return Err(WarehouseError::Transient { what }));
-        Ok(early)
-    }
-
     async fn write_batch(
         &mut self,
         warehouse: &mut dyn Warehouse,
@@ -257,7 +216,7 @@ impl Committer {
         purpose: Purpose,
         now: DateTime<Utc>,
     ) -> Result<WrittenBatch, WarehouseError> {
-        if purpose == Purpose::Commit {
+        if let Purpose::Commit { .. } = purpose {
             warehouse.advance(&self.plan.topic, moves).await?;
             crate::failpoint!("after-advance", |what| return Err(WarehouseError::Transient { what }));
         }
@@ -267,13 +226,13 @@ impl Committer {
         warehouse.savepoint().await?;
         let (mut trusting, mut attempts) = (true, 0);
         let mut apart = vec![false; batch.source.records.len()];
-        let (tables, changed, rows) = loop {
+        let (tables, changed, rows, dirty) = loop {
             attempts += 1;
             let pass = Pass { excluded: &excluded, apart: &apart, trusting, attempts };
             match self.write_tables(warehouse, batch, &early, &pass).await? {
-                Attempt::Whole { tables, changed, rows, refused } => {
+                Attempt::Whole { tables, changed, rows, dirty, refused } => {
                     set_aside(refused, &mut excluded, &mut rejections);
-                    break (tables, changed, rows);
+                    break (tables, changed, rows, dirty);
                 }
                 Attempt::Stale => {
                     warehouse.rollback_rows().await?;
@@ -293,8 +252,14 @@ impl Committer {
             crate::failpoint!("set-aside", |what| return Err(WarehouseError::Transient { what }));
             warehouse.set_aside(&letters, now).await?;
         }
+        match purpose {
+            Purpose::Commit { lane } => mark(warehouse, lane, &dirty.into_marks(&self.markings)).await?,
+            Purpose::Retry => mark(warehouse, LANE_OF_COMMANDS, &dirty.into_marks(&self.markings)).await?,
+            // Others would wait for marks that nobody is to see.
+            Purpose::Rehearse => {}
+        }
         let counts = self.tally(batch, moves, &excluded, &rejections, &changed);
-        if purpose == Purpose::Commit {
+        if let Purpose::Commit { .. } = purpose {
             warehouse.count(&self.plan.topic, &counts, now).await?;
         }
         Ok(WrittenBatch {
@@ -302,7 +267,7 @@ impl Committer {
             committed: Committed {
                 counts,
                 rows,
-                dead_letters: rejections.iter().map(|(_, r)| r.reason).collect(),
+                dead_letters: rejections,
                 offsets: moves.iter().map(|m| (m.partition, m.to)).collect(),
                 found: false,
             },
@@ -328,6 +293,7 @@ impl Committer {
         let mut tables: Vec<PreparedTable> = Vec::with_capacity(plan.targets.len());
         let mut rows = early.rows.clone();
         rows.resize(plan.targets.len(), 0);
+        let mut dirty = DirtyBuckets::default();
         for (index, target) in plan.targets.iter().enumerate() {
             let made = &batch.tables[index];
             let table = if target.dimension && trusting && early.parents && attempts == 1 {
@@ -341,7 +307,8 @@ impl Committer {
             for (at, prepared) in table.groups.iter().enumerate() {
                 let Written { unchanged, mut refused, others_in } =
                     warehouse.write(prepared.rows(target, arena)).await?;
-                let mut written = prepared.rows(target, arena).len() - unchanged.len();
+                // Rows that are as they were.
+                let mut kept = unchanged.clone();
                 if !refused.is_empty() {
                     // A parent that was remembered may have been deleted by hand: believe the refusal only
                     // once everything was written.
@@ -355,11 +322,12 @@ impl Committer {
                         && let others = tables.iter().flat_map(|t| &t.groups).chain(others_of(&table.groups, at))
                         && let Some(records) = prepared.sole_authors(refused.iter().map(|r| r.row), others)
                     {
-                        written -= refused.len();
                         for (record, refusal) in records.into_iter().zip(refused) {
+                            kept.push(refusal.row);
                             excluded[record as usize] = true;
                             found.push((record, refusal.rejection));
                         }
+                        kept.sort_unstable();
                         refused = Vec::new();
                     }
                 }
@@ -382,7 +350,8 @@ impl Committer {
                     found.append(&mut blamed);
                     return Ok(Attempt::Refused { refused: found, doubtful });
                 }
-                rows[index] += written as u64;
+                rows[index] += (prepared.rows(target, arena).len() - kept.len()) as u64;
+                dirty.add(&self.markings, index, &prepared.rows(target, arena), &kept);
                 commit_plan::mark_changed(target.on_conflict, prepared, &unchanged, &mut changed);
             }
             if !blamed.is_empty() {
@@ -391,7 +360,7 @@ impl Committer {
             }
             tables.push(table);
         }
-        Ok(Attempt::Whole { tables, changed, rows, refused: found })
+        Ok(Attempt::Whole { tables, changed, rows, dirty, refused: found })
     }
 
     fn letter(&self, batch: &RowBatch, index: u32, rejection: &Rejection) -> DeadLetter {
@@ -453,6 +422,15 @@ impl Committer {
     }
 }
 
+/// Marks are made last and left out where there are none, so that without aggregates nothing is asked of the database.
+async fn mark(warehouse: &mut dyn Warehouse, lane: i32, marks: &[Mark]) -> Result<(), WarehouseError> {
+    if marks.is_empty() {
+        return Ok(());
+    }
+    crate::failpoint!("mark", |what| return Err(WarehouseError::Transient { what }));
+    warehouse.mark(lane, marks).await
+}
+
 /// COMMIT; after an error it is not known whether the transaction is in.
 async fn finish(warehouse: &mut dyn Warehouse) -> Result<(), WarehouseError> {
     warehouse.commit().await?;
@@ -493,8 +471,8 @@ pub struct Rehearsed {
 /// What a batch is written for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Purpose {
-    /// Its offsets move, letters are stored, outcomes counted.
-    Commit,
+    /// Its offsets move, letters are stored, outcomes counted. Its buckets are marked under this lane.
+    Commit { lane: i32 },
     /// Letters are stored, to see that they can be; all of it is rolled back.
     Rehearse,
     /// Its records are letters already: those that are refused again stay, and the caller moves the counts.
@@ -511,17 +489,6 @@ struct Pass<'p> {
     trusting: bool,
     /// From 1.
     attempts: u32,
-}
-
-/// What was written of a batch before its own transaction.
-#[derive(Debug, Default)]
-struct Early {
-    /// The database has all rows of the dimension tables.
-    parents: bool,
-    /// By record: it changed a row.
-    changed: Vec<bool>,
-    /// By target.
-    rows: Vec<u64>,
 }
 
 struct WrittenBatch {
@@ -546,6 +513,7 @@ enum Attempt {
         rows: Vec<u64>,
         /// Records that can't be written and left nothing behind.
         refused: Vec<(u32, Rejection)>,
+        dirty: DirtyBuckets,
     },
     /// A row points at nothing, and parents were left out because they were remembered.
     Stale,

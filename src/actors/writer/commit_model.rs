@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use crate::core::cell::Cell;
+use crate::core::marks::Mark;
 use crate::core::outcome::{Counts, Reason, Rejection};
 use crate::core::schema::Table;
 use crate::core::target::{OnConflict, Rows};
@@ -28,6 +29,8 @@ pub struct Database {
     pub offsets: BTreeMap<i32, (i64, i64)>,
     pub counts: BTreeMap<i32, Counts>,
     pub letters: Vec<DeadLetter>,
+    /// How often a lane marked a bucket: source, start, lane.
+    pub marks: BTreeMap<(String, i64, i32), i64>,
 }
 
 impl Database {
@@ -175,6 +178,14 @@ impl Warehouse for Model {
 
     async fn set_aside(&mut self, letters: &[DeadLetter], _: DateTime<Utc>) -> Result<(), WarehouseError> {
         self.open().letters.extend_from_slice(letters);
+        Ok(())
+    }
+
+    async fn mark(&mut self, lane: i32, marks: &[Mark]) -> Result<(), WarehouseError> {
+        assert!(!marks.is_empty() && marks.is_sorted() && !self.must_return);
+        for Mark { source, bucket } in marks {
+            *self.open().marks.entry((source.to_string(), *bucket, lane)).or_default() += 1;
+        }
         Ok(())
     }
 

@@ -17,7 +17,7 @@ use crate::core::time;
 use crate::ports::{DeadLetterFilter, LetterBook, LetterKey, StoredDeadLetter, WarehouseError};
 
 /// What a letter holds.
-const BYTES: &str = "COALESCE(LENGTH(record_key), 0) + COALESCE(LENGTH(payload), 0)";
+pub(super) const BYTES: &str = "COALESCE(LENGTH(record_key), 0) + COALESCE(LENGTH(payload), 0)";
 /// Letters to publish at once; some thousand a second are possible, and a statement's list of ids stays short.
 const AT_ONCE: u64 = 500;
 

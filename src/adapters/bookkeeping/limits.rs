@@ -11,8 +11,8 @@ use chrono::{DateTime, Utc};
 use super::SqlBookkeeping;
 use crate::core::reset::Step;
 use crate::ports::{
-    Bookkeeping, Claim, DeadLetterFilter, LetterBook, LetterKey, Loss, PartitionOffset, StoredDeadLetter,
-    WarehouseError,
+    Bookkeeping, Claim, DeadLetterFilter, Lease, Leases, LetterBook, LetterKey, Loss, PartitionOffset, Rebuild,
+    StoredDeadLetter, WarehouseError,
 };
 
 /// A claim waits for whoever writes under the partitions' rows. After 30 s without a word the server has given up a
@@ -20,6 +20,8 @@ use crate::ports::{
 pub const CLAIM_LIMIT: Duration = Duration::from_secs(75);
 /// A statement that takes longer hangs; as long as the writers give theirs.
 const ANSWER_LIMIT: Duration = Duration::from_secs(120);
+/// Shorter than leases last, so that who cannot renew one learns of it in time.
+const LEASE_LIMIT: Duration = Duration::from_secs(10);
 /// Counting reads the whole table.
 const COUNT_LIMIT: Duration = Duration::from_secs(3600);
 
@@ -105,6 +107,36 @@ impl LetterBook for Limited {
 
     async fn mark_published(&self, ids: &[i64], now: DateTime<Utc>) -> Result<(), WarehouseError> {
         limited("marking dead letters as published", ANSWER_LIMIT, self.0.mark_published(ids, now)).await
+    }
+}
+
+const LEASES: &str = "asking for a lease";
+const REBUILDS: &str = "putting down how far a rebuild got";
+
+#[async_trait(?Send)]
+impl Leases for Limited {
+    async fn take(&self, name: &str, owner: &str, lasts: Duration) -> Result<Lease, WarehouseError> {
+        limited(LEASES, LEASE_LIMIT, self.0.take(name, owner, lasts)).await
+    }
+
+    async fn give_back(&self, name: &str, owner: &str) -> Result<(), WarehouseError> {
+        limited(LEASES, LEASE_LIMIT, self.0.give_back(name, owner)).await
+    }
+
+    async fn done(&self, name: &str, owner: &str, moment: DateTime<Utc>) -> Result<bool, WarehouseError> {
+        limited(LEASES, LEASE_LIMIT, self.0.done(name, owner, moment)).await
+    }
+
+    async fn rebuild(&self, aggregate: &str) -> Result<Option<Rebuild>, WarehouseError> {
+        limited(REBUILDS, ANSWER_LIMIT, self.0.rebuild(aggregate)).await
+    }
+
+    async fn put_rebuild(&self, aggregate: &str, rebuild: &Rebuild) -> Result<(), WarehouseError> {
+        limited(REBUILDS, ANSWER_LIMIT, self.0.put_rebuild(aggregate, rebuild)).await
+    }
+
+    async fn end_rebuild(&self, aggregate: &str) -> Result<(), WarehouseError> {
+        limited(REBUILDS, ANSWER_LIMIT, self.0.end_rebuild(aggregate)).await
     }
 }
 

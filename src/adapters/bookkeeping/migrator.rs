@@ -5,7 +5,9 @@ use sea_orm::sea_query::{Alias, ColumnDef, Index, IndexCreateStatement, IntoIden
 use sea_orm::{ConnectionTrait, DbBackend, DynIden};
 use sea_orm_migration::prelude::{DbErr, MigrationName, MigrationTrait, MigratorTrait, SchemaManager, async_trait};
 
-use super::entities::{dead_letter, dropped_letter, gap, migration, offset};
+use super::entities::{
+    audit, bucket_claim, dead_letter, dirty_bucket, dropped_letter, gap, lease, migration, offset, rebuild,
+};
 
 /// All migrations of the bookkeeping tables, in order.
 pub struct Migrator;
@@ -13,7 +15,14 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(CreateTables), Box::new(AcceptedLosses), Box::new(PublishAndDropLetters)]
+        vec![
+            Box::new(CreateTables),
+            Box::new(AcceptedLosses),
+            Box::new(PublishAndDropLetters),
+            Box::new(DirtyBuckets),
+            Box::new(Audit),
+            Box::new(LeasesAndRebuilds),
+        ]
     }
 
     /// Not sea-orm's own name: another application in this schema may use that.
@@ -110,6 +119,43 @@ impl MigrationTrait for PublishAndDropLetters {
     }
 }
 
+/// Since then what is changed over HTTP is put down.
+struct Audit;
+
+impl MigrationName for Audit {
+    fn name(&self) -> &str {
+        "m0005_audit"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Audit {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager.create_table(for_backend(audit_table(), manager.get_database_backend())).await
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager.get_connection().execute_unprepared("DROP TABLE IF EXISTS bief_audit").await.map(drop)
+    }
+}
+
+fn audit_table() -> TableCreateStatement {
+    use audit::Column as C;
+    Table::create()
+        .table(audit::Entity)
+        .if_not_exists()
+        .col(ColumnDef::new(C::Id).big_integer().not_null().auto_increment().primary_key())
+        .col(ColumnDef::new(C::ChangedAt).custom("DATETIME(6)").not_null())
+        .col(ColumnDef::new(C::Daemon).string_len(255).not_null())
+        .col(ColumnDef::new(C::Peer).string_len(64).not_null())
+        .col(ColumnDef::new(C::Action).string_len(16).not_null())
+        .col(ColumnDef::new(C::Letters).custom("LONGTEXT").not_null())
+        .col(ColumnDef::new(C::Request).custom("LONGTEXT").not_null())
+        .col(ColumnDef::new(C::Payload).custom("LONGBLOB").null())
+        .col(ColumnDef::new(C::Outcome).custom("LONGTEXT").not_null())
+        .take()
+}
+
 fn dropped_letter_table() -> TableCreateStatement {
     use dropped_letter::Column as C;
     Table::create()
@@ -121,6 +167,122 @@ fn dropped_letter_table() -> TableCreateStatement {
         .col(ColumnDef::new(C::Reason).string_len(32).not_null())
         .col(ColumnDef::new(C::DroppedAt).custom("DATETIME(6)").not_null())
         .primary_key(Index::create().col(C::Topic).col(C::PartitionId).col(C::RecordOffset))
+        .take()
+}
+
+/// Since then buckets of time are marked whose rows changed.
+struct DirtyBuckets;
+
+impl MigrationName for DirtyBuckets {
+    fn name(&self) -> &str {
+        "m0004_dirty_buckets"
+    }
+}
+
+const PENDING: &str = "bief_dirty_bucket_pending";
+/// A table's name, a column's name and a width.
+const SOURCE_CHARS: u32 = 160;
+
+#[async_trait::async_trait]
+impl MigrationTrait for DirtyBuckets {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        use dirty_bucket::Column as C;
+        for table in [dirty_bucket_table(), bucket_claim_table()] {
+            manager.create_table(for_backend(table, manager.get_database_backend())).await?;
+        }
+        if manager.has_index("bief_dirty_bucket", PENDING).await? {
+            return Ok(());
+        }
+        // Those that wait, in the order of their waiting: the look for work reads no other.
+        let index = Index::create().name(PENDING).col(C::Source).col(C::PendingSince).take();
+        manager.create_index(index.clone().table(dirty_bucket::Entity).take()).await
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let db = manager.get_connection();
+        for table in ["bief_bucket_claim", "bief_dirty_bucket"] {
+            db.execute_unprepared(&format!("DROP TABLE IF EXISTS {table}")).await?;
+        }
+        Ok(())
+    }
+}
+
+fn dirty_bucket_table() -> TableCreateStatement {
+    use dirty_bucket::Column as C;
+    Table::create()
+        .table(dirty_bucket::Entity)
+        .if_not_exists()
+        .col(ColumnDef::new(C::Source).string_len(SOURCE_CHARS).not_null())
+        .col(ColumnDef::new(C::BucketStart).custom("DATETIME(6)").not_null())
+        .col(ColumnDef::new(C::Lane).integer().not_null())
+        .col(ColumnDef::new(C::DirtyVersion).big_integer().not_null())
+        .col(ColumnDef::new(C::CleanVersion).big_integer().not_null())
+        .col(ColumnDef::new(C::PendingSince).custom("DATETIME(6)").null())
+        .primary_key(Index::create().col(C::Source).col(C::BucketStart).col(C::Lane))
+        .take()
+}
+
+fn bucket_claim_table() -> TableCreateStatement {
+    use bucket_claim::Column as C;
+    Table::create()
+        .table(bucket_claim::Entity)
+        .if_not_exists()
+        .col(ColumnDef::new(C::Source).string_len(SOURCE_CHARS).not_null())
+        .col(ColumnDef::new(C::BucketStart).custom("DATETIME(6)").not_null())
+        .col(ColumnDef::new(C::Owner).string_len(128).not_null())
+        .col(ColumnDef::new(C::ClaimedUntil).custom("DATETIME(6)").not_null())
+        .primary_key(Index::create().col(C::Source).col(C::BucketStart))
+        .take()
+}
+
+/// Since then daemons and commands agree on who does what one alone may do.
+struct LeasesAndRebuilds;
+
+impl MigrationName for LeasesAndRebuilds {
+    fn name(&self) -> &str {
+        "m0006_leases_and_rebuilds"
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for LeasesAndRebuilds {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        for table in [lease_table(), rebuild_table()] {
+            manager.create_table(for_backend(table, manager.get_database_backend())).await?;
+        }
+        Ok(())
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        let db = manager.get_connection();
+        for table in ["bief_rebuild", "bief_lease"] {
+            db.execute_unprepared(&format!("DROP TABLE IF EXISTS {table}")).await?;
+        }
+        Ok(())
+    }
+}
+
+fn lease_table() -> TableCreateStatement {
+    use lease::Column as C;
+    Table::create()
+        .table(lease::Entity)
+        .if_not_exists()
+        .col(ColumnDef::new(C::Name).string_len(160).not_null().primary_key())
+        .col(ColumnDef::new(C::Owner).string_len(192).not_null())
+        .col(ColumnDef::new(C::HeldUntil).custom("DATETIME(6)").not_null())
+        .col(ColumnDef::new(C::DoneFor).custom("DATETIME(6)").null())
+        .take()
+}
+
+fn rebuild_table() -> TableCreateStatement {
+    use rebuild::Column as C;
+    Table::create()
+        .table(rebuild::Entity)
+        .if_not_exists()
+        .col(ColumnDef::new(C::Aggregate).string_len(128).not_null().primary_key())
+        .col(ColumnDef::new(C::StartedAt).custom("DATETIME(6)").not_null())
+        .col(ColumnDef::new(C::DoneUntil).custom("DATETIME(6)").null())
+        .col(ColumnDef::new(C::Buckets).big_integer().not_null())
         .take()
 }
 

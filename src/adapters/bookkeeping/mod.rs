@@ -3,7 +3,9 @@
 
 pub mod connect;
 pub mod entities;
+mod leases;
 mod letter_book;
+mod letter_reader;
 mod limits;
 pub mod migrator;
 mod resets;
@@ -18,6 +20,8 @@ use crate::adapters::sql_errors::from_db_err;
 use crate::config::WarehouseConfig;
 use crate::ports::{Bookkeeping, LetterBook, OpenBookkeeping, OpenLetterBook, WarehouseError};
 
+pub use leases::open as open_leases;
+pub use letter_reader::open as open_letter_reader;
 use limits::Limited;
 use migrator::Migrator;
 pub use sql_bookkeeping::SqlBookkeeping;

@@ -10,7 +10,8 @@ use chrono::{DateTime, NaiveDateTime, Utc};
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict, Query};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, EntityTrait,
-    IsolationLevel, QueryFilter, QueryOrder, QuerySelect, Select, Statement, TransactionOptions, TransactionTrait,
+    IsolationLevel, Order, QueryFilter, QueryOrder, QuerySelect, Select, Statement, TransactionOptions,
+    TransactionTrait,
 };
 
 use super::entities::{dead_letter, gap, offset};
@@ -276,12 +277,19 @@ pub(super) fn of_topic(topic: &str) -> Condition {
     Condition::any().add(C::Topic.eq(topic)).add(former)
 }
 
-/// Letters that the filter names, ascending by id.
+/// Letters that the filter names, in its order, at most as many as it says.
 pub(super) fn filtered(filter: &DeadLetterFilter) -> Select<dead_letter::Entity> {
+    use dead_letter::Column as C;
+    let order = if filter.newest_first { Order::Desc } else { Order::Asc };
+    named(filter).order_by(C::Id, order).limit(filter.limit)
+}
+
+/// Letters that the filter names, in no order and all of them.
+pub(super) fn named(filter: &DeadLetterFilter) -> Select<dead_letter::Entity> {
     use dead_letter::Column as C;
     // As text: SQLite compares it with what the writer stored.
     let moment = |at: DateTime<Utc>| Expr::val(time::datetime_text(at.timestamp_micros()));
-    let mut find = dead_letter::Entity::find().order_by_asc(C::Id).limit(filter.limit);
+    let mut find = dead_letter::Entity::find();
     if let Some(topic) = &filter.topic {
         find = find.filter(of_topic(topic));
     }
@@ -299,6 +307,9 @@ pub(super) fn filtered(filter: &DeadLetterFilter) -> Select<dead_letter::Entity>
     }
     if let Some(id) = filter.after_id {
         find = find.filter(C::Id.gt(id));
+    }
+    if let Some(id) = filter.before_id {
+        find = find.filter(C::Id.lt(id));
     }
     find
 }

@@ -4,11 +4,12 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use mysql_async::prelude::{FromRow, Protocol, Queryable};
-use mysql_async::{Conn, Error, IoError, Opts, OptsBuilder, QueryResult, SslOpts, Value};
+use mysql_async::{Column, Conn, Error, IoError, Opts, OptsBuilder, QueryResult, Row, SslOpts, Value};
 
 use super::dropped::USUALLY_LISTED;
 use super::errors::{Failure, of_url, tls_refused};
@@ -181,8 +182,16 @@ fn at_connect(error: Error) -> Failure {
 }
 
 async fn limited<T>(statement: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
+    judged(statement, Failure::from).await
+}
+
+/// What the error of a statement means is for `judge` to say.
+async fn judged<T>(
+    statement: impl Future<Output = Result<T, Error>>,
+    judge: fn(Error) -> Failure,
+) -> Result<T, Failure> {
     match tokio::time::timeout(STATEMENT_TIMEOUT, statement).await {
-        Ok(answer) => answer.map_err(Failure::from),
+        Ok(answer) => answer.map_err(judge),
         Err(_) => Err(Failure::Transient(format!(
             "the database did not answer a statement within {} s",
             STATEMENT_TIMEOUT.as_secs()
@@ -229,6 +238,19 @@ impl Session {
     /// Executes a prepared query and reads its rows.
     pub async fn ask<T: FromRow + Send + 'static>(&mut self, sql: &str, values: Vec<Value>) -> Result<Vec<T>, Failure> {
         limited(self.conn.exec(sql, values)).await
+    }
+
+    /// Executes a prepared query of the domain and reads its rows with their columns.
+    pub async fn answer(&mut self, sql: &str, values: Vec<Value>) -> Result<(Arc<[Column]>, Vec<Row>), Failure> {
+        judged(
+            async {
+                let result = self.conn.exec_iter(sql, values).await?;
+                let columns = result.columns().unwrap_or_else(|| Arc::from([]));
+                Ok((columns, result.collect_and_drop().await?))
+            },
+            Failure::of_query,
+        )
+        .await
     }
 
     /// `LOAD DATA LOCAL INFILE '…' {into}` with `text` as the file. The buffer is lent without copying and comes back

@@ -4,6 +4,7 @@
 
 use mysql_async::{DriverError, Error, IoError, LocalInfileError, ServerError, UrlError};
 
+use crate::adapters::error_classes::SERVER;
 pub(super) use crate::adapters::error_classes::{Class, LOGIN, mysql as classify};
 use crate::core::outcome::{Reason, Rejection};
 use crate::ports::WarehouseError;
@@ -52,6 +53,18 @@ impl Failure {
             Class::LocalInfileOff => Failure::LocalInfileOff(words),
             Class::Row(reason) => Failure::Row(RowFailure { code: *code, reason, unknown: false, words }),
             Class::Unknown => Failure::Row(RowFailure { code: *code, reason: Reason::Refused, unknown: true, words }),
+        }
+    }
+
+    /// An error while a query of the domain ran: neither a row nor bief's own statements are at fault.
+    pub fn of_query(error: Error) -> Self {
+        let Error::Server(ServerError { code, state, message }) = &error else { return error.into() };
+        let words = format!("the database says: {} (error {code})", shortened(message));
+        match classify(*code, state, message) {
+            Class::Transient | Class::Unknown | Class::LocalInfileOff => Failure::Transient(words),
+            // Advice on bief's own statements is of no use to who wrote this one.
+            Class::Fatal(advice) if advice != SERVER => Failure::Fatal(format!("{words}; {advice}")),
+            Class::Fatal(_) | Class::Schema(_) | Class::Row(_) => Failure::Fatal(words),
         }
     }
 

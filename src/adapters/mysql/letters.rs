@@ -12,7 +12,7 @@ use super::params::{datetime_micros, placeholders};
 use super::transaction::{MAX_MESSAGE, truncate};
 use crate::core::outcome::{Reason, Rejection};
 use crate::messages::DeadLetter;
-use crate::ports::{LetterWarehouse, StoredDeadLetter, WarehouseError};
+use crate::ports::{AuditEntry, LetterWarehouse, StoredDeadLetter, WarehouseError};
 
 /// Topic, partition, offset, the broker's time and the storing in microseconds since 1970, key, payload, reason,
 /// field, message, behind the id.
@@ -118,5 +118,21 @@ impl LetterWarehouse for MySqlWarehouse {
         );
         self.change(&sql, values).await?;
         self.delete_letters(ids).await
+    }
+
+    async fn audit(&mut self, entry: &AuditEntry) -> Result<(), WarehouseError> {
+        let sql = "INSERT INTO bief_audit (changed_at, daemon, peer, action, letters, request, payload, outcome) \
+                   VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+        let values = vec![
+            datetime_micros(entry.at.timestamp_micros()),
+            entry.daemon.as_str().into(),
+            entry.peer.as_str().into(),
+            entry.action.as_str().into(),
+            serde_json::json!(entry.letters).to_string().into(),
+            entry.request.to_string().into(),
+            entry.payload.clone().into(),
+            entry.outcome.to_string().into(),
+        ];
+        self.change(sql, values).await
     }
 }

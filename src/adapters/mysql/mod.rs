@@ -2,6 +2,9 @@
 //! all new (direct.rs) and the staged way otherwise (staged.rs, poison.rs); ways.rs says when. A connection whose last
 //! statement did not end well is dropped, and never used again; dropping any future here does the same.
 
+mod aggregate_queries;
+mod aggregates;
+mod answers;
 mod catalog;
 mod connection;
 mod direct;
@@ -10,6 +13,7 @@ mod errors;
 mod grants;
 mod infile;
 mod letters;
+mod marks;
 mod params;
 mod poison;
 #[cfg(test)]
@@ -26,6 +30,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
+use self::aggregates::MySqlAggregates;
 pub(super) use self::connection::LIMITS;
 use self::connection::{Address, Session};
 use self::direct::WentIn;
@@ -35,10 +40,12 @@ use self::staged::Expected;
 use self::ways::Way;
 use crate::config::WarehouseConfig;
 use crate::core::cell::Cell;
+use crate::core::marks::Mark;
 use crate::core::target::Rows;
 use crate::messages::{DeadLetter, OffsetMove};
 use crate::ports::{
-    Catalog, LetterWarehouse, OpenLetterWarehouse, OpenWarehouse, PartitionCounts, Warehouse, WarehouseError, Written,
+    AggregateSource, Catalog, LetterWarehouse, OpenAggregateSource, OpenLetterWarehouse, OpenWarehouse,
+    PartitionCounts, Warehouse, WarehouseError, Written,
 };
 
 /// The way to open a writer's warehouse on its own thread: connects, sets the session up, and fails as
@@ -57,6 +64,18 @@ pub fn open_letters(settings: &WarehouseConfig) -> OpenLetterWarehouse {
     Arc::new(move || {
         let settings = settings.clone();
         Box::pin(async move { Ok(Box::new(MySqlWarehouse::connect(&settings).await?) as Box<dyn LetterWarehouse>) })
+    })
+}
+
+/// The same for what reads rows and marks for aggregates.
+pub fn open_aggregates(settings: &WarehouseConfig) -> OpenAggregateSource {
+    let settings = settings.clone();
+    Arc::new(move || {
+        let settings = settings.clone();
+        Box::pin(async move {
+            let source = MySqlAggregates::connect(Address::of(&settings)?).await?;
+            Ok(Box::new(source) as Box<dyn AggregateSource>)
+        })
     })
 }
 
@@ -211,6 +230,13 @@ impl Warehouse for MySqlWarehouse {
     async fn set_aside(&mut self, letters: &[DeadLetter], now: DateTime<Utc>) -> Result<(), WarehouseError> {
         let mut session = self.take()?;
         transaction::set_aside(&mut session, letters, now).await?;
+        self.session = Some(session);
+        Ok(())
+    }
+
+    async fn mark(&mut self, lane: i32, marks: &[Mark]) -> Result<(), WarehouseError> {
+        let mut session = self.take()?;
+        marks::mark(&mut session, lane, marks).await?;
         self.session = Some(session);
         Ok(())
     }

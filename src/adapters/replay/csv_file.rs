@@ -98,6 +98,8 @@ pub struct Survey {
     pub event_time: Option<usize>,
     /// The latest event time, in microseconds since 1970.
     pub last_event: Option<i64>,
+    /// The earliest and the latest event time of the rows that are sent.
+    pub sent_events: Option<(i64, i64)>,
 }
 
 impl Survey {
@@ -118,8 +120,9 @@ fn position(path: &Path, header: &[String], name: &str) -> Result<usize, ReplayE
     })
 }
 
-/// Reads a replayed file to its end: types, count of rows, last event time; checks its times and its encoding.
-pub fn survey(base: &Path, replay: &config::Replay) -> Result<Survey, ReplayError> {
+/// Reads a replayed file to its end: types, count of rows, event times; checks its times and its encoding. `sent` is
+/// how many rows will be sent of it.
+pub fn survey(base: &Path, replay: &config::Replay, sent: Option<u64>) -> Result<Survey, ReplayError> {
     let path = base.join(&replay.file);
     let mut file = CsvFile::open(&path)?;
     let header = file.header()?;
@@ -127,6 +130,7 @@ pub fn survey(base: &Path, replay: &config::Replay) -> Result<Survey, ReplayErro
     let times = replay.times.iter().map(|name| position(&path, &header, name)).collect::<Result<Vec<_>, _>>()?;
     let mut inference = Inference::new(header.len());
     let mut last_event: Option<i64> = None;
+    let mut sent_events: Option<(i64, i64)> = None;
     let mut rows = 0;
     while file.next()? {
         rows += 1;
@@ -137,13 +141,17 @@ pub fn survey(base: &Path, replay: &config::Replay) -> Result<Survey, ReplayErro
                 let time = parse_time(cell).map_err(|error| file.cell_error(&header[column], error))?;
                 if is_event {
                     last_event = last_event.max(Some(time));
+                    if sent.is_none_or(|sent| rows <= sent) {
+                        let (first, last) = sent_events.unwrap_or((time, time));
+                        sent_events = Some((first.min(time), last.max(time)));
+                    }
                 }
             } else if std::str::from_utf8(cell).is_err() {
                 return Err(file.cell_error(&header[column], CellError::NotUtf8));
             }
         }
     }
-    Ok(Survey { path, header, types: inference.types(), rows, event_time, last_event })
+    Ok(Survey { path, header, types: inference.types(), rows, event_time, last_event, sent_events })
 }
 
 /// Reads the file of a lookup into memory: for each key, the fields it adds to a record of `records`.

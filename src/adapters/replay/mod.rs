@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 
 use crate::config;
 use crate::core::replay::CellError;
+use crate::ports::Clock;
 
 mod csv_file;
 mod plan;
@@ -80,6 +81,9 @@ pub enum Shift {
     /// By one number of whole weeks for all files of the replay, such that the latest event time of them all falls
     /// at or before `now`, less than a week before.
     WeeksToNow { now: DateTime<Utc> },
+    /// By one number of days for all files, such that `now` falls near the end of the topic that ends first:
+    /// [`days_around`](crate::core::replay::days_around).
+    AroundNow { now: DateTime<Utc> },
 }
 
 /// How fast records are sent.
@@ -91,6 +95,9 @@ pub enum Pace {
     Rate(f64),
     /// This many times as fast as the event times pass.
     Speed(f64),
+    /// The history at once, the last stretch before the present this many times as fast as the event times pass, and
+    /// from there on each record at its event time: [`Timetable`](crate::core::replay::Timetable).
+    UpToNow(f64),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -109,6 +116,10 @@ pub struct Progress {
     pub sent: u64,
     /// Acknowledged by the broker.
     pub delivered: u64,
+    /// How many records were history, once all of them are sent; at a pace up to now, else never.
+    pub history: Option<u64>,
+    /// Whether the last record was sent at its event time: the replay has come up to now.
+    pub is_live: bool,
     /// Why nothing moves, where the client says so.
     pub trouble: Option<String>,
 }
@@ -121,15 +132,15 @@ pub struct Summary {
     /// Records handed to the client of which nobody knows whether they arrived; only after a cancel.
     pub undelivered: u64,
     pub cancelled: bool,
-    /// By how many weeks times were moved.
-    pub weeks: i64,
+    /// By how many days times were moved.
+    pub days: i64,
 }
 
 /// Reads the files of `replays` and sends their records, until all are delivered or `cancel` is set. Blocks.
 ///
 /// Relative paths start at `base`. The files of one topic go one after another in the order given; between topics
 /// the record with the earlier event time goes first, and those without event times before all others.
-/// `progress` is called some ten times a second.
+/// `progress` is called some ten times a second. `clock` is asked at a pace up to now alone.
 pub fn replay(
     replays: &[config::Replay],
     base: &Path,
@@ -137,17 +148,18 @@ pub fn replay(
     sink: &mut dyn RecordSink,
     progress: &mut dyn FnMut(&Progress),
     cancel: &AtomicBool,
+    clock: &dyn Clock,
 ) -> Result<Summary, ReplayError> {
     check(replays, options)?;
     let mut plan = Plan::read(replays, base, options)?;
     for feed in &mut plan.feeds {
         feed.number = sink.open(&feed.topic, feed.partitions)?;
     }
-    let mut run = Run::new(sink, progress, cancel, &plan);
+    let mut run = Run::new(sink, progress, cancel, clock, &plan);
     let cancelled = !run.send_all(&mut plan.feeds, options.pace)?;
     let undelivered = run.settle()?;
     let topics = plan.feeds.iter().map(|feed| (feed.topic.clone(), sink.delivered(feed.number).arrived)).collect();
-    Ok(Summary { topics, undelivered, cancelled, weeks: plan.weeks })
+    Ok(Summary { topics, undelivered, cancelled, days: plan.days })
 }
 
 fn check(replays: &[config::Replay], options: &Options) -> Result<(), ReplayError> {
@@ -164,6 +176,9 @@ fn check(replays: &[config::Replay], options: &Options) -> Result<(), ReplayErro
             }),
             None => Ok(()),
         },
+        Pace::UpToNow(speed) if !(speed.is_finite() && speed >= 1.0) => {
+            wrong("the pace must be at least 1, which is as fast as it happened")
+        }
         _ => Ok(()),
     }
 }

@@ -1,27 +1,32 @@
 //! What will be sent, known whole before the first record is: the files surveyed, the lookups in memory, the shift.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 
-use super::csv_file::{CsvFile, read_lookup, survey};
+use super::csv_file::{CsvFile, Survey, read_lookup, survey};
 use super::{Options, ReplayError, Shift};
 use crate::config;
-use crate::core::replay::{RecordBuilder, weeks_until};
+use crate::core::replay::{RecordBuilder, days_around, weeks_until};
 
 /// All that is known before the first record is sent.
 pub(super) struct Plan {
     pub feeds: Vec<Feed>,
     pub total: u64,
-    pub weeks: i64,
+    /// By how many days times move.
+    pub days: i64,
 }
 
 impl Plan {
     pub fn read(replays: &[config::Replay], base: &Path, options: &Options) -> Result<Self, ReplayError> {
-        let surveys = replays.iter().map(|replay| survey(base, replay)).collect::<Result<Vec<_>, ReplayError>>()?;
-        let weeks = match options.shift {
+        let surveyed = replays.iter().map(|replay| survey(base, replay, options.rows));
+        let surveys = surveyed.collect::<Result<Vec<_>, ReplayError>>()?;
+        let days = match options.shift {
             Shift::None => 0,
             Shift::WeeksToNow { now } => {
-                surveys.iter().filter_map(|survey| survey.last_event).max().map_or(0, |last| weeks_until(last, now))
+                surveys.iter().filter_map(|survey| survey.last_event).max().map_or(0, |last| weeks_until(last, now) * 7)
+            }
+            Shift::AroundNow { now } => {
+                span(replays, &surveys).map_or(0, |(first, last)| days_around(first, last, now))
             }
         };
         let mut feeds: Vec<Feed> = Vec::new();
@@ -41,7 +46,7 @@ impl Plan {
                 survey.event_time,
                 &survey.columns(&replay.times)?,
                 lookups,
-                weeks,
+                days,
             );
             let has_key = !replay.key.is_empty();
             let source = Source { path: survey.path, header: survey.header, builder, rows, has_key };
@@ -50,8 +55,20 @@ impl Plan {
                 None => feeds.push(Feed::new(replay, source)),
             }
         }
-        Ok(Self { feeds, total, weeks })
+        Ok(Self { feeds, total, days })
     }
+}
+
+/// From the earliest event time of all to the last one of the topic that ends first: from there on a topic is silent.
+fn span(replays: &[config::Replay], surveys: &[Survey]) -> Option<(i64, i64)> {
+    let mut topics: BTreeMap<&str, (i64, i64)> = BTreeMap::new();
+    for (replay, survey) in replays.iter().zip(surveys) {
+        if let Some((first, last)) = survey.sent_events {
+            let topic = topics.entry(&replay.topic).or_insert((first, last));
+            *topic = (topic.0.min(first), topic.1.max(last));
+        }
+    }
+    Some((topics.values().map(|t| t.0).min()?, topics.values().map(|t| t.1).min()?))
 }
 
 /// One file, ready to be read record by record.

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::plan::{Feed, Plan};
 use super::{Pace, Progress, RecordSink, ReplayError};
+use crate::core::replay::Timetable;
+use crate::ports::Clock;
 
 /// How often the caller hears of progress.
 const TOLD_EVERY: Duration = Duration::from_millis(100);
@@ -21,6 +23,7 @@ pub(super) struct Run<'a> {
     sink: &'a mut dyn RecordSink,
     progress: &'a mut dyn FnMut(&Progress),
     cancel: &'a AtomicBool,
+    clock: &'a dyn Clock,
     state: Progress,
     told: Instant,
     /// The sink's numbers of the topics.
@@ -32,11 +35,12 @@ impl<'a> Run<'a> {
         sink: &'a mut dyn RecordSink,
         progress: &'a mut dyn FnMut(&Progress),
         cancel: &'a AtomicBool,
+        clock: &'a dyn Clock,
         plan: &Plan,
     ) -> Self {
         let state = Progress { total: plan.total, ..Progress::default() };
         let feeds = plan.feeds.iter().map(|feed| feed.number).collect();
-        Self { sink, progress, cancel, state, told: Instant::now(), feeds }
+        Self { sink, progress, cancel, clock, state, told: Instant::now(), feeds }
     }
 
     /// Sends every record; `false` when cancelled.
@@ -49,10 +53,14 @@ impl<'a> Run<'a> {
         }
         let started = Instant::now();
         let mut first_event = None;
+        let mut timetable = match pace {
+            Pace::UpToNow(speed) => Some(Timetable::up_to(self.now(), speed)),
+            _ => None,
+        };
         while let Some(&index) = live.iter().min_by_key(|&&index| feeds[index].event) {
             let feed = &mut feeds[index];
             let due = match pace {
-                Pace::Unlimited => None,
+                Pace::Unlimited | Pace::UpToNow(_) => None,
                 Pace::Rate(rate) => Some(self.state.sent as f64 / rate),
                 Pace::Speed(speed) => feed.event.map(|event| {
                     let passed = event - *first_event.get_or_insert(event);
@@ -62,6 +70,17 @@ impl<'a> Run<'a> {
             if let Some(due) = due.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()) {
                 while let Some(left) = due.checked_sub(started.elapsed()).filter(|left| !left.is_zero()) {
                     if !self.pause(left.min(NAP))? {
+                        return Ok(false);
+                    }
+                }
+            }
+            if let (Some(timetable), Some(event)) = (&mut timetable, feed.event)
+                && let Some(due) = timetable.due(event, self.now())
+            {
+                self.state.history.get_or_insert(self.state.sent);
+                self.state.is_live = due == event;
+                while let Some(left) = u64::try_from(due - self.now()).ok().filter(|left| *left > 0) {
+                    if !self.pause(Duration::from_micros(left).min(NAP))? {
                         return Ok(false);
                     }
                 }
@@ -79,7 +98,15 @@ impl<'a> Run<'a> {
                 live.retain(|&other| other != index);
             }
         }
+        if timetable.is_some() {
+            self.state.history.get_or_insert(self.state.sent);
+        }
         Ok(!self.cancel.load(Ordering::Relaxed))
+    }
+
+    /// By the clock, in microseconds since 1970.
+    fn now(&self) -> i64 {
+        self.clock.now().timestamp_micros()
     }
 
     /// Waits until all is delivered. Answers with the records given up, after a cancel.

@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use super::*;
 use crate::config::{Lookup, Replay};
+use crate::ports::{Clock, SystemClock};
 
 #[derive(Default)]
 struct Memory {
@@ -77,7 +78,7 @@ impl Folder {
 
     fn run(&self, replays: &[Replay], options: &Options) -> Result<(Summary, Memory), ReplayError> {
         let mut sink = Memory { room: 2, ..Memory::default() };
-        replay(replays, self.0.path(), options, &mut sink, &mut |_| {}, &AtomicBool::new(false))
+        replay(replays, self.0.path(), options, &mut sink, &mut |_| {}, &AtomicBool::new(false), &SystemClock)
             .map(|summary| (summary, sink))
     }
 
@@ -181,7 +182,7 @@ fn all_files_move_by_the_same_weeks_and_only_in_their_time_columns() {
     first.key = vec!["at".to_string()];
     let options = Options { shift: Shift::WeeksToNow { now }, ..Options::default() };
     let (summary, sink) = folder.run(&[first, timed("b", "b.csv")], &options).unwrap();
-    assert_eq!(summary.weeks, 2);
+    assert_eq!(summary.days, 14);
     assert_eq!(values(&sink, "at"), ["2012-12-15T10:00:00Z", "2013-01-15T10:00:00Z"]);
     assert_eq!(sink.records[1].1.as_deref(), Some("2013-01-15T10:00:00Z"));
     assert_eq!(values(&sink, "until")[1], "2013-01-15T23:00:00Z");
@@ -220,8 +221,15 @@ fn a_mistake_is_told_with_file_line_and_column_before_anything_is_sent() {
     assert!(folder.error(&[plain("t", "cut.csv.gz")]).starts_with("cannot read cut.csv.gz, about line "));
     let mut sink = Memory::default();
     let sources = [plain("t", "good.csv"), plain("t", "short.csv")];
-    let result =
-        replay(&sources, folder.0.path(), &Options::default(), &mut sink, &mut |_| {}, &AtomicBool::new(false));
+    let result = replay(
+        &sources,
+        folder.0.path(),
+        &Options::default(),
+        &mut sink,
+        &mut |_| {},
+        &AtomicBool::new(false),
+        &SystemClock,
+    );
     assert!(result.is_err() && sink.records.is_empty() && sink.topics.is_empty());
 }
 
@@ -262,7 +270,9 @@ fn a_cancel_ends_the_replay_between_two_records() {
         *seen.borrow_mut() += 1;
         cancel.store(true, Ordering::Relaxed);
     };
-    let summary = replay(&[plain("t", "r.csv")], folder.0.path(), &options, &mut sink, &mut progress, &cancel).unwrap();
+    let summary =
+        replay(&[plain("t", "r.csv")], folder.0.path(), &options, &mut sink, &mut progress, &cancel, &SystemClock)
+            .unwrap();
     assert!(summary.cancelled);
     assert_eq!(summary.topics["t"], 1);
     assert_eq!(sink.records.len(), 1);
@@ -302,7 +312,112 @@ fn a_record_that_is_not_delivered_stops_the_replay() {
         &mut sink,
         &mut |_| {},
         &AtomicBool::new(false),
+        &SystemClock,
     );
     assert_eq!(error.unwrap_err().to_string(), "no more");
     assert_eq!(sink.records.len(), 4);
+}
+
+/// A clock that moves only while the replay waits, and when each record was sent by it.
+struct Waited {
+    now: std::sync::Mutex<DateTime<Utc>>,
+}
+
+impl Clock for Waited {
+    fn now(&self) -> DateTime<Utc> {
+        *self.now.lock().unwrap()
+    }
+}
+
+struct Timed<'a> {
+    memory: Memory,
+    clock: &'a Waited,
+    sent_at: Vec<DateTime<Utc>>,
+}
+
+impl RecordSink for Timed<'_> {
+    fn open(&mut self, topic: &str, partitions: i32) -> Result<usize, SinkError> {
+        self.memory.open(topic, partitions)
+    }
+
+    fn send(&mut self, topic: usize, key: Option<&[u8]>, payload: &[u8]) -> Result<bool, SinkError> {
+        self.sent_at.push(self.clock.now());
+        self.memory.send(topic, key, payload)
+    }
+
+    fn serve(&mut self, wait: Duration) -> Result<(), SinkError> {
+        *self.clock.now.lock().unwrap() += wait;
+        self.memory.serve(wait)
+    }
+
+    fn pending(&self) -> usize {
+        self.memory.pending()
+    }
+
+    fn give_up(&mut self) {
+        self.memory.give_up();
+    }
+
+    fn delivered(&self, topic: usize) -> Delivered {
+        self.memory.delivered(topic)
+    }
+
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+}
+
+#[test]
+fn up_to_now_the_history_comes_at_once_the_last_stretch_at_its_pace_and_the_rest_at_its_time() {
+    let start = DateTime::parse_from_rfc3339("2026-11-24T11:00:00Z").unwrap().to_utc();
+    let clock = Waited { now: std::sync::Mutex::new(start) };
+    let mut file = "at\n".to_string();
+    for hour in 0..24 * 30 {
+        let at = DateTime::parse_from_rfc3339("2013-03-01T00:30:00Z").unwrap().to_utc() + chrono::Duration::hours(hour);
+        file += &format!("{}\n", at.format("%Y-%m-%dT%H:%M:%SZ"));
+    }
+    let folder = Folder::new().file("r.csv", file);
+    let mut sink = Timed { memory: Memory::default(), clock: &clock, sent_at: vec![] };
+    let options = Options { pace: Pace::UpToNow(1801.0), shift: Shift::AroundNow { now: start }, ..Options::default() };
+    let (mut history, mut was_live) = (None, false);
+    let mut progress = |progress: &Progress| {
+        history = progress.history;
+        was_live = progress.is_live;
+    };
+    let never = AtomicBool::new(false);
+    let replays = [timed("t", "r.csv")];
+    let summary = replay(&replays, folder.0.path(), &options, &mut sink, &mut progress, &never, &clock).unwrap();
+    assert_eq!((summary.topics["t"], summary.days % 7), (720, 0));
+    let event =
+        |record: &serde_json::Value| DateTime::parse_from_rfc3339(record["at"].as_str().unwrap()).unwrap().to_utc();
+    let all: Vec<_> = sink.memory.records.iter().map(|(.., record)| event(record)).zip(sink.sent_at).collect();
+    let ahead = all.last().unwrap().0 - start;
+    assert!(ahead >= chrono::Duration::days(1) && ahead < chrono::Duration::days(8), "{ahead}");
+    assert!(all.iter().all(|(event, sent)| sent >= event), "a record came before it happened");
+    // Two seconds for each hour of the 50 days that are caught up in 40 minutes: all that there is but the start.
+    assert_eq!(history, Some(0));
+    let caught_up = all.iter().position(|(event, sent)| *sent - *event < chrono::Duration::minutes(1)).unwrap();
+    let steps: Vec<_> = all[..caught_up].windows(2).map(|two| (two[1].1 - two[0].1).num_milliseconds()).collect();
+    assert!(steps.len() > 400 && steps.iter().all(|step| (1_990..=2_030).contains(step)), "{steps:?}");
+    assert!(was_live && all[caught_up + 1..].iter().all(|(event, sent)| *sent - *event < chrono::Duration::seconds(1)));
+}
+
+#[test]
+fn without_event_times_all_is_history_and_a_pace_below_that_of_events_is_refused() {
+    let folder = Folder::new().file("r.csv", "n\n1\n2\n");
+    let mut history = None;
+    let options = Options {
+        pace: Pace::UpToNow(60.0),
+        shift: Shift::AroundNow { now: DateTime::UNIX_EPOCH },
+        ..Options::default()
+    };
+    let mut sink = Memory::default();
+    let mut progress = |progress: &Progress| history = progress.history;
+    let never = AtomicBool::new(false);
+    replay(&[plain("t", "r.csv")], folder.0.path(), &options, &mut sink, &mut progress, &never, &SystemClock).unwrap();
+    assert_eq!(history, Some(2));
+    for pace in [0.5, f64::NAN, f64::INFINITY] {
+        let options = Options { pace: Pace::UpToNow(pace), ..Options::default() };
+        assert!(folder.run(&[plain("t", "r.csv")], &options).err().unwrap().to_string().contains("at least 1"));
+    }
 }

@@ -10,7 +10,7 @@ use crate::adapters::sql_errors::warehouse_error;
 use crate::core::outcome::{Reason, Rejection};
 use crate::core::time;
 use crate::messages::DeadLetter;
-use crate::ports::{LetterWarehouse, StoredDeadLetter, WarehouseError};
+use crate::ports::{AuditEntry, LetterWarehouse, StoredDeadLetter, WarehouseError};
 
 /// Partition, offset, the broker's time, key, payload, reason, field, message, when it was stored.
 type LetterRow =
@@ -96,5 +96,24 @@ impl LetterWarehouse for SqliteWarehouse {
             .map_err(|e| warehouse_error("writing bief_dropped_letter", &e))?;
         }
         self.delete_letters(ids).await
+    }
+
+    async fn audit(&mut self, entry: &AuditEntry) -> Result<(), WarehouseError> {
+        sqlx::query(
+            "INSERT INTO bief_audit (changed_at, daemon, peer, action, letters, request, payload, outcome) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(time::datetime_text(entry.at.timestamp_micros()))
+        .bind(entry.daemon.as_str())
+        .bind(entry.peer.as_str())
+        .bind(entry.action.as_str())
+        .bind(serde_json::json!(entry.letters).to_string())
+        .bind(entry.request.to_string())
+        .bind(entry.payload.as_deref())
+        .bind(entry.outcome.to_string())
+        .execute(self.connection()?)
+        .await
+        .map(drop)
+        .map_err(|e| warehouse_error("writing bief_audit", &e))
     }
 }

@@ -8,10 +8,12 @@ use chrono::{DateTime, Utc};
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sea_orm::sqlx::{self, ConnectOptions};
 
+use super::marks;
 use super::rows::RowWriter;
 use super::shape::Shape;
 use crate::adapters::sql_errors::warehouse_error;
 use crate::core::gaps::format_ranges;
+use crate::core::marks::Mark;
 use crate::core::target::{OnConflict, Rows};
 use crate::core::time;
 use crate::messages::{DeadLetter, OffsetMove};
@@ -206,6 +208,10 @@ impl Warehouse for SqliteWarehouse {
             .map_err(|e| warehouse_error("storing a record in bief_dead_letter", &e))?;
         }
         Ok(())
+    }
+
+    async fn mark(&mut self, lane: i32, marks: &[Mark]) -> Result<(), WarehouseError> {
+        marks::mark(self.connection()?, lane, marks).await
     }
 
     async fn count(

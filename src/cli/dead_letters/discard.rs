@@ -4,15 +4,12 @@
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 
-use chrono::Utc;
-
 use super::super::support::{block_on, fail, load, print_json};
 use super::super::{exit, printable};
-use super::selection::{Selection, portions};
+use super::selection::Selection;
 use crate::adapters::warehouse;
-use crate::config::Config;
-use crate::core::outcome::Counts;
-use crate::ports::{LetterKey, PartitionCounts, WarehouseError};
+use crate::ports::{LetterKey, WarehouseError};
+use crate::topology::letters::discard;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -54,7 +51,7 @@ pub(super) fn run(args: &Args) -> u8 {
         if !keys.is_empty() && !args.yes && !confirmed(&keys) {
             return Err("nothing was dropped".to_owned());
         }
-        discard(&loaded.config, &keys).await.map_err(told)
+        discard(&loaded.config, &keys, None).await.map_err(told)
     });
     match outcome {
         Err(error) => fail(args.json, &error),
@@ -75,29 +72,4 @@ fn confirmed(keys: &[LetterKey]) -> bool {
     let mut answer = String::new();
     let heard = std::io::stderr().flush().and_then(|()| std::io::stdin().lock().read_line(&mut answer));
     heard.is_ok() && matches!(answer.trim(), "y" | "yes")
-}
-
-/// How many were dropped.
-async fn discard(config: &Config, keys: &[LetterKey]) -> Result<usize, WarehouseError> {
-    let mut warehouse = (warehouse::open_letter_warehouse(&config.warehouse))().await?;
-    let mut dropped = 0;
-    for (topic, portions) in portions(keys) {
-        for portion in portions {
-            let now = Utc::now();
-            warehouse.begin().await?;
-            let letters = warehouse.lock_letters(topic, &portion.partitions, &portion.ids).await?;
-            let ids: Vec<i64> = letters.iter().map(|l| l.id).collect();
-            warehouse.drop_letters(&ids, now).await?;
-            // No count changes, but a proof that is being read meanwhile sees that the partition moved.
-            let counts: Vec<PartitionCounts> = portion
-                .partitions
-                .iter()
-                .map(|partition| PartitionCounts { partition: *partition, counts: Counts::default() })
-                .collect();
-            warehouse.count(topic, &counts, now).await?;
-            warehouse.commit().await?;
-            dropped += ids.len();
-        }
-    }
-    Ok(dropped)
 }

@@ -11,10 +11,11 @@ use serde_json::Value;
 use super::super::exit;
 use super::super::printable::json_escaped;
 use super::super::support::{block_on, fail, load};
-use super::selection::{FilterArgs, Selection, portions};
+use super::selection::{FilterArgs, Selection};
 use crate::adapters::warehouse;
 use crate::config::Config;
 use crate::ports::{DeadLetterFilter, StoredDeadLetter};
+use crate::topology::letters::portions;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\

@@ -1,12 +1,14 @@
-//! Cells of a CSV file to a record's JSON: which columns are numbers, by how many weeks times move, what a row of
+//! Cells of a CSV file to a record's JSON: which columns are numbers, by how many days times move, what a row of
 //! another file adds. Reads no file and no clock, and allocates nothing for a record once its buffers have grown.
 
 use std::collections::HashMap;
 
 mod time;
+mod timetable;
 mod value;
 
-pub use time::{TimeShift, parse_time, weeks_until};
+pub use time::{TimeShift, days_around, parse_time, weeks_until};
+pub use timetable::Timetable;
 pub use value::{CellError, ColumnType, Inference, is_json_number, write_string, write_value};
 
 /// What another file adds to records: for each key, the fields as they stand in the record's JSON.
@@ -84,7 +86,7 @@ pub struct BuildError {
 
 impl RecordBuilder {
     /// One field for each column of `header`, in order. `key`, `event_time` and `times` are positions in it;
-    /// `lookups` come with the column whose cell is looked up. `weeks` moves every column of `times`.
+    /// `lookups` come with the column whose cell is looked up. `days` moves every column of `times`.
     pub fn new(
         header: &[String],
         types: &[ColumnType],
@@ -92,7 +94,7 @@ impl RecordBuilder {
         event_time: Option<usize>,
         times: &[usize],
         lookups: Vec<(usize, LookupTable)>,
-        weeks: i64,
+        days: i64,
     ) -> Self {
         let fields = header
             .iter()
@@ -106,7 +108,7 @@ impl RecordBuilder {
                 Field { prefix: prefix.into(), kind }
             })
             .collect();
-        Self { fields, key, event_time, lookups, shift: TimeShift::new(weeks) }
+        Self { fields, key, event_time, lookups, shift: TimeShift::new(days) }
     }
 
     /// Writes the record of one row over `key` and `payload`. Answers with the moved event time in microseconds
@@ -211,7 +213,7 @@ mod tests {
     #[test]
     fn times_move_by_whole_weeks_in_fields_and_key_alike() {
         let types = [ColumnType::Text, ColumnType::Text];
-        let mut builder = RecordBuilder::new(&header(&["due", "left"]), &types, vec![0], Some(0), &[1], vec![], 2);
+        let mut builder = RecordBuilder::new(&header(&["due", "left"]), &types, vec![0], Some(0), &[1], vec![], 14);
         let (key, record, event) = json(&mut builder, &["2013-02-25T23:59:00Z", ""]);
         assert_eq!(record, serde_json::json!({"due": "2013-03-11T23:59:00Z", "left": null}));
         assert_eq!(key, "2013-03-11T23:59:00Z");

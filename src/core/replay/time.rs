@@ -1,10 +1,16 @@
-//! Times of a replay: RFC 3339 in, RFC 3339 with `Z` out, moved by whole weeks.
+//! Times of a replay: RFC 3339 in, RFC 3339 with `Z` out, moved by whole days, which are whole weeks where they can be.
 
 use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveTime, SecondsFormat, Utc};
 
 use super::value::{CellError, shortened};
 
-const MICROS_PER_WEEK: i64 = 7 * 24 * 3600 * 1_000_000;
+const MICROS_PER_DAY: i64 = 24 * 3600 * 1_000_000;
+const DAYS_PER_WEEK: i64 = 7;
+const MICROS_PER_WEEK: i64 = DAYS_PER_WEEK * MICROS_PER_DAY;
+/// What lies ahead of the present, at least, where records around it are wanted.
+const LEAST_AHEAD: i64 = MICROS_PER_DAY;
+/// Times that span less can't have a week's play around the present and still a history.
+const LEAST_SPAN_AROUND: i64 = 2 * MICROS_PER_WEEK;
 
 /// Microseconds since 1970 of an RFC 3339 time.
 pub fn parse_time(cell: &[u8]) -> Result<i64, CellError> {
@@ -24,19 +30,30 @@ pub fn weeks_until(last_micros: i64, now: DateTime<Utc>) -> i64 {
     (now.timestamp_micros() - last_micros).div_euclid(MICROS_PER_WEEK)
 }
 
-/// Moves times by a constant number of whole weeks, so that weekdays and hours of the day stay what they were.
+/// How many days bring the present near to the end of times from `first` to `last`: whole weeks, such that `last` is a
+/// day ahead of `now` or up to a week more. Where all lies within two weeks, whole days, such that `last` is within the
+/// day before `now`: ahead of it there might be all of them.
+pub fn days_around(first: i64, last: i64, now: DateTime<Utc>) -> i64 {
+    let now = now.timestamp_micros();
+    if last.saturating_sub(first) < LEAST_SPAN_AROUND {
+        return (now - last).div_euclid(MICROS_PER_DAY);
+    }
+    -(last - now - LEAST_AHEAD).div_euclid(MICROS_PER_WEEK) * DAYS_PER_WEEK
+}
+
+/// Moves times by a constant number of whole days; with whole weeks weekdays stay what they were too.
 /// Remembers the last date: neighbouring records mostly share it.
 #[derive(Debug)]
 pub struct TimeShift {
-    weeks: i64,
+    days: i64,
     from: [u8; 10],
     to: [u8; 10],
     days_since_1970: i64,
 }
 
 impl TimeShift {
-    pub fn new(weeks: i64) -> Self {
-        Self { weeks, from: [0; 10], to: [0; 10], days_since_1970: 0 }
+    pub fn new(days: i64) -> Self {
+        Self { days, from: [0; 10], to: [0; 10], days_since_1970: 0 }
     }
 
     /// Appends the moved time, RFC 3339 with `Z`, and answers with its microseconds since 1970.
@@ -67,13 +84,13 @@ impl TimeShift {
     }
 
     fn moved(&self, time: DateTime<Utc>, cell: &[u8]) -> Result<DateTime<Utc>, CellError> {
-        let days = Days::new(self.weeks.unsigned_abs().saturating_mul(7));
-        let moved = if self.weeks < 0 { time.checked_sub_days(days) } else { time.checked_add_days(days) };
+        let days = Days::new(self.days.unsigned_abs());
+        let moved = if self.days < 0 { time.checked_sub_days(days) } else { time.checked_add_days(days) };
         moved.filter(|time| (0..=9999).contains(&time.year())).ok_or_else(|| self.out_of_calendar(cell))
     }
 
     fn out_of_calendar(&self, cell: &[u8]) -> CellError {
-        CellError::OutOfCalendar(shortened(cell), self.weeks)
+        CellError::OutOfCalendar(shortened(cell), self.days)
     }
 }
 
@@ -108,7 +125,7 @@ mod tests {
             (52, "2012-02-29T12:00:00Z", "2013-02-27T12:00:00Z"),
         ] {
             let mut out = Vec::new();
-            let micros = TimeShift::new(weeks).write(&mut out, given.as_bytes()).unwrap();
+            let micros = TimeShift::new(weeks * 7).write(&mut out, given.as_bytes()).unwrap();
             assert_eq!(String::from_utf8(out).unwrap(), wanted);
             assert_eq!(micros, at(wanted).timestamp_micros());
         }
@@ -141,6 +158,22 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_present_falls_near_the_end_by_whole_weeks_or_days() {
+        let last = at("2014-01-01T04:59:00Z");
+        let year = last - chrono::Duration::days(365);
+        for now in ["2026-11-24T11:00:00Z", "2014-01-01T04:59:00Z", "2014-01-07T04:58:59Z", "2013-06-01T00:00:00Z"] {
+            let days = days_around(year.timestamp_micros(), last.timestamp_micros(), at(now));
+            let ahead = last + chrono::Duration::days(days) - at(now);
+            assert_eq!(days % 7, 0, "{now}");
+            assert!(ahead >= chrono::Duration::days(1) && ahead < chrono::Duration::days(8), "{now}: {ahead}");
+            let short = last - chrono::Duration::days(3);
+            let days = days_around(short.timestamp_micros(), last.timestamp_micros(), at(now));
+            let behind = at(now) - last - chrono::Duration::days(days);
+            assert!(behind >= chrono::Duration::zero() && behind < chrono::Duration::days(1), "{now}: {behind}");
+        }
+    }
+
     proptest::proptest! {
         #[test]
         fn the_quick_way_and_the_calendar_agree(seconds in -61_000_000_000i64..200_000_000_000, weeks in -500i64..500) {
@@ -148,7 +181,7 @@ mod tests {
             let text = time.to_rfc3339_opts(SecondsFormat::Secs, true);
             let moved = time + chrono::Duration::weeks(weeks);
             let mut out = Vec::new();
-            let micros = TimeShift::new(weeks).write(&mut out, text.as_bytes()).unwrap();
+            let micros = TimeShift::new(weeks * 7).write(&mut out, text.as_bytes()).unwrap();
             proptest::prop_assert_eq!(String::from_utf8(out).unwrap(), moved.to_rfc3339_opts(SecondsFormat::Secs, true));
             proptest::prop_assert_eq!(micros, moved.timestamp_micros());
         }

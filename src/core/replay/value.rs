@@ -94,7 +94,7 @@ pub enum CellError {
     NotATime(String),
     #[error("{0:?} is no number, but the column held only numbers a moment ago: the file changed while it was read")]
     NotANumber(String),
-    #[error("{0:?} moved by {1} weeks leaves the years 0 to 9999")]
+    #[error("{0:?} moved by {1} days leaves the years 0 to 9999")]
     OutOfCalendar(String, i64),
 }
 

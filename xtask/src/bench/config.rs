@@ -10,7 +10,7 @@ use toml::{Table, Value};
 use super::workspace;
 
 /// The shipped configuration for real servers.
-const SHIPPED: &str = "examples/mysql/actors.toml";
+pub const SHIPPED: &str = "examples/mysql/actors.toml";
 /// The stream that is measured.
 pub const TOPIC: &str = "flights";
 /// The table that gets one row of each of its records.
@@ -25,6 +25,10 @@ pub struct Config {
     root: Table,
     /// Where it is written, with its migrations.
     folder: PathBuf,
+    /// What the shipped configuration computes of the fact table.
+    aggregates: Vec<Value>,
+    /// What its page shows of those.
+    panels: Vec<Value>,
 }
 
 impl Config {
@@ -42,13 +46,22 @@ impl Config {
         ] {
             section_of(&mut root, section)?.insert(key.into(), Value::String(value));
         }
+        // What is measured is the way of the rows.
+        root.remove("cache");
+        let shipped = path.parent().context("a file without a folder")?;
+        let mut aggregates = root.remove("aggregate").and_then(|all| all.as_array().cloned()).unwrap_or_default();
+        aggregates.retain(|one| one.get("table").and_then(Value::as_str) == Some(FACT));
+        aggregates.iter_mut().filter_map(Value::as_table_mut).for_each(|one| absolute(one, shipped));
+        let named = |aggregate: &Value| Some(format!("aggregate:{}", aggregate.get("name")?.as_str()?));
+        let sources: Vec<String> = aggregates.iter().filter_map(named).collect();
+        let mut panels = root.remove("panel").and_then(|all| all.as_array().cloned()).unwrap_or_default();
+        panels.retain(|one| sources.iter().any(|s| one.get("source").and_then(Value::as_str) == Some(s)));
         keep_topic(&mut root, "stream")?;
         keep_topic(&mut root, "replay")?;
-        let mut config = Self { root, folder: folder.to_path_buf() };
+        let mut config = Self { root, folder: folder.to_path_buf(), aggregates, panels };
         config.stream()?.insert("start".into(), Value::String("earliest".into()));
         let replay = first(&mut config.root, "replay")?;
         replay.insert("partitions".into(), Value::Integer(PARTITIONS));
-        let shipped = path.parent().context("a file without a folder")?;
         absolute(replay, shipped);
         let migrations = folder.join("migrations");
         fs::create_dir_all(&migrations)?;
@@ -56,6 +69,27 @@ impl Config {
             fs::copy(&file, migrations.join(file.file_name().context("a file without a name")?))?;
         }
         Ok(config)
+    }
+
+    /// Keeps the fact table's aggregates in this cache.
+    pub fn set_cache(&mut self, url: &str) -> Result<()> {
+        section_of(&mut self.root, "cache")?.insert("url".into(), Value::String(url.into()));
+        self.root.insert("aggregate".into(), Value::Array(self.aggregates.clone()));
+        Ok(())
+    }
+
+    /// The tables are there already.
+    pub fn without_migrations(&mut self) -> Result<()> {
+        section_of(&mut self.root, "warehouse")?.remove("migrations");
+        Ok(())
+    }
+
+    /// Cache, aggregates and panels too, as far as the measured stream feeds them.
+    pub fn with_page(&mut self) -> Result<()> {
+        let url = format!("sqlite://{}", self.folder.join("cache.db").display());
+        self.set_cache(&url)?;
+        self.root.insert("panel".into(), Value::Array(self.panels.clone()));
+        Ok(())
     }
 
     /// Leaves only the fact table, as this statement makes it.
@@ -194,7 +228,7 @@ fn first<'a>(root: &'a mut Table, key: &str) -> Result<&'a mut Table> {
 fn absolute(table: &mut Table, folder: &Path) {
     for (key, value) in table.iter_mut() {
         match value {
-            Value::String(path) if key == "file" => *path = folder.join(&*path).display().to_string(),
+            Value::String(path) if key == "file" || key == "query" => *path = folder.join(&*path).display().to_string(),
             Value::Table(inner) => absolute(inner, folder),
             Value::Array(entries) => {
                 entries.iter_mut().filter_map(Value::as_table_mut).for_each(|entry| absolute(entry, folder));

@@ -99,8 +99,13 @@ pub fn peak_rss(process: u32) -> u64 {
 
 /// Processor time that a process has used so far, seconds. 0 where it is gone.
 pub fn cpu_seconds(process: u32) -> f64 {
+    cpu_seconds_of(&format!("/proc/{process}/stat"))
+}
+
+/// The same by the file in which the kernel tells it.
+pub fn cpu_seconds_of(stat: &str) -> f64 {
     // After the name in parentheses: the state is field 3, user and system time 14 and 15, in hundredths.
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let stat = fs::read_to_string(stat).unwrap_or_default();
     let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace().skip(11).take(2);
     fields.filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / 100.0
 }

@@ -242,7 +242,7 @@ fn summary(arguments: &LatencyArguments, seen: &[Seen], bare: &[Commit], peak_rs
 }
 
 /// The smallest value that this share of the sorted values does not exceed.
-fn percentile(sorted: &[i64], share: f64) -> i64 {
+pub fn percentile(sorted: &[i64], share: f64) -> i64 {
     let rank = (sorted.len() as f64 * share).ceil().max(1.0) as usize;
     sorted[rank.min(sorted.len()) - 1]
 }

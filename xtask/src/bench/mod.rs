@@ -4,12 +4,18 @@
 mod bare;
 mod config;
 mod daemon;
+mod dashboards;
 mod database;
 mod latency;
 mod null;
+mod page;
+mod pages;
 mod peers;
 mod poison;
+mod refresh;
 mod sink;
+
+pub use daemon::get;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -38,11 +44,25 @@ pub enum Bench {
     /// How long after its append to Kafka a record's row can be read in MySQL, seen from outside.
     #[command(after_help = "Example:\n  cargo xtask bench latency --rate 2000 --seconds 30 --json")]
     Latency(LatencyArguments),
+    /// How long after its append to Kafka a record is drawn on the page, in a real browser, and what the page's heap
+    /// comes to. Needs chromium and chromedriver.
+    #[command(
+        after_help = "Examples:\n  cargo xtask bench page --json\n  cargo xtask bench page --seconds 3600   an hour, for the heap"
+    )]
+    Page(PageArguments),
     /// What bad records cost: rows a second with none, with one in 10,000 and with one in 100 of them.
     ///
     /// Half of them bief refuses itself (a number beyond the column's), half only the database does (a CHECK).
     #[command(after_help = "Example:\n  cargo xtask bench poison --rounds 3 --json")]
     Poison(PoisonArguments),
+    /// What it costs to keep the aggregates fresh after 1,000 new records, by the length of the history in MySQL; and what
+    /// the page's panels take from the cache beside the same SQL on MySQL.
+    #[command(after_help = "Example:\n  cargo xtask bench refresh --json")]
+    Refresh(RefreshArguments),
+    /// What open pages cost: rows a second and memory with 1,000 readers of the live stream, of which 100 take nothing, and
+    /// with none.
+    #[command(after_help = "Example:\n  cargo xtask bench pages --rounds 5 --json")]
+    Pages(PagesArguments),
     /// What users run today on the same topic and server, in turns: a consumer in Python, Debezium's JDBC sink.
     ///
     /// Fetches both into the cache. Into a table with a primary key alone; then what one bad record and one SIGKILL do
@@ -95,11 +115,64 @@ pub struct LatencyArguments {
 }
 
 #[derive(Args)]
+pub struct PageArguments {
+    /// Print one JSON object as the last line.
+    #[arg(long)]
+    json: bool,
+    /// A binary to measure instead of building one.
+    #[arg(long, value_name = "PATH")]
+    bief: Option<PathBuf>,
+    /// Records a second.
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..))]
+    rate: u64,
+    /// How long to look, after 10 s of warm-up.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(10..))]
+    seconds: u64,
+}
+
+#[derive(Args)]
 pub struct PoisonArguments {
     #[command(flatten)]
     common: Common,
     /// How many times all alternate; ratios are the median.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+}
+
+#[derive(Args)]
+pub struct RefreshArguments {
+    /// Print one JSON object as the last line.
+    #[arg(long)]
+    json: bool,
+    /// A binary to measure instead of building one.
+    #[arg(long, value_name = "PATH")]
+    bief: Option<PathBuf>,
+    /// Rows of history, ascending.
+    #[arg(long, value_delimiter = ',', default_values_t = [100_000, 1_000_000, 10_000_000])]
+    rows: Vec<u64>,
+    /// How many times 1,000 records are sent for each length; figures are the median.
+    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+}
+
+#[derive(Args)]
+pub struct PagesArguments {
+    #[command(flatten)]
+    common: Common,
+    /// Open pages.
+    #[arg(long, default_value_t = 1000)]
+    pages: usize,
+    /// How many of them take nothing.
+    #[arg(long, default_value_t = 100)]
+    stalled: usize,
+    /// Records a second; without it the stream reads what is there already as fast as it can.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    rate: Option<u64>,
+    /// Replay only so many records; with a rate as many as come in 40 s.
+    #[arg(long)]
+    rows: Option<u64>,
+    /// How many times both alternate; figures are medians.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
 }
 
@@ -152,9 +225,22 @@ pub fn run(bench: Bench) -> Result<ExitCode> {
             let bench = Setup::new(arguments.common.bief.as_deref(), &interrupted)?;
             (arguments.common.json, runtime.block_on(latency::run(&bench, &arguments))?)
         }
+        Bench::Page(arguments) => {
+            let bench = Setup::new(arguments.bief.as_deref(), &interrupted)?;
+            (arguments.json, page::run(&bench, &arguments, &runtime)?)
+        }
         Bench::Poison(arguments) => {
             let bench = Setup::new(arguments.common.bief.as_deref(), &interrupted)?;
             (arguments.common.json, runtime.block_on(poison::run(&bench, &arguments))?)
+        }
+        Bench::Refresh(arguments) => {
+            let kinds = [Kind::Kafka, Kind::Mysql, Kind::Ferretdb];
+            let bench = Setup::with(arguments.bief.as_deref(), &kinds, &interrupted)?;
+            (arguments.json, runtime.block_on(refresh::run(&bench, &arguments))?)
+        }
+        Bench::Pages(arguments) => {
+            let bench = Setup::new(arguments.common.bief.as_deref(), &interrupted)?;
+            (arguments.common.json, runtime.block_on(pages::run(&bench, &arguments))?)
         }
         Bench::Peers(arguments) => {
             let bench = Setup::new(arguments.bief.as_deref(), &interrupted)?;
@@ -177,12 +263,16 @@ struct Setup {
 
 impl Setup {
     fn new(bief: Option<&Path>, interrupted: &Arc<AtomicBool>) -> Result<Self> {
+        Self::with(bief, &[Kind::Kafka, Kind::Mysql], interrupted)
+    }
+
+    fn with(bief: Option<&Path>, kinds: &[Kind], interrupted: &Arc<AtomicBool>) -> Result<Self> {
         let bief = match bief {
             Some(path) => path.canonicalize().with_context(|| format!("cannot find {}", path.display()))?,
             None => build(&["--bin", "bief"])?.join("bief"),
         };
         let cache = Cache::open()?;
-        let servers = Servers::start(&cache, &[Kind::Kafka, Kind::Mysql], Durability::Durable, interrupted)?;
+        let servers = Servers::start(&cache, kinds, Durability::Durable, interrupted)?;
         for running in servers.running() {
             eprintln!("started {} at {}", running.version, running.address);
         }

@@ -46,17 +46,19 @@ struct Bare {
 pub struct Pass {
     /// From the first commit that was seen to the last.
     pub rows_per_s: f64,
+    /// Of the second half of the records alone: what has piled up before the first commit is done by then.
+    pub later_rows_per_s: f64,
     /// From the start of the process to the last commit.
     wall_seconds: f64,
     pub peak_rss: u64,
     /// Processor seconds between those two commits.
-    cpu: Cpu,
+    pub cpu: Cpu,
 }
 
 /// Processor seconds.
 #[derive(Clone, Copy, Default)]
-struct Cpu {
-    bief: f64,
+pub struct Cpu {
+    pub bief: f64,
     mysql: f64,
     kafka: f64,
 }
@@ -213,12 +215,16 @@ pub async fn pass(setup: &Setup, config: &Path, records: u64) -> Result<Pass> {
     let mut conn = database::connect(setup.mysql()?, true).await?;
     let mut daemon = Daemon::start(setup, config)?;
     let mut first: Option<(Instant, u64, Cpu)> = None;
+    let mut half: Option<(Instant, u64)> = None;
     let (last, seen) = loop {
         daemon.look(setup)?;
         let committed = database::committed(&mut conn).await?;
         let now = Instant::now();
         if committed > 0 && first.is_none() {
             first = Some((now, committed, Cpu::now(setup, &daemon)));
+        }
+        if committed >= records / 2 && half.is_none() {
+            half = Some((now, committed));
         }
         if committed >= records {
             break (now, committed);
@@ -237,8 +243,10 @@ pub async fn pass(setup: &Setup, config: &Path, records: u64) -> Result<Pass> {
     if last == first {
         bail!("all {records} records were committed between two looks: replay more");
     }
-    let rows_per_s = (seen - first_seen) as f64 / last.duration_since(first).as_secs_f64();
-    Ok(Pass { rows_per_s, wall_seconds, peak_rss, cpu: cpu.since(before) })
+    let rate = |from: Instant, already: u64| (seen - already) as f64 / last.duration_since(from).as_secs_f64();
+    let (half, half_seen) = half.context("nothing was committed")?;
+    let (rows_per_s, later_rows_per_s) = (rate(first, first_seen), rate(half, half_seen));
+    Ok(Pass { rows_per_s, later_rows_per_s, wall_seconds, peak_rss, cpu: cpu.since(before) })
 }
 
 fn server_cpu(setup: &Setup, name: &str) -> f64 {
@@ -355,7 +363,8 @@ mod tests {
 
     #[test]
     fn a_pairs_ratio_is_against_the_better_of_the_bare_runs() {
-        let bief = Pass { rows_per_s: 60.0, wall_seconds: 1.0, peak_rss: 1, cpu: Cpu::default() };
+        let bief =
+            Pass { rows_per_s: 60.0, later_rows_per_s: 60.0, wall_seconds: 1.0, peak_rss: 1, cpu: Cpu::default() };
         let bare = Bare { with_1: 100.0, with_2: 120.0, mysql_cpu: 1.0 };
         let beside = Bare { with_1: 80.0, with_2: 60.0, mysql_cpu: 1.0 };
         let pair = Pair { bare, beside, dealt: 240.0, bief };

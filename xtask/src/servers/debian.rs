@@ -207,12 +207,19 @@ fn unpack_one(package: &Path, root: &Path) -> Result<()> {
 
 /// A command that runs a program of an unpacked root with that root's own C library.
 pub fn command_in(root: &Path, program: &str) -> Command {
+    command_with(root, program, &[])
+}
+
+/// The same, with more folders of the root that hold libraries.
+pub fn command_with(root: &Path, program: &str, more_libraries: &[&str]) -> Command {
     let (loader, libraries) = match std::env::consts::ARCH {
         "aarch64" => ("usr/lib/ld-linux-aarch64.so.1", "usr/lib/aarch64-linux-gnu"),
         _ => ("usr/lib64/ld-linux-x86-64.so.2", "usr/lib/x86_64-linux-gnu"),
     };
+    let folders = [libraries].into_iter().chain(more_libraries.iter().copied());
+    let folders: Vec<_> = folders.map(|folder| root.join(folder).display().to_string()).collect();
     let mut command = Command::new(root.join(loader));
-    command.arg("--library-path").arg(root.join(libraries)).arg(root.join(program));
+    command.arg("--library-path").arg(folders.join(":")).arg(root.join(program));
     command
 }
 

@@ -2,10 +2,12 @@
 //! loopback address, ended without a trace. Nothing is installed on the machine.
 
 mod debian;
+mod ferretdb;
 pub mod guard;
 pub mod kafka;
 mod mariadb;
 pub mod maven;
+mod mongodb;
 mod mysql;
 
 use std::fs;
@@ -33,10 +35,12 @@ pub enum Kind {
     Kafka,
     Mysql,
     Mariadb,
+    Mongodb,
+    Ferretdb,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 3] = [Kind::Kafka, Kind::Mysql, Kind::Mariadb];
+    pub const ALL: [Kind; 5] = [Kind::Kafka, Kind::Mysql, Kind::Mariadb, Kind::Mongodb, Kind::Ferretdb];
 
     /// The environment variable that names a running server.
     pub fn variable(self) -> &'static str {
@@ -44,6 +48,16 @@ impl Kind {
             Kind::Kafka => "BIEF_TEST_KAFKA",
             Kind::Mysql => "BIEF_TEST_MYSQL",
             Kind::Mariadb => "BIEF_TEST_MARIADB",
+            Kind::Mongodb => "BIEF_TEST_MONGODB",
+            Kind::Ferretdb => "BIEF_TEST_FERRETDB",
+        }
+    }
+
+    /// Why a server of the kind cannot be had on this machine, where tests do without.
+    pub fn hindrance(self) -> Option<String> {
+        match self {
+            Kind::Ferretdb => ferretdb::hindrance(),
+            _ => None,
         }
     }
 
@@ -56,6 +70,11 @@ impl Kind {
             Kind::Mariadb => {
                 ("mariadb-1", "MariaDB 10.11 from Debian bookworm's packages, 14 MB, 190 MB once unpacked")
             }
+            Kind::Mongodb => ("mongo-java-server-1.47.0-1", "mongo-java-server 1.47.0 by Maven, 9 MB"),
+            Kind::Ferretdb => (
+                "ferretdb-2.7.0-1",
+                "PostgreSQL 18 with DocumentDB from Debian sid's packages, FerretDB 2.7.0 built by Go, a few minutes",
+            ),
         }
     }
 }
@@ -80,6 +99,8 @@ pub fn fetch(cache: &Cache, kind: Kind) -> Result<PathBuf> {
         Kind::Kafka => kafka::fetch(folder),
         Kind::Mysql => mysql::fetch(folder),
         Kind::Mariadb => mariadb::fetch(folder),
+        Kind::Mongodb => mongodb::fetch(folder),
+        Kind::Ferretdb => ferretdb::fetch(folder),
     })?;
     let size = shell::size_of(&path) / 1_000_000;
     eprintln!("fetched {} in {:.1} s, {size} MB in {}", version(&path), start.elapsed().as_secs_f64(), path.display());
@@ -102,7 +123,7 @@ pub struct Servers {
 #[derive(Debug)]
 pub struct Running {
     pub kind: Kind,
-    /// `host:port` of Kafka, a URL of the others.
+    /// `host:port` of Kafka, a URL of the others, without a database.
     pub address: String,
     /// What it is, with its version.
     pub version: String,
@@ -124,11 +145,17 @@ impl Servers {
             let address = match kind {
                 Kind::Kafka => format!("127.0.0.1:{port}"),
                 Kind::Mysql | Kind::Mariadb => format!("mysql://root@127.0.0.1:{port}/"),
+                Kind::Mongodb => format!("mongodb://127.0.0.1:{port}/"),
+                Kind::Ferretdb => format!("mongodb://{}@127.0.0.1:{port}/?authSource=admin", ferretdb::login()),
             };
             let mut variables = vec![(kind.variable(), address.clone())];
             if kind == Kind::Kafka {
                 variables.push(("BIEF_TEST_KAFKA_SECURE", format!("127.0.0.1:{secure_port}")));
                 variables.push(("BIEF_TEST_KAFKA_CA", kafka::authority(&guard).display().to_string()));
+            }
+            if kind == Kind::Ferretdb {
+                variables.push(("BIEF_TEST_FERRETDB_TLS", format!("127.0.0.1:{secure_port}")));
+                variables.push(("BIEF_TEST_FERRETDB_CA", ferretdb::authority(&folder).display().to_string()));
             }
             Ok(Running { kind, address, version: version(&folder), variables })
         };
@@ -180,6 +207,8 @@ fn start_on_free_port(
             Kind::Kafka => (kafka::start(folder, guard, ports)?, kafka::answers),
             Kind::Mysql => (mysql::start(folder, guard, ports[0], durability)?, mysql::answers),
             Kind::Mariadb => (mariadb::start(folder, guard, ports[0], durability)?, mysql::answers),
+            Kind::Mongodb => (mongodb::start(folder, guard, ports[0])?, mongodb::answers),
+            Kind::Ferretdb => (ferretdb::start(folder, guard, ports, durability)?, mongodb::answers),
         };
         let start = Instant::now();
         loop {

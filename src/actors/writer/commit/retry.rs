@@ -7,7 +7,7 @@ use super::{Committer, Early, Purpose};
 use crate::core::cell::Span;
 use crate::core::outcome::{Counts, Reason, Rejection};
 use crate::messages::{Record, RecordBatch, RowBatch};
-use crate::ports::{LetterWarehouse, PartitionCounts, StoredDeadLetter, WarehouseError};
+use crate::ports::{AuditEntry, LetterWarehouse, PartitionCounts, StoredDeadLetter, WarehouseError};
 
 /// Which letters, and how.
 pub struct RetryRequest<'r> {
@@ -20,10 +20,24 @@ pub struct RetryRequest<'r> {
     pub latest_first: bool,
     /// All is rolled back.
     pub rehearse: bool,
+    /// In place of the letters' payloads. A letter that is refused with it stays as it was.
+    pub edited: Option<&'r [u8]>,
+    /// What to put down in the audit; nothing where it is not asked for, or all is rolled back.
+    pub audit: Option<&'r dyn Fn(&Ended<'_>) -> AuditEntry>,
     /// Set when the COMMIT is sent: where the answer is an error afterwards, the letters may have ended nonetheless.
     pub commit_sent: &'r mut bool,
     /// The present decoder.
     pub decode: &'r mut dyn FnMut(RecordBatch) -> RowBatch,
+}
+
+/// What a transaction comes to, before it is committed.
+#[derive(Debug, Clone, Copy)]
+pub struct Ended<'e> {
+    /// Letters that end with it, ascending.
+    pub letters: &'e [i64],
+    /// Applied and duplicates among them.
+    pub counts: Counts,
+    pub refused: usize,
 }
 
 /// What became of letters.
@@ -56,10 +70,14 @@ impl Committer {
         request: RetryRequest<'_>,
         now: DateTime<Utc>,
     ) -> Result<Retried, WarehouseError> {
-        let RetryRequest { topic, ids, partitions, latest_first, rehearse, commit_sent, decode } = request;
+        let RetryRequest { topic, ids, partitions, latest_first, rehearse, edited, audit, commit_sent, decode } =
+            request;
         warehouse.begin().await?;
-        let found = warehouse.lock_letters(topic, partitions, ids).await?;
+        let mut found = warehouse.lock_letters(topic, partitions, ids).await?;
         let gone = ids.len() - found.len();
+        if let Some(payload) = edited {
+            found.iter_mut().for_each(|stored| stored.letter.payload = Some(payload.to_vec()));
+        }
         let (mut letters, bare): (Vec<_>, Vec<_>) = found.into_iter().partition(is_whole);
         if latest_first {
             letters.reverse();
@@ -76,11 +94,18 @@ impl Committer {
             })
             .collect();
         let stays: std::collections::HashSet<i64> = refused.iter().map(|(id, _)| *id).collect();
-        let ended: Vec<i64> = letters.iter().map(|l| l.id).filter(|id| !stays.contains(id)).collect();
+        let mut ended: Vec<i64> = letters.iter().map(|l| l.id).filter(|id| !stays.contains(id)).collect();
+        ended.sort_unstable();
         let counts: Vec<PartitionCounts> = written.committed.counts.iter().map(moved).collect();
         warehouse.delete_letters(&ended).await?;
-        warehouse.restate_letters(&refused).await?;
+        if edited.is_none() {
+            warehouse.restate_letters(&refused).await?;
+        }
         warehouse.count(topic, &counts, now).await?;
+        if let Some(entry) = audit.filter(|_| !rehearse) {
+            let counts = counts.iter().fold(Counts::default(), |sum, c| sum.plus(c.counts));
+            warehouse.audit(&entry(&Ended { letters: &ended, counts, refused: refused.len() })).await?;
+        }
         crate::failpoint!(
             "retry-after-rows",
             WarehouseError::Transient { what: "failpoint retry-after-rows".to_owned() }

@@ -2,6 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test states what must hold")]
 
+mod going_on;
+mod tap;
+#[cfg(unix)]
+mod top;
+
 use std::process::{Command, Output};
 
 use serde_json::Value;
@@ -65,9 +70,21 @@ fn the_demo_replays_the_whole_data_set() {
 #[test]
 fn every_command_has_examples_in_its_help() {
     let top = String::from_utf8(bief(&["--help"]).stdout).unwrap();
-    for command in
-        ["demo", "run", "check", "replay", "verify", "status", "healthcheck", "dead-letters", "completions", "man"]
-    {
+    for command in [
+        "demo",
+        "run",
+        "check",
+        "test",
+        "replay",
+        "verify",
+        "status",
+        "top",
+        "tap",
+        "healthcheck",
+        "dead-letters",
+        "completions",
+        "man",
+    ] {
         assert!(top.contains(command), "{command} is not in --help");
         let help = String::from_utf8(bief(&[command, "--help"]).stdout).unwrap();
         assert!(help.contains("Example") && help.contains(&format!("bief {command}")), "{command}: {help}");

@@ -1,0 +1,128 @@
+//! The way of a dirty bucket: its versions are read, then each aggregate's query is run in a snapshot of its own, the
+//! documents replaced, and only when all aggregates of the source are told as done is the bucket set clean up to the
+//! versions that were read. Whatever is cut off, repeated or done twice leaves the bucket dirty or the documents right.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::core::document::Bucket;
+use crate::core::marks::BucketSource;
+use crate::ports::cache::{CachedAggregate, Replaced, Replacement};
+use crate::ports::marks::BucketVersions;
+use crate::ports::{AggregateQuery, AggregateSource, Cache, CacheError, WarehouseError};
+
+/// All aggregates of one source, which share its marks.
+#[derive(Debug, Clone)]
+pub struct RefreshPlan {
+    pub source: BucketSource,
+    /// Never empty.
+    pub aggregates: Vec<Refreshable>,
+    /// Tells this daemon's claims from others'; new with each incarnation is right too.
+    pub owner: String,
+    /// How long a claim lasts: longer than any refresh of [`RefreshPlan::at_once`] buckets should take.
+    pub lease: Duration,
+    /// Buckets of one refresh, at most.
+    pub at_once: usize,
+}
+
+/// An aggregate as the warehouse is asked for it and as the cache knows it.
+#[derive(Debug, Clone)]
+pub struct Refreshable {
+    pub query: AggregateQuery,
+    pub cached: CachedAggregate,
+}
+
+impl RefreshPlan {
+    /// What the aggregator of this source is called: in the status, in logs and in checks.
+    pub fn name(&self) -> String {
+        format!("aggregator-{}", self.source.id())
+    }
+
+    pub fn cached(&self) -> Vec<CachedAggregate> {
+        self.aggregates.iter().map(|aggregate| aggregate.cached.clone()).collect()
+    }
+}
+
+/// What can go wrong on the way, and at whose end.
+#[derive(Debug, thiserror::Error)]
+pub enum RefreshError {
+    #[error("the warehouse: {0}")]
+    Warehouse(#[from] WarehouseError),
+    #[error("the cache: {0}")]
+    Cache(#[from] CacheError),
+}
+
+impl RefreshError {
+    /// Trying again does not help until someone has changed something.
+    pub fn is_fatal(&self) -> bool {
+        matches!(self, Self::Warehouse(WarehouseError::Fatal { .. }) | Self::Cache(CacheError::Fatal { .. }))
+    }
+}
+
+/// Refreshes these buckets of all of the plan's aggregates and ends their claims. `replaced` is told of each bucket of
+/// each aggregate once the cache has it. What is past an aggregate's `keep` is not computed.
+pub async fn refresh(
+    plan: &RefreshPlan,
+    source: &mut dyn AggregateSource,
+    cache: &mut dyn Cache,
+    buckets: &[Bucket],
+    now: &dyn Fn() -> DateTime<Utc>,
+    replaced: &mut dyn FnMut(&Replacement, Replaced),
+) -> Result<(), RefreshError> {
+    // Versions first: what a writer commits after this raises them again, and is found dirty.
+    let versions = source.versions(&plan.source, buckets).await?;
+    let versions: Vec<(Bucket, BucketVersions)> = buckets.iter().copied().zip(versions).collect();
+    for Refreshable { query, cached } in &plan.aggregates {
+        let kept: Vec<&(Bucket, BucketVersions)> =
+            versions.iter().filter(|(bucket, _)| is_kept(cached, bucket, now())).collect();
+        if kept.is_empty() {
+            continue;
+        }
+        let asked: Vec<Bucket> = kept.iter().map(|(bucket, _)| *bucket).collect();
+        let computed = source.compute(query, &asked).await?;
+        for ((bucket, versions), entries) in kept.into_iter().zip(computed.buckets) {
+            let replacement = Replacement {
+                aggregate: query.name.clone(),
+                bucket: *bucket,
+                version: versions.total(),
+                computed_at: now(),
+                offsets: computed.offsets.clone(),
+                entries,
+            };
+            crate::failpoint!("before-replace", |what| return Err(CacheError::Transient { what }.into()));
+            let what = cache.replace(&replacement).await?;
+            replaced(&replacement, what);
+        }
+    }
+    crate::failpoint!("before-clean", |what| return Err(WarehouseError::Transient { what }.into()));
+    source.clean(&plan.source, &plan.owner, &versions).await?;
+    Ok(())
+}
+
+fn is_kept(aggregate: &CachedAggregate, bucket: &Bucket, now: DateTime<Utc>) -> bool {
+    let age = (now - bucket.end()).to_std().unwrap_or_default();
+    aggregate.keep.is_none_or(|keep| age <= keep)
+}
+
+/// Marks every bucket that has rows, so that each is computed under a higher version; answers how many. For an aggregate
+/// of which the cache holds nothing, though rows are there.
+pub async fn mark_all(plan: &RefreshPlan, source: &mut dyn AggregateSource) -> Result<u64, WarehouseError> {
+    /// Buckets of one transaction.
+    const AT_ONCE: usize = 256;
+    let (mut from, mut marked) = (None, 0);
+    loop {
+        let mut buckets = Vec::new();
+        while buckets.len() < AT_ONCE
+            && let Some(bucket) = source.next_bucket(&plan.source, from).await?
+        {
+            from = Some(bucket.end());
+            buckets.push(bucket);
+        }
+        if buckets.is_empty() {
+            return Ok(marked);
+        }
+        source.mark(&plan.source, &buckets).await?;
+        marked += buckets.len() as u64;
+    }
+}

@@ -1,0 +1,199 @@
+//! Dead letters sent through again or dropped, for the command line and for the HTTP side alike: through the present
+//! decoder and writer, portion by portion, each in one transaction. May run beside the daemon and beside another
+//! retry; overwrites no row unless told to.
+
+mod changes;
+mod portions;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use chrono::Utc;
+
+pub use self::changes::open_letter_changes;
+pub use self::portions::{Portion, portions};
+use crate::actors::decoder::decode_batch;
+use crate::actors::writer::{Committer, Ended, Retried, RetryRequest};
+use crate::adapters::warehouse;
+use crate::config::{Config, Stream};
+use crate::core::commit_plan::Known;
+use crate::core::decode::FieldOrder;
+use crate::core::mapping::Plan;
+use crate::core::marks::Marking;
+use crate::core::outcome::Counts;
+use crate::core::reset::topic_of;
+use crate::core::target::OnConflict;
+use crate::messages::Board;
+use crate::ports::letter_changes::{RetriedLetters, RetryOptions};
+use crate::ports::{AuditEntry, LetterKey, LetterWarehouse, PartitionCounts, WarehouseError};
+use crate::runtime::{Backoff, StartError};
+
+/// How often a portion is tried that a deadlock, a lock or the network spoilt.
+const TRIES: u32 = 8;
+
+/// Makes the audit's line of a transaction.
+pub type Audit<'a> = &'a dyn Fn(&Ended<'_>) -> AuditEntry;
+
+/// Sends letters through again. What it has read of the tables it keeps for the next letters.
+pub struct Redrive<'r> {
+    config: &'r Config,
+    how: &'r RetryOptions,
+    audit: Option<Audit<'r>>,
+    /// Of the daemon that does it, so that its ledger shows at once what the tables say.
+    board: Option<&'r Board>,
+    /// By topic, without the epoch of a former log; with whose buckets the rows mark.
+    plans: BTreeMap<String, (Arc<Plan>, Arc<[Marking]>)>,
+    warehouse: Option<Box<dyn LetterWarehouse>>,
+}
+
+impl<'r> Redrive<'r> {
+    pub fn new(config: &'r Config, how: &'r RetryOptions, audit: Option<Audit<'r>>) -> Self {
+        Self { config, how, audit, board: None, plans: BTreeMap::new(), warehouse: None }
+    }
+
+    pub fn telling(self, board: &'r Board) -> Self {
+        Self { board: Some(board), ..self }
+    }
+
+    /// Takes letters in this order, topic by topic. Where rows that are there stay as they are, the latest of a key must
+    /// come first. What was done before an error is done, and added to `sum`.
+    pub async fn retry(&mut self, mut keys: Vec<LetterKey>, sum: &mut RetriedLetters) -> Result<(), WarehouseError> {
+        if keys.iter().any(|key| topic_of(&key.topic).1) {
+            let bookkeeping = (warehouse::open_bookkeeping(&self.config.warehouse))().await?;
+            let ledgers = bookkeeping.offsets(None).await?;
+            let counted: BTreeSet<(&str, i32)> = ledgers.iter().map(|l| (l.topic.as_str(), l.partition)).collect();
+            let before = keys.len();
+            // No ledger counts the others: their records were read again, and decided anew.
+            keys.retain(|key| !topic_of(&key.topic).1 || counted.contains(&(key.topic.as_str(), key.partition)));
+            sum.read_again += before - keys.len();
+        }
+        let config = self.config;
+        for (topic, portions) in portions(&keys) {
+            let own = topic_of(topic).0;
+            let Some(stream) = config.streams.iter().find(|s| s.topic == own) else {
+                sum.without_stream += portions.iter().map(|p| p.ids.len()).sum::<usize>();
+                continue;
+            };
+            let plan = self.plan(stream).await.map_err(in_the_warehouse)?;
+            for portion in &portions {
+                let (retried, unanswered) = self.persist(&plan, topic, portion).await?;
+                // A former log's ledger is no partition's that is read now.
+                if let Some(board) = self.board.filter(|_| topic == own && !self.how.dry_run) {
+                    retried.counts.iter().for_each(|moved| board.moved(&stream.topic, moved.partition, moved.counts));
+                }
+                add(sum, retried, unanswered);
+            }
+        }
+        Ok(())
+    }
+
+    async fn plan(&mut self, stream: &Stream) -> Result<(Arc<Plan>, Arc<[Marking]>), StartError> {
+        if let Some(known) = self.plans.get(&stream.topic) {
+            return Ok(known.clone());
+        }
+        let mut plan = super::read_plan(self.config, stream).await?;
+        if !self.how.overwrite {
+            plan.targets.iter_mut().for_each(|target| target.on_conflict = OnConflict::Ignore);
+        }
+        let markings = super::markings(self.config, &plan)?;
+        let plan = (Arc::new(plan), markings);
+        self.plans.insert(stream.topic.clone(), plan.clone());
+        Ok(plan)
+    }
+
+    /// One portion, until it is in or the trouble lasts. Answers also whether a COMMIT of it went unanswered: then letters
+    /// that are gone most likely ended with it.
+    async fn persist(
+        &mut self,
+        (plan, markings): &(Arc<Plan>, Arc<[Marking]>),
+        topic: &str,
+        portion: &Portion,
+    ) -> Result<(Retried, bool), WarehouseError> {
+        let mut warehouse = match self.warehouse.take() {
+            Some(open) => open,
+            None => (warehouse::open_letter_warehouse(&self.config.warehouse))().await?,
+        };
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5), None);
+        let (mut tries, mut unanswered) = (0, false);
+        loop {
+            tries += 1;
+            // Remembers nothing: another writer is at work beside it.
+            let known = Arc::new(Mutex::new(Known::new(plan.targets.len())));
+            let mut committer = Committer::new(Arc::clone(plan), known, 1).with_markings(Arc::clone(markings));
+            let mut order = FieldOrder::default();
+            let mut commit_sent = false;
+            let request = RetryRequest {
+                topic,
+                ids: &portion.ids,
+                partitions: &portion.partitions,
+                latest_first: !self.how.overwrite,
+                rehearse: self.how.dry_run,
+                edited: self.how.payload.as_deref(),
+                audit: self.audit,
+                commit_sent: &mut commit_sent,
+                decode: &mut |records| decode_batch(plan, &mut order, records),
+            };
+            match committer.retry(warehouse.as_mut(), request, Utc::now()).await {
+                Err(WarehouseError::Transient { what }) if tries < TRIES => {
+                    unanswered |= commit_sent;
+                    tracing::warn!(cause = what, "letters are tried again");
+                    warehouse.abandon();
+                    tokio::time::sleep(backoff.next_delay()).await;
+                }
+                outcome => {
+                    let retried = outcome?;
+                    self.warehouse = Some(warehouse);
+                    return Ok((retried, unanswered));
+                }
+            }
+        }
+    }
+}
+
+fn in_the_warehouse(StartError { message, fatal }: StartError) -> WarehouseError {
+    match fatal {
+        true => WarehouseError::Fatal { what: message },
+        false => WarehouseError::Transient { what: message },
+    }
+}
+
+fn add(sum: &mut RetriedLetters, retried: Retried, unanswered: bool) {
+    let total = retried.total();
+    sum.applied += total.applied;
+    sum.duplicates += total.duplicates;
+    sum.refused.extend(retried.refused);
+    sum.without_payload += retried.without_payload.len();
+    *(if unanswered { &mut sum.unanswered } else { &mut sum.gone }) += retried.gone;
+}
+
+/// Drops letters for good; answers how many.
+pub async fn discard(config: &Config, keys: &[LetterKey], audit: Option<Audit<'_>>) -> Result<usize, WarehouseError> {
+    let mut warehouse = (warehouse::open_letter_warehouse(&config.warehouse))().await?;
+    let mut dropped = 0;
+    for (topic, portions) in portions(keys) {
+        for portion in portions {
+            let now = Utc::now();
+            warehouse.begin().await?;
+            let letters = warehouse.lock_letters(topic, &portion.partitions, &portion.ids).await?;
+            let ids: Vec<i64> = letters.iter().map(|l| l.id).collect();
+            warehouse.drop_letters(&ids, now).await?;
+            // No count changes, but a proof that is being read meanwhile sees that the partition moved.
+            let counts: Vec<PartitionCounts> = portion
+                .partitions
+                .iter()
+                .map(|partition| PartitionCounts { partition: *partition, counts: Counts::default() })
+                .collect();
+            warehouse.count(topic, &counts, now).await?;
+            if let Some(entry) = audit {
+                let ended = Ended { letters: &ids, counts: Counts::default(), refused: 0 };
+                warehouse.audit(&entry(&ended)).await?;
+            }
+            warehouse.commit().await?;
+            dropped += ids.len();
+        }
+    }
+    Ok(dropped)
+}

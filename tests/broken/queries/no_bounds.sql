@@ -1,0 +1,4 @@
+-- All orders, whenever.
+SELECT shop, COUNT(*) AS orders
+FROM orders
+GROUP BY shop

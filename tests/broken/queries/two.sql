@@ -1,0 +1,3 @@
+SELECT COUNT(*) AS orders FROM orders WHERE placed_at >= :bucket_start AND placed_at < :bucket_end;
+
+SELECT 1;

@@ -1,0 +1,105 @@
+//! The tab Dead letters: the worst reason first, the field marked, edited and sent through again, dropped, and the audit.
+
+use chrono::{DurationRound, TimeDelta, Utc};
+use serde_json::{Value, json};
+
+use super::Test;
+use super::driver::Driver;
+use super::shop::Shops;
+
+pub fn tests() -> Vec<(&'static str, Test)> {
+    vec![
+        ("a_dead_letter_is_edited_and_sent_through_again", edited_and_retried),
+        ("dead_letters_of_a_reason_are_dropped_after_a_question", dropped),
+        ("who_has_no_token_is_told_why_nothing_is_changed", without_a_token),
+    ]
+}
+
+fn spoilt(shops: &mut Shops, number: i64) {
+    let at = Utc::now().duration_trunc(TimeDelta::hours(1)).unwrap() - TimeDelta::hours(1);
+    let record = json!({ "sold_at": at, "number": number, "shop": "north", "amount": "plenty", "note": null });
+    shops.send(&record.to_string());
+}
+
+fn letters(status: &Value) -> i64 {
+    status["groups"].as_array().map_or(0, |groups| groups.iter().filter_map(|g| g["letters"].as_i64()).sum())
+}
+
+fn edited_and_retried(driver: &Driver) {
+    let mut shops = Shops::with_token();
+    spoilt(&mut shops, 7001);
+    spoilt(&mut shops, 7002);
+    shops.send("{ no JSON");
+    shops.flush();
+    shops.wait_computed();
+    let page = shops.page(driver, "#letters");
+    // It opens on the reason that has most.
+    page.wait("a letter", "document.querySelector('#letter .letter-message')");
+    assert_eq!(page.text("#group-title"), "wrong type");
+    assert!(page.text("#letter mark").contains("\"amount\""), "the field is marked: {}", page.text("#letter mark"));
+    assert_eq!(page.text("#letters-badge"), "3");
+
+    let button = |label: &str| {
+        page.js(&format!(
+            "Array.from(document.querySelectorAll('#letter .buttons button')).find((b) => b.textContent === {}).click()",
+            json!(label)
+        ));
+    };
+    // Tried, and tried again once it is right.
+    button("Try, change nothing");
+    page.wait("refused", "document.getElementById('result-text').textContent.includes('1 refused again')");
+    assert!(page.text("#refusals").contains("amount"), "{}", page.text("#refusals"));
+    button("Edit");
+    let payload = page.js("return document.querySelector('.payload-edit').value");
+    let mended = payload.as_str().unwrap().replace("\"plenty\"", "4242");
+    assert_ne!(mended, payload);
+    page.write(".payload-edit", &mended);
+    let number: i64 = serde_json::from_str::<Value>(&mended).unwrap()["number"].as_i64().unwrap();
+    button("Retry");
+    page.wait("applied", "document.getElementById('result-text').textContent.startsWith('1 applied')");
+    shops.wait("its row", "/api/v1/rows/sale?limit=200", |rows| {
+        let rows = rows["rows"].as_array().cloned().unwrap_or_default();
+        rows.iter().any(|row| row["number"] == number && row["amount"] == 4242)
+    });
+    page.wait("one less", "document.getElementById('letters-badge').textContent === '2'");
+    page.wait("the audit", "document.getElementById('audit-rows').textContent.includes('retry, edited')");
+    let totals = shops.get("/status").unwrap()["totals"].clone();
+    assert_eq!((&totals["dead_letters"], &totals["unaccounted"]), (&json!(2), &json!(0)));
+    page.assert_nothing_went_wrong();
+}
+
+fn dropped(driver: &Driver) {
+    let mut shops = Shops::with_token();
+    for number in 0..3 {
+        spoilt(&mut shops, 8000 + number);
+    }
+    shops.send("{ no JSON");
+    shops.flush();
+    shops.wait_computed();
+    let page = shops.page(driver, "#letters?topic=sales&reason=wrong_type");
+    page.wait("letters", "document.querySelectorAll('#letter-list button').length === 3");
+    page.click("#group-drop");
+    page.wait("a question", "document.getElementById('confirm').open");
+    page.click("#confirm-no");
+    page.wait("no question", "!document.getElementById('confirm').open");
+    assert_eq!(letters(&shops.get("/api/v1/dead-letters/groups").unwrap()), 4);
+    page.click("#group-drop");
+    page.wait("a question", "document.getElementById('confirm').open");
+    page.click("#confirm-yes");
+    page.wait("dropped", "document.getElementById('result-text').textContent.startsWith('3 dropped')");
+    page.wait("the other reason", "document.getElementById('group-title').textContent === 'invalid json'");
+    assert_eq!(letters(&shops.get("/api/v1/dead-letters/groups").unwrap()), 1);
+    page.assert_nothing_went_wrong();
+}
+
+fn without_a_token(driver: &Driver) {
+    let mut shops = Shops::open();
+    spoilt(&mut shops, 9000);
+    shops.flush();
+    shops.wait_computed();
+    let page = shops.page(driver, "#letters");
+    page.wait("a letter", "document.querySelector('#letter .letter-message')");
+    page.js("Array.from(document.querySelectorAll('#letter .buttons button')).find((b) => b.textContent === 'Retry').click()");
+    page.wait("told why", "document.getElementById('result-text').textContent.includes('token')");
+    assert_eq!(letters(&shops.get("/api/v1/dead-letters/groups").unwrap()), 1);
+}

@@ -1,0 +1,342 @@
+//! A daemon of the tests' own, with a small domain: sales of two shops, by the hour. Its broker lives in the test, so that
+//! the daemon can be ended and started beneath an open page.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use bief::adapters::embedded::EmbeddedBroker;
+use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use serde_json::{Value, json};
+
+use super::driver::{Driver, PATIENCE, Page};
+
+const TOPIC: &str = "sales";
+pub const TOKEN: &str = "a-token-of-the-tests-own-0123456789";
+
+const TABLE: &str = "\
+CREATE TABLE sale (
+  sold_at DATETIME(6) NOT NULL,
+  number INTEGER NOT NULL,
+  shop VARCHAR(60) NOT NULL,
+  amount INTEGER NOT NULL,
+  note VARCHAR(80) NULL,
+  PRIMARY KEY (sold_at, number)
+);
+";
+
+const QUERY: &str = "\
+SELECT shop, COUNT(*) AS sales, SUM(amount) AS sum_amount
+FROM sale
+WHERE sold_at >= :bucket_start AND sold_at < :bucket_end
+GROUP BY shop
+ORDER BY shop;
+";
+
+const CONFIG: &str = r#"
+[daemon]
+name = "corner-shops"
+http = "HTTP"
+TOKEN
+
+[kafka]
+brokers = "KAFKA"
+group = "shops"
+
+[warehouse]
+url = "sqlite://FOLDER/shops.db"
+migrations = "migrations"
+
+[cache]
+url = "sqlite://FOLDER/cache.db"
+
+[[stream]]
+topic = "sales"
+
+[[stream.table]]
+name = "sale"
+on_conflict = "update"
+columns = { sold_at = "sold_at", number = "number", shop = "shop", amount = "amount", note = "note" }
+
+[[aggregate]]
+name = "sales_hourly"
+table = "sale"
+time = "sold_at"
+bucket = "1h"
+query = "sales_hourly.sql"
+key = ["shop"]
+every = "1s"
+
+[[panel]]
+title = "Takings"
+source = "aggregate:sales_hourly"
+value = "sum_amount"
+by = "shop"
+range = "2d"
+
+[[panel]]
+title = "Sales"
+source = "aggregate:sales_hourly"
+kind = "bar"
+values = ["sales"]
+range = "2d"
+
+[[panel]]
+title = "Sales by shop"
+source = "aggregate:sales_hourly"
+kind = "histogram"
+value = "sales"
+by = "shop"
+range = "2d"
+
+[[panel]]
+title = "Hours"
+source = "aggregate:sales_hourly"
+kind = "table"
+values = ["sales", "sum_amount"]
+by = "shop"
+range = "2d"
+
+[[panel]]
+title = "Takings of the hour"
+source = "aggregate:sales_hourly"
+kind = "stat"
+value = "sum_amount"
+range = "1h"
+"#;
+
+/// Hours before the present one that have sales.
+pub const HOURS: i64 = 30;
+
+#[derive(Debug, Clone)]
+pub struct Sale {
+    pub sold_at: DateTime<Utc>,
+    pub number: i64,
+    pub shop: String,
+    pub amount: i64,
+    pub note: Option<String>,
+}
+
+impl Sale {
+    fn json(&self) -> String {
+        json!({
+            "sold_at": self.sold_at, "number": self.number, "shop": self.shop, "amount": self.amount, "note": self.note,
+        })
+        .to_string()
+    }
+}
+
+/// Sales and takings of an hour's shop, by the beginning of the hour: what the charts must hold.
+pub type Hours = BTreeMap<(DateTime<Utc>, String), (i64, i64)>;
+
+pub struct Shops {
+    folder: tempfile::TempDir,
+    broker: EmbeddedBroker,
+    producer: BaseProducer,
+    daemon: Option<Daemon>,
+    http: String,
+    token: bool,
+    /// All that was sent and can be written.
+    pub sales: Vec<Sale>,
+    sent: i64,
+}
+
+struct Daemon {
+    child: Child,
+    lines: std::thread::JoinHandle<Vec<String>>,
+}
+
+impl Shops {
+    /// With the sales of [`HOURS`] hours, all of them committed and computed.
+    pub fn open() -> Self {
+        Self::with(false)
+    }
+
+    /// A daemon that wants a token and lets who shows it change something.
+    pub fn with_token() -> Self {
+        Self::with(true)
+    }
+
+    fn with(token: bool) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let migrations = folder.path().join("migrations");
+        std::fs::create_dir(&migrations).unwrap();
+        std::fs::write(migrations.join("0001_sale.sql"), TABLE).unwrap();
+        std::fs::write(folder.path().join("sales_hourly.sql"), QUERY).unwrap();
+        let broker = EmbeddedBroker::start("127.0.0.1:0".parse().unwrap(), &[(TOPIC.to_owned(), 2)]).unwrap();
+        let producer = ClientConfig::new()
+            .set("bootstrap.servers", broker.address().to_string())
+            .set("linger.ms", "0")
+            .create()
+            .unwrap();
+        let http = "127.0.0.1:0".to_owned();
+        let mut shops = Self { folder, broker, producer, daemon: None, http, token, sales: Vec::new(), sent: 0 };
+        shops.start();
+        let present = Utc::now().duration_trunc(TimeDelta::hours(1)).unwrap();
+        for back in (1..=HOURS).rev() {
+            let hour = present - TimeDelta::hours(back);
+            // Nothing is alike, so that no number is right by chance.
+            for number in 0..=(back % 4) {
+                shops.sell("north", hour + TimeDelta::minutes(number), 100 + 17 * back + number);
+            }
+            if back % 5 != 0 {
+                shops.sell("south", hour + TimeDelta::minutes(30), 900 - 13 * back);
+            }
+        }
+        shops.flush();
+        shops.wait_computed();
+        shops
+    }
+
+    /// Starts the daemon; again under the address that it had.
+    pub fn start(&mut self) {
+        let token = if self.token { format!("token = \"{TOKEN}\"") } else { String::new() };
+        let text = CONFIG
+            .replace("HTTP", &self.http)
+            .replace("TOKEN", &token)
+            .replace("KAFKA", &self.broker.address().to_string())
+            .replace("FOLDER", self.folder.path().to_str().unwrap());
+        let config = self.folder.path().join("actors.toml");
+        std::fs::write(&config, text).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bief"));
+        for variable in ["FAILPOINTS", "RUST_LOG", "BIEF_LOG", "BIEF_TOKEN"] {
+            command.env_remove(variable);
+        }
+        command.args(["run", "-c"]).arg(&config).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let errors = BufReader::new(child.stderr.take().unwrap());
+        let (told, address) = channel();
+        let lines = std::thread::spawn(move || {
+            let mut kept = Vec::new();
+            for line in errors.lines().map_while(Result::ok) {
+                let parsed: Value = serde_json::from_str(&line).unwrap_or_default();
+                if let Some(http) = parsed["http"].as_str() {
+                    let _ = told.send(http.to_owned());
+                }
+                kept.push(line);
+            }
+            kept
+        });
+        let address = address.recv_timeout(PATIENCE);
+        self.daemon = Some(Daemon { child, lines });
+        match address {
+            Ok(address) => self.http = address,
+            Err(_) => panic!("the daemon told no address: {:#?}", self.stop()),
+        }
+    }
+
+    /// Kills the daemon, as a crash would; what it logged.
+    pub fn stop(&mut self) -> Vec<String> {
+        let Some(mut daemon) = self.daemon.take() else { return Vec::new() };
+        let _ = daemon.child.kill();
+        let _ = daemon.child.wait();
+        daemon.lines.join().unwrap_or_default()
+    }
+
+    pub fn sell(&mut self, shop: &str, sold_at: DateTime<Utc>, amount: i64) -> Sale {
+        let number = self.sales.len() as i64;
+        self.send_sale(Sale { sold_at, number, shop: shop.to_owned(), amount, note: None })
+    }
+
+    pub fn send_sale(&mut self, sale: Sale) -> Sale {
+        self.send(&sale.json());
+        self.sales.push(sale.clone());
+        sale
+    }
+
+    /// Any payload.
+    pub fn send(&mut self, payload: &str) {
+        let record = BaseRecord::<(), str>::to(TOPIC).payload(payload).partition(0);
+        self.producer.send(record).map_err(|(error, _)| error).unwrap();
+        self.producer.poll(Duration::ZERO);
+        self.sent += 1;
+    }
+
+    pub fn flush(&self) {
+        self.producer.flush(PATIENCE).unwrap();
+    }
+
+    pub fn hours(&self) -> Hours {
+        let mut hours = Hours::new();
+        for sale in &self.sales {
+            let hour = sale.sold_at.duration_trunc(TimeDelta::hours(1)).unwrap();
+            let (sales, takings) = hours.entry((hour, sale.shop.clone())).or_default();
+            *sales += 1;
+            *takings += sale.amount;
+        }
+        hours
+    }
+
+    pub fn get(&self, path: &str) -> Option<Value> {
+        let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
+        let mut request = agent.get(format!("http://{}{path}", self.http));
+        if self.token {
+            request = request.header("Authorization", format!("Bearer {TOKEN}"));
+        }
+        let mut answer = request.call().ok()?;
+        serde_json::from_str(&answer.body_mut().read_to_string().ok()?).ok()
+    }
+
+    /// Waits until the daemon's answer is what it should be.
+    pub fn wait(&self, what: &str, path: &str, met: impl Fn(&Value) -> bool) {
+        let began = Instant::now();
+        let mut last = Value::Null;
+        while began.elapsed() < PATIENCE {
+            last = self.get(path).unwrap_or_default();
+            if met(&last) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("not {what} in {PATIENCE:?}: {last:#}");
+    }
+
+    /// Waits until each record has an outcome and the cache holds what the rows say.
+    pub fn wait_computed(&self) {
+        self.wait("all records with an outcome", "/status", |status| {
+            let totals = &status["totals"];
+            let of = |name: &str| totals[name].as_i64().unwrap_or(0);
+            of("applied") + of("duplicates") + of("dead_letters") == self.sent
+        });
+        let expected: i64 = self.hours().values().map(|(sales, _)| sales).sum();
+        self.wait("all hours in the cache", "/api/v1/aggregates/sales_hourly?limit=5000", |page| {
+            let documents = page["documents"].as_array().cloned().unwrap_or_default();
+            documents.iter().filter_map(|document| document["values"]["sales"].as_i64()).sum::<i64>() == expected
+        });
+    }
+
+    pub fn url(&self, hash: &str) -> String {
+        format!("http://{}/{hash}", self.http)
+    }
+
+    /// A browser that shows a view, live.
+    pub fn page(&self, driver: &Driver, hash: &str) -> Page {
+        let page = driver.page();
+        page.open(&self.url(hash));
+        if self.token {
+            page.wait("asked for the token", "!document.getElementById('login').hidden");
+            page.write("#token", TOKEN);
+            page.click("#login-form button");
+        }
+        page.wait("live", "document.getElementById('link-text').textContent === 'live'");
+        if self.token {
+            // That the page was refused before it had the token is no fault of its.
+            let said = page.console();
+            assert!(said.iter().all(|line| !line.starts_with("SEVERE") || line.contains("401")), "{said:#?}");
+        }
+        page
+    }
+}
+
+impl Drop for Shops {
+    fn drop(&mut self) {
+        let log = self.stop();
+        if std::thread::panicking() {
+            eprintln!("the daemon's last words: {:#?}", &log[log.len().saturating_sub(15)..]);
+        }
+    }
+}

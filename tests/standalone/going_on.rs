@@ -1,0 +1,116 @@
+//! A demo that goes on after its history.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use serde_json::Value;
+
+use crate::bief;
+
+/// A demo that goes on, and what it says on stderr.
+pub struct Demo {
+    child: Child,
+    said: Receiver<String>,
+    pub address: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Demo {
+    /// Starts one in a folder of its own, with programs to be found in `path` alone; waits for its address.
+    pub fn start(path: &std::path::Path, arguments: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bief"));
+        command.args(["demo", "--http", "127.0.0.1:0", "--folder"]).arg(folder.path().join("demo")).args(arguments);
+        command.current_dir(env!("CARGO_MANIFEST_DIR")).env_remove("FAILPOINTS").env_remove("RUST_LOG");
+        let mut child = command.env("PATH", path).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (tell, said) = channel();
+        std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
+        let mut demo = Self { child, said, address: String::new(), _folder: folder };
+        let line = demo.wait_for("http://");
+        demo.address = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap().to_owned();
+        demo
+    }
+
+    /// Waits until it says so, and answers with the line.
+    pub fn wait_for(&self, wanted: &str) -> String {
+        let (limit, mut heard) = (Instant::now() + Duration::from_secs(60), Vec::new());
+        while let Ok(line) = self.said.recv_timeout(limit.saturating_duration_since(Instant::now())) {
+            if line.contains(wanted) {
+                return line;
+            }
+            heard.push(line);
+        }
+        panic!("{wanted:?} was not said, but {heard:?}")
+    }
+
+    /// Waits for its end by itself; exit code and what it said on stdout.
+    pub fn ended(mut self) -> (Option<i32>, String) {
+        let mut said = String::new();
+        std::io::Read::read_to_string(&mut self.child.stdout.take().unwrap(), &mut said).unwrap();
+        (self.child.wait().unwrap().code(), said)
+    }
+
+    /// Interrupts it, and answers with its exit code.
+    pub fn interrupt(mut self) -> Option<i32> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn after_its_history_the_demo_goes_on_with_records_of_the_last_days_and_opens_its_page() {
+    let programs = tempfile::tempdir().unwrap();
+    let opened = programs.path().join("opened");
+    let browser = programs.path().join("xdg-open");
+    std::fs::write(
+        &browser,
+        format!("#!/bin/sh\necho \"$1\" > '{0}.new' && /bin/mv '{0}.new' '{0}'\n", opened.display()),
+    )
+    .unwrap();
+    std::fs::set_permissions(&browser, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let demo = Demo::start(programs.path(), &["--rows", "3000", "--open"]);
+    demo.wait_for("records keep coming");
+    let limit = Instant::now() + Duration::from_secs(20);
+    while !opened.exists() {
+        assert!(Instant::now() < limit, "no browser was started");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(std::fs::read_to_string(&opened).unwrap().trim(), format!("{}/", demo.address));
+
+    // Committed records as they come, after all that was sent at once.
+    let tap = bief(&["tap", "rows", "--url", &demo.address, "--json", "--limit", "5", "--for", "60"]);
+    assert!(tap.status.success(), "{}", String::from_utf8_lossy(&tap.stderr));
+    let lines = String::from_utf8(tap.stdout).unwrap();
+    let samples: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let events = samples.iter().filter(|line| line["type"] == "sample").map(|sample| {
+        let payload: Value = serde_json::from_str(sample["payload"].as_str().unwrap()).unwrap();
+        let time = payload.get("scheduled_departure").unwrap_or(&payload["observed_at"]).as_str().unwrap().to_owned();
+        DateTime::parse_from_rfc3339(&time).unwrap().to_utc()
+    });
+    let events: Vec<_> = events.collect();
+    let now = Utc::now();
+    assert_eq!(events.len(), 5, "{lines}");
+    assert!(events.iter().all(|at| *at <= now && now - *at < chrono::Duration::hours(40)), "{events:?} at {now}");
+    assert_eq!(demo.interrupt(), Some(0));
+}
+
+#[test]
+fn where_no_browser_can_be_opened_the_demo_says_so_and_an_early_interrupt_drains_it() {
+    let nothing = tempfile::tempdir().unwrap();
+    let demo = Demo::start(nothing.path(), &["--rows", "100", "--open"]);
+    let told = demo.wait_for("no browser could be opened");
+    assert!(told.contains(&format!("open {}/", demo.address)), "{told}");
+    assert_eq!(demo.interrupt(), Some(0));
+}

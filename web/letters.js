@@ -1,0 +1,223 @@
+// The tab Dead letters: groups by reason, the worst first and open; the letters of one; one letter with what is wrong.
+
+import { at, explained, get, withQuery } from "./api.js";
+import { byId, button, element, keyed, notice, setText, show } from "./dom.js";
+import { ago, count, minute } from "./format.js";
+import { LetterView } from "./letter.js";
+import { startActions } from "./letter_actions.js";
+import { meaningOf } from "./reasons.js";
+import { listen, store } from "./store.js";
+import { writeView } from "./view.js";
+
+const PAGE = 50;
+const LOOK_AGAIN_MS = 3000; // after more letters came
+const RETRY_MS = 5000;
+const SPANS = { any: NaN, "1h": 3600e3, "24h": 86400e3, "7d": 7 * 86400e3 };
+
+let shown = false;
+let groups = null;
+let chosen = null; // {topic, reason}
+let span = "any";
+let letters = [];
+let next = null;
+let openId = null;
+let view = null;
+let actions = null;
+let seen = null;
+let timer = 0;
+let generation = 0;
+
+export function startLetters() {
+  actions = startActions({ onDone: () => load(), onSettled: settled });
+  view = new LetterView(byId("letter"), actions);
+  byId("letters-span").addEventListener("change", (event) => {
+    span = event.target.value;
+    load();
+  });
+  byId("letters-more").addEventListener("click", more);
+  byId("group-try").addEventListener("click", () => actions.retry({ filter: filter(), size: sizeOf(chosen), dryRun: true }));
+  byId("group-retry").addEventListener("click", () => actions.retry({ filter: filter(), size: sizeOf(chosen), dryRun: false }));
+  byId("group-drop").addEventListener("click", () => actions.drop({ filter: filter(), size: sizeOf(chosen) }));
+  byId("letter-list").addEventListener("keydown", walk);
+  listen("status", (all) => watch(all[all.length - 1]));
+}
+
+export function showLetters(isShown, query) {
+  shown = isShown;
+  if (!shown) return;
+  chosen = query.reason ? { topic: query.topic || "", reason: query.reason } : chosen;
+  openId = query.letter ? Number(query.letter) : openId;
+  load();
+}
+
+export function reloadLetters() {
+  load();
+}
+
+/** More were set aside, or some ended: look again, but not at each one. */
+function watch({ totals }) {
+  if (seen === totals.dead_letters) return;
+  const isFirst = seen === null;
+  seen = totals.dead_letters;
+  if (timer) return;
+  timer = setTimeout(() => {
+    timer = 0;
+    load();
+  }, isFirst ? 0 : LOOK_AGAIN_MS);
+}
+
+const same = (a, b) => a && b && a.topic === b.topic && a.reason === b.reason;
+const sizeOf = (one) => groups?.find((g) => same(g, one))?.letters ?? 0;
+const since = () => (Number.isFinite(SPANS[span]) ? new Date(Date.now() + store.daemonAhead - SPANS[span]).toISOString() : undefined);
+const filter = () => ({ topic: chosen.topic, reason: chosen.reason, since: since() });
+
+async function load() {
+  generation += 1;
+  const mine = generation;
+  try {
+    const answer = await get(withQuery("/api/v1/dead-letters/groups", { since: since() }));
+    if (mine !== generation) return;
+    ({ groups } = answer);
+  } catch (error) {
+    if (mine !== generation || !shown) return;
+    byId("letters-told").replaceChildren(notice("bad", "The dead letters could not be read", explained(error)));
+    setTimeout(() => mine === generation && load(), RETRY_MS);
+    return;
+  }
+  drawBadge();
+  if (!shown) return;
+  drawGroups();
+  if (groups.length === 0) return;
+  // The largest group is the worst.
+  if (!groups.some((one) => same(one, chosen))) choose(groups[0], false);
+  else await loadLetters(mine);
+  actions.loadAudit();
+}
+
+function drawBadge() {
+  const sum = groups.reduce((total, { letters: n }) => total + n, 0);
+  const badge = byId("letters-badge");
+  show(badge, sum > 0);
+  setText(badge, sum > 9999 ? "9,999+" : count(sum));
+}
+
+function drawGroups() {
+  const isEmpty = groups.length === 0;
+  show(byId("letters-body"), !isEmpty);
+  const told = byId("letters-told");
+  if (isEmpty) {
+    const title = span === "any" ? "No dead letters" : "No dead letters in this time";
+    told.replaceChildren(notice("good", title, "A record that can't be written comes here with its reason, and takes no other record with it."));
+    return;
+  }
+  told.replaceChildren();
+  const most = groups[0].letters;
+  const items = keyed(byId("groups"), groups.map(({ topic, reason }) => `${topic}/${reason}`), () => {
+    const press = button("group");
+    press.append(element("b"), element("span", "group-name"), element("span", "quiet"), element("progress"));
+    press.addEventListener("click", () => {
+      openId = null;
+      choose(groups.find(({ topic, reason }) => `${topic}/${reason}` === press.dataset.key));
+    });
+    return press;
+  });
+  groups.forEach((one, at) => {
+    const [number, name, about, bar] = items[at].children;
+    setText(number, count(one.letters));
+    setText(name, one.reason.replaceAll("_", " "));
+    setText(about, `${one.topic}, last ${store.status ? `${ago(one.last_stored_at, store.status.now)} ago` : minute(Date.parse(one.last_stored_at))}`);
+    bar.max = most;
+    bar.value = one.letters;
+    bar.setAttribute("aria-hidden", "true");
+    items[at].setAttribute("aria-pressed", String(Boolean(same(one, chosen))));
+  });
+}
+
+function choose(one, byReader = true) {
+  if (!one) return;
+  chosen = { topic: one.topic, reason: one.reason };
+  letters = [];
+  drawGroups();
+  if (byReader) writeView({ tab: "letters", query: { topic: chosen.topic, reason: chosen.reason } });
+  generation += 1;
+  loadLetters(generation);
+}
+
+async function loadLetters(mine) {
+  const [what, advice] = meaningOf(chosen.reason);
+  setText(byId("group-title"), chosen.reason.replaceAll("_", " "));
+  setText(byId("group-what"), `The record ${what}. ${advice}`);
+  const size = count(sizeOf(chosen));
+  setText(byId("group-retry"), `Retry all ${size}`);
+  setText(byId("group-drop"), `Drop all ${size} …`);
+  try {
+    const page = await get(withQuery("/api/v1/dead-letters", { ...filter(), limit: Math.max(PAGE, Math.min(500, letters.length)) }));
+    if (mine !== generation) return;
+    ({ letters, next } = page);
+    drawList();
+    const wanted = letters.some(({ id }) => id === openId) ? openId : letters[0]?.id;
+    if (wanted !== undefined) open(wanted, false);
+    else view.clear();
+  } catch (error) {
+    if (mine === generation) byId("letters-told").replaceChildren(notice("bad", "These dead letters could not be read", explained(error)));
+  }
+}
+
+async function more() {
+  const mine = generation;
+  try {
+    const page = await get(withQuery("/api/v1/dead-letters", { ...filter(), limit: PAGE, cursor: next }));
+    if (mine !== generation) return;
+    letters = [...letters, ...page.letters];
+    ({ next } = page);
+    drawList();
+  } catch (error) {
+    byId("letters-told").replaceChildren(notice("bad", "More could not be read", explained(error)));
+  }
+}
+
+function drawList() {
+  const items = keyed(byId("letter-list"), letters.map(({ id }) => String(id)), () => {
+    const press = button("letter-line");
+    press.append(element("span", "line-message"), element("span", "quiet"));
+    press.addEventListener("click", () => open(Number(press.dataset.key)));
+    return press;
+  });
+  letters.forEach((letter, index) => {
+    const [message, about] = items[index].children;
+    setText(message, letter.message);
+    setText(about, `${letter.field ? `${letter.field} · ` : ""}${letter.topic}[${letter.partition}]@${letter.offset} · ${minute(Date.parse(letter.stored_at))}`);
+    items[index].setAttribute("aria-pressed", String(letter.id === openId));
+  });
+  show(byId("letters-more"), next !== null);
+}
+
+/** Arrow keys walk through the list. */
+function walk(event) {
+  if (event.key !== "ArrowDown" && event.key !== "ArrowUp") return;
+  const to = event.key === "ArrowDown" ? document.activeElement.nextElementSibling : document.activeElement.previousElementSibling;
+  if (!to) return;
+  event.preventDefault();
+  to.focus();
+  open(Number(to.dataset.key));
+}
+
+async function open(id, byReader = true) {
+  const isSame = openId === id && view.id === id;
+  openId = id;
+  for (const item of byId("letter-list").children) item.setAttribute("aria-pressed", String(Number(item.dataset.key) === id));
+  if (byReader) writeView({ tab: "letters", query: { ...chosen, letter: id } });
+  if (isSame) return;
+  try {
+    const letter = await get(at`/api/v1/dead-letters/${id}`);
+    if (openId === id) view.show(letter);
+  } catch (error) {
+    if (openId === id) view.fail(explained(error));
+  }
+}
+
+/** A letter got another reason or ended; what is shown of it is old. */
+function settled() {
+  view.forget();
+  openId = null;
+}

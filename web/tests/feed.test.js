@@ -1,0 +1,62 @@
+// feed.js: documents out of the cache's pages and the stream, while the daemon answers now and then.
+
+import assert from "node:assert/strict";
+import { mock, test } from "node:test";
+import { Feed } from "../feed.js";
+
+globalThis.sessionStorage = { getItem: () => null, setItem() {}, removeItem() {} };
+
+const AGGREGATE = { name: "a", table: "sale", time: "sold_at", bucket_seconds: 3600, key: ["shop"] };
+const time = (hours) => new Date(Date.parse("2013-01-01T10:00:00Z") + hours * 3600000).toISOString();
+const page = (hours, sales, version) => ({ key: { shop: "n" }, bucket_start: time(hours), bucket_end: time(hours + 1), values: { sales }, version, computed_at: time(hours), offsets: {} });
+const bucket = (hours, sales, version) => ({ aggregate: "a", bucket_start: time(hours), bucket_end: time(hours + 1), version, computed_at: time(hours), offsets: {}, documents: [{ key: { shop: "n" }, values: { sales } }] });
+const answer = (body, status = 200) => ({ ok: status === 200, status, headers: new Map(), json: async () => body });
+const shown = (feed) => feed.documents.rows().map(({ values }) => values.sales);
+
+test("pages are read to the last, and what the stream replaced meanwhile is not undone", async () => {
+  const asked = [];
+  let feed = null;
+  globalThis.fetch = async (path) => {
+    asked.push(path.replace(/.*limit=\d+/, ""));
+    // While the first page is under way, the stream tells of a newer version.
+    if (asked.length === 1) feed.take({ buckets: [bucket(0, 9, 2)], left_out: 0 });
+    return answer(asked.length === 1 ? { documents: [page(0, 1, 1)], next: "x" } : { documents: [page(1, 2, 1)], next: null });
+  };
+  feed = new Feed(AGGREGATE, () => {});
+  await feed.load(null, null);
+  assert.deepEqual([asked, feed.state, shown(feed)], [["", "&cursor=x"], "ready", [9, 2]]);
+});
+
+test("what was shown stays while the cache is away, and is read again", async () => {
+  mock.timers.enable({ apis: ["setTimeout", "Date"], now: 100000 });
+  globalThis.fetch = async () => answer({ documents: [page(0, 1, 1)], next: null });
+  const states = [];
+  const feed = new Feed(AGGREGATE, ({ state }) => states.push(state));
+  await feed.load(null, null);
+  globalThis.fetch = async () => answer({ title: "Service Unavailable", detail: "The cache does not answer." }, 503);
+  await feed.load(null, null);
+  assert.deepEqual([states, shown(feed), feed.error], [["ready", "stale"], [1], "The cache does not answer. Asked again every 5 s."]);
+  globalThis.fetch = async () => answer({ documents: [page(0, 4, 3)], next: null });
+  mock.timers.tick(5000);
+  for (let turn = 0; turn < 20; turn += 1) await Promise.resolve();
+  assert.deepEqual([states.at(-1), shown(feed)], ["ready", [4]]);
+  mock.timers.reset();
+});
+
+test("while very much is replaced the cache is read again now and then, not for ever later", async () => {
+  mock.timers.enable({ apis: ["setTimeout", "Date"], now: 100000 });
+  let asked = 0;
+  globalThis.fetch = async () => ((asked += 1), answer({ documents: [], next: null }));
+  const feed = new Feed(AGGREGATE, () => {});
+  await feed.load(null, null);
+  for (let turn = 0; turn < 200; turn += 1) {
+    feed.take({ buckets: [], left_out: 7 });
+    mock.timers.tick(100);
+    for (let step = 0; step < 10; step += 1) await Promise.resolve();
+  }
+  assert.equal(asked, 5, "at the start, and each 5 s of 20");
+  feed.close();
+  mock.timers.tick(60000);
+  assert.equal(asked, 5);
+  mock.timers.reset();
+});
