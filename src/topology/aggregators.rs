@@ -17,6 +17,9 @@ use crate::metrics::Metrics;
 use crate::ports::{Clock, OpenCache};
 use crate::runtime::{Incarnation, RestartPolicy, UnitSpec};
 
+/// Characters of the daemon's name in its claims, which have 128 with the id behind it. For people: the id tells them apart.
+const NAME_IN_CLAIMS: usize = 64;
+
 /// What all of them are given.
 #[derive(Clone)]
 pub(super) struct Surroundings {
@@ -34,7 +37,8 @@ impl Surroundings {
     pub fn units(&self) -> Result<Vec<UnitSpec>, String> {
         let Some(cache) = &self.config.cache else { return Ok(Vec::new()) };
         // One for the daemon's life: an aggregator that is built again takes its own claims up.
-        let owner = format!("{}/{}", self.config.daemon.name, Uuid::new_v4());
+        let named: String = self.config.daemon.name.chars().take(NAME_IN_CLAIMS).collect();
+        let owner = format!("{named}/{}", Uuid::new_v4());
         let plans = refresh_plans(&self.config, &owner)?;
         let open_cache = open_cache(&cache.url);
         Ok(plans.into_iter().map(|(plan, every)| self.unit(plan, every, Arc::clone(&open_cache))).collect())

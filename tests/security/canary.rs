@@ -115,7 +115,7 @@ fn assert_nowhere(shown: &[(String, String)]) {
 }
 
 /// What is asked of a command, and how; the configuration's path comes last.
-const ASKED: [&[&str]; 24] = [
+const ASKED: [&[&str]; 26] = [
     &["check", "-c"],
     &["check", "--print", "-c"],
     &["check", "--json", "-c"],
@@ -130,6 +130,8 @@ const ASKED: [&[&str]; 24] = [
     &["healthcheck", "--ready", "-c"],
     &["offsets", "reset", "--topic", "orders", "--to", "latest", "--yes", "-c"],
     &["offsets", "show", "-c"],
+    &["rebuild", "orders_hourly", "-c"],
+    &["reconcile", "-c"],
     &["replay", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"), "--to", "orders", "--rows", "1", "-c"],
     &["run", "--dry-run", "1", "-c"],
     &["status", "-c"],

@@ -60,9 +60,10 @@ fn make_tables(config: &std::path::Path) {
     std::fs::write(&elsewhere, text.replace("topic = \"", "topic = \"no_such_")).unwrap();
     let daemon = Daemon::start(&elsewhere);
     daemon.wait("waiting for its topics", |status| {
-        let units = status["units"].as_array().unwrap();
-        let told = |u: &serde_json::Value| u["last_error"].as_str().is_some_and(|e| e.contains("is not there yet"));
-        !units.is_empty() && units.iter().all(told)
+        let named = |unit: &&serde_json::Value| unit["name"].as_str().is_some_and(|name| name.starts_with("no_such_"));
+        let streams: Vec<_> = status["units"].as_array().unwrap().iter().filter(named).collect();
+        let told = |u: &&serde_json::Value| u["last_error"].as_str().is_some_and(|e| e.contains("is not there yet"));
+        !streams.is_empty() && streams.iter().all(told)
     });
     daemon.stop();
 }
