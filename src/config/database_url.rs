@@ -261,11 +261,11 @@ pub(super) fn password(raw: &str) -> Option<Range<usize>> {
 }
 
 /// A URL as written, its literal password and its options replaced: an option may be a password too. Where options may
-/// stand before the `?`, nothing is left.
+/// stand before the `?`, or an `@` among them, nothing is left.
 pub(super) fn redacted(raw: &str) -> String {
     let mut shown = raw.to_owned();
-    let behind = &raw[raw.rfind('@').unwrap_or(0)..];
-    if behind.split('?').next().is_some_and(|host| host.contains('=')) {
+    let (before, behind) = raw.split_at(raw.rfind('@').unwrap_or(0));
+    if before.contains('?') || behind.split('?').next().is_some_and(|host| host.contains('=')) {
         return MASK.to_owned();
     }
     if let Some(at) = raw.rfind('?')
@@ -349,7 +349,8 @@ mod tests {
         assert_eq!(show("mysql://u:${PW}@h/d"), "mysql://u:${PW}@h/d");
         assert_eq!(show("mysql://u:x${PW}@h/d"), "mysql://u:***@h/d");
         assert_eq!(show("mysql://u@h/d"), "mysql://***@h/d");
-        assert_eq!(show("mongodb://u:p?@h/d?tls=true"), "mongodb://u:***@h/d?***");
+        assert_eq!(show("mongodb://u:p@h/d?tls=true"), "mongodb://u:***@h/d?***");
+        assert_eq!(show("mongodb://u:p@h/d?authMechanismProperties@hunter2"), "***");
         assert_eq!(show("mongodb://h/d?tlsCertificateKeyFilePassword=hunter2"), "mongodb://h/d?***");
         assert_eq!(show("mongodb://u:p@h/d?a@uth=hunter2"), "***");
     }
