@@ -32,8 +32,8 @@ fn a_tap_shows_what_its_condition_holds_for_and_counts() {
     }
     let told = lines(&demo, &["rows", "--count-by", "origin", "--for", "5"]);
     // Once a second what was counted, and then where it stands.
-    let pairs = told.windows(2).filter(|two| two[0]["type"] == "counts" && two[1]["type"] == "summary");
-    let [counts, summary] = pairs.last().unwrap_or_else(|| panic!("{told:?}")) else { panic!("two lines") };
+    let mut pairs = told.windows(2).filter(|two| two[0]["type"] == "counts" && two[1]["type"] == "summary");
+    let [counts, summary] = pairs.next_back().unwrap_or_else(|| panic!("{told:?}")) else { panic!("two lines") };
     let counts: Vec<(String, u64)> = serde_json::from_value(counts["counts"].clone()).unwrap();
     assert!(counts.iter().all(|(origin, _)| ["EWR", "JFK", "LGA"].contains(&origin.as_str())), "{counts:?}");
     let counted: u64 = counts.iter().map(|(_, n)| n).sum();
