@@ -112,17 +112,27 @@ pub async fn mark_all(plan: &RefreshPlan, source: &mut dyn AggregateSource) -> R
     const AT_ONCE: usize = 256;
     let (mut from, mut marked) = (None, 0);
     loop {
-        let mut buckets = Vec::new();
-        while buckets.len() < AT_ONCE
-            && let Some(bucket) = source.next_bucket(&plan.source, from).await?
-        {
-            from = Some(bucket.end());
-            buckets.push(bucket);
-        }
-        if buckets.is_empty() {
-            return Ok(marked);
-        }
+        let buckets = next_buckets(&plan.source, source, from, AT_ONCE).await?;
+        let Some(last) = buckets.last() else { return Ok(marked) };
+        from = Some(last.end());
         source.mark(&plan.source, &buckets).await?;
         marked += buckets.len() as u64;
     }
+}
+
+/// The first buckets that have rows at or after `from`, ascending, at most `limit`.
+pub async fn next_buckets(
+    of: &BucketSource,
+    source: &mut dyn AggregateSource,
+    mut from: Option<DateTime<Utc>>,
+    limit: usize,
+) -> Result<Vec<Bucket>, WarehouseError> {
+    let mut buckets = Vec::new();
+    while buckets.len() < limit
+        && let Some(bucket) = source.next_bucket(of, from).await?
+    {
+        from = Some(bucket.end());
+        buckets.push(bucket);
+    }
+    Ok(buckets)
 }

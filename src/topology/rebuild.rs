@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use super::refresh_plans;
 use crate::actors::lease::{Held, while_held};
 use crate::actors::persist::persist;
-use crate::actors::refresh::{RefreshError, RefreshPlan, refresh};
+use crate::actors::refresh::{RefreshError, RefreshPlan, next_buckets, refresh};
 use crate::adapters::cache::open_cache;
 use crate::adapters::warehouse;
 use crate::config::Config;
@@ -146,7 +146,9 @@ impl Run<'_> {
             (self.told)(&Progress::Range { first: first.start(), last: last.end() });
         }
         loop {
-            let buckets = self.next(from).await?;
+            let at_once = self.plan.at_once.max(1);
+            let next = persist(async || Ok(next_buckets(&self.plan.source, self.source, from, at_once).await?));
+            let buckets = next.await?;
             let Some(last) = buckets.last() else { break };
             persist(async || Ok(self.source.mark(&self.plan.source, &buckets).await?)).await?;
             self.refresh(&buckets).await?;
@@ -164,18 +166,6 @@ impl Run<'_> {
             started_at: state.started_at,
             went_on,
         })
-    }
-
-    /// The next buckets that have rows.
-    async fn next(&mut self, from: Option<DateTime<Utc>>) -> Result<Vec<Bucket>, RefreshError> {
-        let (mut buckets, mut from) = (Vec::new(), from);
-        while buckets.len() < self.plan.at_once.max(1) {
-            let next = persist(async || Ok(self.source.next_bucket(&self.plan.source, from).await?)).await?;
-            let Some(bucket) = next else { break };
-            from = Some(bucket.end());
-            buckets.push(bucket);
-        }
-        Ok(buckets)
     }
 
     async fn refresh(&mut self, buckets: &[Bucket]) -> Result<(), RefreshError> {
