@@ -155,9 +155,10 @@ impl Desk {
             let began = Instant::now();
             let clock = Arc::clone(&settings.clock);
             let (replacements, of_aggregates) = (&settings.replacements, &settings.of_aggregates);
-            refresh(plan, source.as_mut(), cache.as_mut(), claimed, &move || clock.now(), &mut |replacement, what| {
-                replacements.tell(replacement);
-                let named = plan.aggregates.iter().position(|a| a.query.name == replacement.aggregate);
+            refresh(plan, source.as_mut(), cache.as_mut(), claimed, &move || clock.now(), &mut |replaced, what| {
+                replaced.iter().for_each(|replacement| replacements.tell(replacement));
+                let of = replaced.first().map(|replacement| &replacement.aggregate);
+                let named = plan.aggregates.iter().position(|a| Some(&a.query.name) == of);
                 if let Some(metrics) = named.and_then(|at| of_aggregates.get(at)) {
                     metrics.replaced(what);
                 }

@@ -191,7 +191,7 @@ async fn pass_over(settings: &ReconcilerSettings, due: DateTime<Utc>) -> Result<
             seed,
             mend: true,
             clock: &*settings.clock,
-            replaced: &|replacement, _| settings.replacements.tell(replacement),
+            replaced: &|replaced, _| replaced.iter().for_each(|replacement| settings.replacements.tell(replacement)),
         };
         let mut logged = vec![0; chosen.len()];
         let mut told = |finding: &Finding<'_>| {

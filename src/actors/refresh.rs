@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 
 use crate::core::document::Bucket;
 use crate::core::marks::BucketSource;
-use crate::ports::cache::{CachedAggregate, Replaced, Replacement};
+use crate::ports::cache::{CachedAggregate, Entry, Replaced, Replacement};
 use crate::ports::marks::BucketVersions;
 use crate::ports::{AggregateQuery, AggregateSource, Cache, CacheError, WarehouseError};
 
@@ -60,15 +60,15 @@ impl RefreshError {
     }
 }
 
-/// Refreshes these buckets of all of the plan's aggregates and ends their claims. `replaced` is told of each bucket of
-/// each aggregate once the cache has it. What is past an aggregate's `keep` is not computed.
+/// Refreshes these buckets of all of the plan's aggregates and ends their claims. `replaced` is told of the buckets of
+/// each aggregate once the cache has them. What is past an aggregate's `keep` is not computed.
 pub async fn refresh(
     plan: &RefreshPlan,
     source: &mut dyn AggregateSource,
     cache: &mut dyn Cache,
     buckets: &[Bucket],
     now: &dyn Fn() -> DateTime<Utc>,
-    replaced: &mut dyn FnMut(&Replacement, Replaced),
+    replaced: &mut dyn FnMut(&[Replacement], Replaced),
 ) -> Result<(), RefreshError> {
     // Versions first: what a writer commits after this raises them again, and is found dirty.
     let versions = source.versions(&plan.source, buckets).await?;
@@ -81,19 +81,18 @@ pub async fn refresh(
         }
         let asked: Vec<Bucket> = kept.iter().map(|(bucket, _)| *bucket).collect();
         let computed = source.compute(query, &asked).await?;
-        for ((bucket, versions), entries) in kept.into_iter().zip(computed.buckets) {
-            let replacement = Replacement {
-                aggregate: query.name.clone(),
-                bucket: *bucket,
-                version: versions.total(),
-                computed_at: now(),
-                offsets: computed.offsets.clone(),
-                entries,
-            };
-            crate::failpoint!("before-replace", |what| return Err(CacheError::Transient { what }.into()));
-            let what = cache.replace(&replacement).await?;
-            replaced(&replacement, what);
-        }
+        let of_bucket = |((bucket, versions), entries): (&(Bucket, BucketVersions), Vec<Entry>)| Replacement {
+            aggregate: query.name.clone(),
+            bucket: *bucket,
+            version: versions.total(),
+            computed_at: now(),
+            offsets: computed.offsets.clone(),
+            entries,
+        };
+        let replacements: Vec<Replacement> = kept.into_iter().zip(computed.buckets).map(of_bucket).collect();
+        crate::failpoint!("before-replace", |what| return Err(CacheError::Transient { what }.into()));
+        let what = cache.replace_all(&replacements).await?;
+        replaced(&replacements, what);
     }
     crate::failpoint!("before-clean", |what| return Err(WarehouseError::Transient { what }.into()));
     source.clean(&plan.source, &plan.owner, &versions).await?;

@@ -135,7 +135,7 @@ impl Cache for Stand {
         unreachable!("the HTTP side writes nothing")
     }
 
-    async fn replace(&mut self, _: &Replacement) -> Result<Replaced, CacheError> {
+    async fn replace_all(&mut self, _: &[Replacement]) -> Result<Replaced, CacheError> {
         unreachable!("the HTTP side writes nothing")
     }
 

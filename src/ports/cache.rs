@@ -8,6 +8,7 @@
 //! someone changed by hand takes a higher one.
 
 use std::collections::BTreeMap;
+use std::ops::AddAssign;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,6 +76,15 @@ pub struct Replaced {
     pub newer: u64,
     /// Documents of lower versions that were removed: of keys that the bucket has no more.
     pub gone: u64,
+}
+
+impl AddAssign for Replaced {
+    fn add_assign(&mut self, other: Self) {
+        self.written += other.written;
+        self.unchanged += other.unchanged;
+        self.newer += other.newer;
+        self.gone += other.gone;
+    }
 }
 
 /// A document as it is read.
@@ -179,7 +189,13 @@ pub trait Cache {
 
     /// Puts a bucket's documents in the place of those of lower versions and removes what the bucket has no more.
     /// Fatal where two entries have the same key.
-    async fn replace(&mut self, replacement: &Replacement) -> Result<Replaced, CacheError>;
+    async fn replace(&mut self, replacement: &Replacement) -> Result<Replaced, CacheError> {
+        self.replace_all(std::slice::from_ref(replacement)).await
+    }
+
+    /// The same for several buckets of one aggregate, each apart, but on fewer ways to the server and back; answers the
+    /// sum. After an error any of them may be replaced.
+    async fn replace_all(&mut self, replacements: &[Replacement]) -> Result<Replaced, CacheError>;
 
     async fn read(&mut self, query: &CacheQuery) -> Result<Page, CacheError>;
 

@@ -172,8 +172,8 @@ impl Run<'_> {
         let name = self.plan.aggregates[self.at].cached.name.clone();
         let written = persist(async || {
             let mut written = 0;
-            let mut count = |replacement: &Replacement, replaced: Replaced| {
-                if replacement.aggregate == name {
+            let mut count = |replacements: &[Replacement], replaced: Replaced| {
+                if replacements.first().is_some_and(|first| first.aggregate == name) {
                     written += replaced.written + replaced.unchanged;
                 }
             };

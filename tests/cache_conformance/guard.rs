@@ -64,6 +64,29 @@ pub async fn a_key_that_only_an_older_version_has_never_appears(open: OpenCache)
     assert_eq!(shops(&mut cache, hour(0)).await, [("a".to_owned(), 7, 7)]);
 }
 
+pub async fn of_several_buckets_at_once_each_stands_at_its_highest_version(open: OpenCache) {
+    let mut cache = ready(&open).await;
+    cache.replace(&sums(hour(0), 5, &[("a", 50), ("b", 51)])).await.unwrap();
+    cache.replace(&sums(hour(1), 5, &[("a", 52)])).await.unwrap();
+    cache.replace(&sums(hour(2), 5, &[("a", 53), ("b", 54)])).await.unwrap();
+    let together = [
+        sums(hour(0), 4, &[("a", 40), ("c", 41)]),
+        sums(hour(1), 5, &[("a", 55)]),
+        sums(hour(2), 6, &[("b", 60)]),
+        sums(hour(3), 1, &[("a", 10), ("b", 11), ("c", 12)]),
+        sums(hour(4), 9, &[]),
+    ];
+    let replaced = cache.replace_all(&together).await.unwrap();
+    assert_eq!(replaced, Replaced { written: 4, unchanged: 1, newer: 2, gone: 1 });
+    let text = |shop: &str, orders, version| (shop.to_owned(), orders, version);
+    assert_eq!(shops(&mut cache, hour(0)).await, [text("a", 50, 5), text("b", 51, 5)]);
+    assert_eq!(shops(&mut cache, hour(1)).await, [text("a", 52, 5)]);
+    assert_eq!(shops(&mut cache, hour(2)).await, [text("b", 60, 6)]);
+    assert_eq!(shops(&mut cache, hour(3)).await, [text("a", 10, 1), text("b", 11, 1), text("c", 12, 1)]);
+    assert_eq!(cache.count("sums").await.unwrap().buckets, 5);
+    assert_eq!(cache.replace_all(&[]).await, Ok(Replaced::default()));
+}
+
 pub async fn an_empty_bucket_is_told_as_done_and_holds_nothing(open: OpenCache) {
     let mut cache = ready(&open).await;
     assert_eq!(cache.replace(&sums(hour(0), 2, &[])).await, Ok(Replaced::default()));

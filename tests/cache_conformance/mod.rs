@@ -28,6 +28,7 @@ tests! {
         the_same_version_twice_changes_nothing,
         a_key_that_vanished_is_gone_and_comes_back_with_a_higher_version,
         a_key_that_only_an_older_version_has_never_appears,
+        of_several_buckets_at_once_each_stands_at_its_highest_version,
         an_empty_bucket_is_told_as_done_and_holds_nothing,
         buckets_and_aggregates_do_not_touch_each_other,
         of_replacements_at_once_the_highest_version_stays,

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use mysql_async::prelude::Queryable;
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::Producer;
 use sha2::{Digest, Sha256};
 
@@ -21,6 +23,7 @@ pub fn tests() -> Vec<(&'static str, super::Test)> {
     vec![
         ("a_backlog_larger_than_the_memory_waits_for_the_database_below_the_ceiling", large_records),
         ("small_records_stay_below_the_ceiling_too", small_records),
+        ("a_rebalance_while_the_database_is_held_leaves_the_daemon_able_to_go_on", rebalance_while_held),
         ("a_record_larger_than_the_memory_is_a_dead_letter_and_no_stall", larger_than_the_memory),
     ]
 }
@@ -133,6 +136,62 @@ fn below_the_ceiling(servers: &Servers, memory: u64, records: i64, filler_bytes:
     assert_eq!(daemon.metric("bief_memory_used_bytes"), Some(0.0), "all of the budget is given back");
     daemon.stop();
     assert_clean(&config);
+}
+
+/// Another member of the group takes partitions whose batches cannot be written, and goes again: the pipeline is built
+/// anew while the database is still held, takes its partitions over, and fills its memory once more.
+fn rebalance_while_held(servers: &Servers) {
+    const RECORDS: i64 = 60_000;
+    let (database, folder, topic) = (Database::create(&servers.mysql), tempfile::tempdir().unwrap(), unique("held"));
+    create_topic(&servers.kafka, &topic, PARTITIONS, &[]);
+    let config = config(folder.path(), servers, &database, &topic, 32);
+    let first = Daemon::start(&config);
+    first.wait("claimed", |status| partitions(status).len() == PARTITIONS as usize);
+    first.stop();
+    send_backlog(servers, &topic, RECORDS, 2048);
+    let daemon = block_on(async {
+        let mut lock = mysql_async::Conn::from_url(database.url()).await.unwrap();
+        lock.query_drop("LOCK TABLES item WRITE, parent WRITE").await.unwrap();
+        let daemon = Daemon::start(&config);
+        wait_starved(&daemon, &topic);
+        for _ in 0..2 {
+            let other: BaseConsumer = ClientConfig::new()
+                .set("bootstrap.servers", &servers.kafka)
+                .set("group.id", format!("{topic}-{topic}"))
+                .set("partition.assignment.strategy", "cooperative-sticky")
+                .set("enable.auto.commit", "false")
+                .create()
+                .unwrap();
+            other.subscribe(&[&topic]).unwrap();
+            let began = Instant::now();
+            while other.assignment().unwrap().count() == 0 {
+                other.poll(Duration::from_millis(100));
+                assert!(began.elapsed() < PATIENCE, "it was given nothing: {:#?}", daemon.log());
+            }
+            drop(other);
+            wait_starved(&daemon, &topic);
+        }
+        lock.query_drop("UNLOCK TABLES").await.unwrap();
+        daemon
+    });
+    wait_for_all(&daemon, RECORDS);
+    assert_eq!(database.count("SELECT COUNT(*) FROM bief_dead_letter"), 0);
+    assert_eq!(database.count("SELECT COUNT(*) FROM item WHERE id >= 0"), RECORDS);
+    daemon.stop();
+    assert_clean(&config);
+}
+
+/// All partitions are its own, and the memory is used up for a while.
+fn wait_starved(daemon: &Daemon, topic: &str) {
+    let name = format!("bief_memory_waited_seconds_total{{stream=\"{topic}\"}}");
+    let waited = || daemon.metric(&name).unwrap_or(0.0);
+    let began = Instant::now();
+    daemon.wait("all partitions claimed", |status| partitions(status).len() == PARTITIONS as usize);
+    let before = waited();
+    while waited() < before + 1.0 {
+        assert!(began.elapsed() < PATIENCE, "{:#}\n{:#?}", daemon.status(), daemon.log());
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// As long as it goes on it may take its time.

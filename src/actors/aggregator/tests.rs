@@ -189,19 +189,24 @@ impl Cache for Documents {
         self.0.borrow_mut().cache(|_| ())
     }
 
-    async fn replace(&mut self, replacement: &Replacement) -> Result<Replaced, CacheError> {
-        self.0.borrow_mut().cache(|world| {
-            let crate::core::document::Value::Integer(value) = replacement.entries[0].values[0].1 else {
-                unreachable!()
-            };
-            let name = (replacement.aggregate.clone(), index(&replacement.bucket));
-            let stored = world.cached.entry(name).or_insert((-1, 0));
-            let newer = replacement.version > stored.0;
-            if newer {
-                *stored = (replacement.version, value);
-            }
-            Replaced { written: newer.into(), unchanged: (!newer).into(), ..Replaced::default() }
-        })
+    /// Cut off between any two buckets.
+    async fn replace_all(&mut self, replacements: &[Replacement]) -> Result<Replaced, CacheError> {
+        let mut replaced = Replaced::default();
+        for replacement in replacements {
+            replaced += self.0.borrow_mut().cache(|world| {
+                let crate::core::document::Value::Integer(value) = replacement.entries[0].values[0].1 else {
+                    unreachable!()
+                };
+                let name = (replacement.aggregate.clone(), index(&replacement.bucket));
+                let stored = world.cached.entry(name).or_insert((-1, 0));
+                let newer = replacement.version > stored.0;
+                if newer {
+                    *stored = (replacement.version, value);
+                }
+                Replaced { written: newer.into(), unchanged: (!newer).into(), ..Replaced::default() }
+            })?;
+        }
+        Ok(replaced)
     }
 
     async fn newest(&mut self, aggregate: &str) -> Result<Option<BucketState>, CacheError> {

@@ -38,7 +38,7 @@ pub struct Pass<'p> {
     pub mend: bool,
     pub clock: &'p dyn Clock,
     /// Told of each bucket of each aggregate that was computed anew.
-    pub replaced: &'p dyn Fn(&Replacement, Replaced),
+    pub replaced: &'p dyn Fn(&[Replacement], Replaced),
 }
 
 /// A document that differs.
@@ -222,7 +222,7 @@ impl Run<'_> {
 
     async fn refresh(&mut self, buckets: &[Bucket]) -> Result<(), RefreshError> {
         let Pass { plan, clock, replaced, .. } = *self.pass;
-        let mut told = |replacement: &Replacement, what| replaced(replacement, what);
+        let mut told = |replacements: &[Replacement], what| replaced(replacements, what);
         refresh(plan, self.source, self.cache, buckets, &|| clock.now(), &mut told).await
     }
 

@@ -77,8 +77,8 @@ impl Cache for MongoCache {
         Ok(())
     }
 
-    async fn replace(&mut self, replacement: &Replacement) -> Result<Replaced, CacheError> {
-        replace::replace(&self.database, replacement).await
+    async fn replace_all(&mut self, replacements: &[Replacement]) -> Result<Replaced, CacheError> {
+        replace::replace_all(&self.database, replacements).await
     }
 
     async fn read(&mut self, query: &CacheQuery) -> Result<Page, CacheError> {
@@ -120,7 +120,7 @@ impl Cache for MongoCache {
         }
         let (first, last) = ids_of_range(aggregate, None, None);
         let all = doc! { "_id": { "$gte": first, "$lt": last } };
-        replace::delete(&self.database, BUCKETS, all).await?;
+        replace::delete(&self.database, BUCKETS, &[all]).await?;
         Ok(())
     }
 
@@ -134,8 +134,8 @@ impl Cache for MongoCache {
             // What ended then also started before: the range of names spares a scan where there is no index by the end.
             let (first, last) = ids_of_range(name, None, Some(past));
             let past = doc! { "_id": { "$gte": first, "$lt": last }, "bucket_end": { "$lte": documents::date(past) } };
-            removed += replace::delete(&self.database, &collection_of(name), past.clone()).await?;
-            replace::delete(&self.database, BUCKETS, past).await?;
+            removed += replace::delete(&self.database, &collection_of(name), &[past.clone()]).await?;
+            replace::delete(&self.database, BUCKETS, &[past]).await?;
         }
         Ok(removed)
     }

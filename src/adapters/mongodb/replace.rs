@@ -32,103 +32,134 @@ const MOST_BYTES: usize = 4 * 1024 * 1024;
 const ROUNDS: usize = 10;
 const DUPLICATE_KEY: i32 = 11_000;
 
-pub(super) async fn replace(database: &Database, replacement: &Replacement) -> Result<Replaced, CacheError> {
-    let ids = document_ids(replacement)?;
-    let entries = u64::try_from(ids.len()).unwrap_or(u64::MAX);
-    let state = documents::bucket(replacement);
-    let stands = version_of_bucket(database, &state).await?;
-    if stands > Some(replacement.version) {
-        return Ok(Replaced { newer: entries, ..Replaced::default() });
-    }
+/// Several buckets of one aggregate take the three steps together.
+pub(super) async fn replace_all(database: &Database, replacements: &[Replacement]) -> Result<Replaced, CacheError> {
+    let Some(first) = replacements.first() else { return Ok(Replaced::default()) };
+    let collection = collection_of(&first.aggregate);
+    let ids: Vec<Vec<String>> = replacements.iter().map(document_ids).collect::<Result<_, _>>()?;
+    let states: Vec<Stored> = replacements.iter().map(documents::bucket).collect();
+    let mut stands = versions_of_buckets(database, &states).await?;
     let mut replaced = Replaced::default();
-    let stands = if stands == Some(replacement.version) {
-        // Told as done once already; what was cut off then, if anything, is the last step.
-        replaced.unchanged = entries;
-        replacement.version
-    } else {
-        put_documents(database, replacement, &ids, &mut replaced).await?;
-        raise_bucket(database, replacement, &state).await?
+    let mut open = Vec::new();
+    for (n, replacement) in replacements.iter().enumerate() {
+        let entries = ids[n].len() as u64;
+        match stands[n] {
+            Some(version) if version > replacement.version => replaced.newer += entries,
+            // Told as done once already; what was cut off then, if anything, is the last step.
+            Some(version) if version == replacement.version => replaced.unchanged += entries,
+            _ => open.push(n),
+        }
+    }
+    let older = |n: &usize| stands[*n] <= Some(replacements[*n].version);
+    let lowered: Vec<usize> = (0..replacements.len()).filter(older).collect();
+    put_documents(database, &collection, replacements, &ids, &open, &mut replaced).await?;
+    raise_buckets(database, replacements, &states, open, &mut stands).await?;
+    let lower = |&n: &usize| {
+        let (first, last) = ids_of_bucket(&replacements[n].aggregate, replacements[n].bucket.start());
+        doc! { "_id": { "$gte": first, "$lt": last }, "version": { "$lt": stands[n] } }
     };
-    let (first, last) = ids_of_bucket(&replacement.aggregate, replacement.bucket.start());
-    let lower = doc! { "_id": { "$gte": first, "$lt": last }, "version": { "$lt": stands } };
-    replaced.gone = delete(database, &collection_of(&replacement.aggregate), lower).await?;
+    let lower: Vec<Stored> = lowered.iter().map(lower).collect();
+    replaced.gone = delete(database, &collection, &lower).await?;
     Ok(replaced)
 }
 
+/// The documents of the buckets that are `open`.
 async fn put_documents(
     database: &Database,
-    replacement: &Replacement,
-    ids: &[String],
+    collection: &str,
+    replacements: &[Replacement],
+    ids: &[Vec<String>],
+    open: &[usize],
     replaced: &mut Replaced,
 ) -> Result<(), CacheError> {
-    let collection = collection_of(&replacement.aggregate);
-    let make = |n: usize| documents::document(replacement, &ids[n], &replacement.entries[n]);
-    let mut open: Vec<usize> = (0..ids.len()).collect();
+    let mut open: Vec<(usize, usize)> =
+        open.iter().flat_map(|&bucket| (0..ids[bucket].len()).map(move |n| (bucket, n))).collect();
     for _ in 0..ROUNDS {
-        let clashed = put(database, &collection, replacement.version, &open, &make).await?;
+        let make = |n: usize| {
+            let (bucket, entry) = open[n];
+            let replacement = &replacements[bucket];
+            (documents::document(replacement, &ids[bucket][entry], &replacement.entries[entry]), replacement.version)
+        };
+        let clashed = put(database, collection, open.len(), &make).await?;
         replaced.written += (open.len() - clashed.len()) as u64;
-        let names: Vec<&str> = clashed.iter().map(|&n| ids[n].as_str()).collect();
-        let versions = versions(database, &collection, &names).await?;
-        open = clashed;
-        open.retain(|&n| match versions.get(&ids[n]) {
-            Some(version) if *version > replacement.version => {
+        let mut left: Vec<(usize, usize)> = clashed.into_iter().map(|n| open[n]).collect();
+        let names: Vec<&str> = left.iter().map(|&(bucket, entry)| ids[bucket][entry].as_str()).collect();
+        let versions = versions(database, collection, &names).await?;
+        left.retain(|&(bucket, entry)| match versions.get(&ids[bucket][entry]) {
+            Some(version) if *version > replacements[bucket].version => {
                 replaced.newer += 1;
                 false
             }
-            Some(version) if *version == replacement.version => {
+            Some(version) if *version == replacements[bucket].version => {
                 replaced.unchanged += 1;
                 false
             }
             // Inserted in the same moment by an older replacement, or removed again since.
             _ => true,
         });
+        open = left;
         if open.is_empty() {
             return Ok(());
         }
     }
-    Err(contended(replacement))
+    Err(contended(&replacements[open[0].0].aggregate))
 }
 
-/// Answers the version that the bucket stands at then: this one, or a higher one.
-async fn raise_bucket(database: &Database, replacement: &Replacement, state: &Stored) -> Result<i64, CacheError> {
+/// Puts into `stands` the version that each open bucket stands at then: that of its replacement, or a higher one.
+async fn raise_buckets(
+    database: &Database,
+    replacements: &[Replacement],
+    states: &[Stored],
+    mut open: Vec<usize>,
+    stands: &mut [Option<i64>],
+) -> Result<(), CacheError> {
     for _ in 0..ROUNDS {
-        if put(database, BUCKETS, replacement.version, &[0], &|_| state.clone()).await?.is_empty() {
-            return Ok(replacement.version);
+        let make = |n: usize| (states[open[n]].clone(), replacements[open[n]].version);
+        let clashed: Vec<usize> =
+            put(database, BUCKETS, open.len(), &make).await?.into_iter().map(|n| open[n]).collect();
+        for &n in &open {
+            stands[n] = Some(replacements[n].version);
         }
-        if let Some(version) = version_of_bucket(database, state).await?
-            && version >= replacement.version
-        {
-            return Ok(version);
+        if clashed.is_empty() {
+            return Ok(());
+        }
+        let found =
+            versions_of_buckets(database, &clashed.iter().map(|&n| states[n].clone()).collect::<Vec<_>>()).await?;
+        open.clear();
+        for (n, version) in clashed.into_iter().zip(found) {
+            stands[n] = version;
+            if version < Some(replacements[n].version) {
+                open.push(n);
+            }
+        }
+        if open.is_empty() {
+            return Ok(());
         }
     }
-    Err(contended(replacement))
+    Err(contended(&replacements[open[0]].aggregate))
 }
 
-fn contended(replacement: &Replacement) -> CacheError {
+fn contended(aggregate: &str) -> CacheError {
     CacheError::Transient {
-        what: format!(
-            "replacing a bucket of the aggregate {}: others write the same documents without end",
-            replacement.aggregate
-        ),
+        what: format!("replacing a bucket of the aggregate {aggregate}: others write the same documents without end"),
     }
 }
 
-/// Puts documents, made by their number, where there is none or one of a lower version; answers the numbers of those
-/// that were refused since one was there.
+/// Puts documents, made with their version by their number, where there is none or one of a lower version; answers the
+/// numbers of those that were refused since one was there.
 async fn put(
     database: &Database,
     collection: &str,
-    version: i64,
-    numbers: &[usize],
-    make: &dyn Fn(usize) -> Stored,
+    count: usize,
+    make: &dyn Fn(usize) -> (Stored, i64),
 ) -> Result<Vec<usize>, CacheError> {
     let what = format!("writing documents to the collection {collection}");
     let mut clashed = Vec::new();
-    let mut rest = numbers;
-    while !rest.is_empty() {
+    let mut sent = 0;
+    while sent < count {
         let (mut updates, mut bytes) = (Vec::new(), 0);
-        for &number in rest.iter().take(MOST_UPDATES) {
-            let document = make(number);
+        for number in (sent..count).take(MOST_UPDATES) {
+            let (document, version) = make(number);
             bytes += weight(&document);
             if bytes > MOST_BYTES && !updates.is_empty() {
                 break;
@@ -136,8 +167,8 @@ async fn put(
             let lower = doc! { "_id": document.get("_id"), "version": { "$lt": version } };
             updates.push(doc! { "q": lower, "u": document, "upsert": true });
         }
-        let (sent, left) = rest.split_at(updates.len());
-        rest = left;
+        let (first, of_command) = (sent, updates.len());
+        sent += of_command;
         let command = doc! {
             "update": collection,
             "updates": updates,
@@ -145,7 +176,7 @@ async fn put(
             "writeConcern": on_most_members(),
         };
         let told = answer(&what, database.run_command(command)).await?;
-        clashed.extend(duplicates(&what, &told)?.into_iter().filter_map(|n| sent.get(n).copied()));
+        clashed.extend(duplicates(&what, &told)?.into_iter().filter(|n| *n < of_command).map(|n| first + n));
         must_be_on_most_members(&what, &told)?;
     }
     Ok(clashed)
@@ -182,18 +213,19 @@ pub(super) fn must_be_on_most_members(what: &str, told: &Stored) -> Result<(), C
     }
 }
 
-/// Removes what fits; answers how many.
-pub(super) async fn delete(database: &Database, collection: &str, filter: Stored) -> Result<u64, CacheError> {
+/// Removes what fits any of these; answers how many.
+pub(super) async fn delete(database: &Database, collection: &str, filters: &[Stored]) -> Result<u64, CacheError> {
     let what = format!("removing documents from the collection {collection}");
-    let command = doc! {
-        "delete": collection,
-        "deletes": [{ "q": filter, "limit": 0 }],
-        "writeConcern": on_most_members(),
-    };
-    let told = answer(&what, database.run_command(command)).await?;
-    duplicates(&what, &told)?;
-    must_be_on_most_members(&what, &told)?;
-    Ok(told.get("n").and_then(documents::whole).and_then(|n| u64::try_from(n).ok()).unwrap_or_default())
+    let mut removed = 0;
+    for filters in filters.chunks(MOST_UPDATES) {
+        let deletes: Vec<Stored> = filters.iter().map(|filter| doc! { "q": filter, "limit": 0 }).collect();
+        let command = doc! { "delete": collection, "deletes": deletes, "writeConcern": on_most_members() };
+        let told = answer(&what, database.run_command(command)).await?;
+        duplicates(&what, &told)?;
+        must_be_on_most_members(&what, &told)?;
+        removed += told.get("n").and_then(documents::whole).and_then(|n| u64::try_from(n).ok()).unwrap_or_default();
+    }
+    Ok(removed)
 }
 
 /// The versions of documents by their names; those that are not there are left out.
@@ -218,9 +250,11 @@ pub(super) async fn versions(
     Ok(versions)
 }
 
-async fn version_of_bucket(database: &Database, state: &Stored) -> Result<Option<i64>, CacheError> {
-    let Ok(id) = state.get_str("_id") else { return Ok(None) };
-    Ok(versions(database, BUCKETS, &[id]).await?.remove(id))
+/// The versions that these buckets' own documents stand at; `None` where there is none yet.
+async fn versions_of_buckets(database: &Database, states: &[Stored]) -> Result<Vec<Option<i64>>, CacheError> {
+    let ids: Vec<&str> = states.iter().map(|state| state.get_str("_id").unwrap_or_default()).collect();
+    let found = versions(database, BUCKETS, &ids).await?;
+    Ok(ids.into_iter().map(|id| found.get(id).copied()).collect())
 }
 
 /// About how many bytes a document takes within a command.

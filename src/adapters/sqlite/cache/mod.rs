@@ -99,11 +99,11 @@ impl Cache for SqliteCache {
         Ok(())
     }
 
-    async fn replace(&mut self, replacement: &Replacement) -> Result<Replaced, CacheError> {
-        let ids = document_ids(replacement)?;
+    async fn replace_all(&mut self, replacements: &[Replacement]) -> Result<Replaced, CacheError> {
+        let ids: Vec<Vec<String>> = replacements.iter().map(document_ids).collect::<Result<_, _>>()?;
         let mut connection = self.take().await?;
-        let replaced = replace(&mut connection, replacement, &ids).await;
-        let replaced = replaced.map_err(|e| failed("replacing a bucket of the cache", &e))?;
+        let replaced = replace_all(&mut connection, replacements, &ids).await;
+        let replaced = replaced.map_err(|e| failed("replacing buckets of the cache", &e))?;
         self.connection = Some(connection);
         Ok(replaced)
     }
@@ -194,6 +194,22 @@ impl Cache for SqliteCache {
     }
 }
 
+/// All of it in one transaction, as what a transaction costs is the sync of the file.
+async fn replace_all(
+    connection: &mut SqliteConnection,
+    replacements: &[Replacement],
+    ids: &[Vec<String>],
+) -> Result<Replaced, sqlx::Error> {
+    let mut replaced = Replaced::default();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+    for (replacement, ids) in replacements.iter().zip(ids) {
+        replaced += replace(connection, replacement, ids).await?;
+    }
+    sqlx::query("COMMIT").execute(&mut *connection).await?;
+    Ok(replaced)
+}
+
+/// One bucket within the transaction that is open.
 async fn replace(
     connection: &mut SqliteConnection,
     replacement: &Replacement,
@@ -203,14 +219,12 @@ async fn replace(
     let (bucket_start, bucket_end) = (bucket.start().timestamp_millis(), bucket.end().timestamp_millis());
     let (computed_at, offsets) = (computed_at.timestamp_millis(), form::offsets(&replacement.offsets));
     let written = ids.len() as u64;
-    sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
     let id = bucket_id(aggregate, *bucket);
     let stands: Option<i64> = sqlx::query_scalar("SELECT version FROM bief_bucket WHERE id = ?")
         .bind(&id)
         .fetch_optional(&mut *connection)
         .await?;
     if stands >= Some(*version) {
-        sqlx::query("COMMIT").execute(&mut *connection).await?;
         return Ok(match stands == Some(*version) {
             true => Replaced { unchanged: written, ..Replaced::default() },
             false => Replaced { newer: written, ..Replaced::default() },
@@ -255,7 +269,6 @@ async fn replace(
     .bind(&offsets)
     .execute(&mut *connection)
     .await?;
-    sqlx::query("COMMIT").execute(&mut *connection).await?;
     Ok(Replaced { written, gone, ..Replaced::default() })
 }
 
