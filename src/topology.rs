@@ -7,6 +7,7 @@ mod plans;
 pub mod rebuild;
 mod reconcilers;
 mod served;
+mod settings;
 
 use std::io;
 use std::net::TcpListener;
@@ -121,7 +122,7 @@ pub fn launch(config: Arc<Config>, bootstrap: &str, listener: TcpListener) -> io
         Arc::new(move |_: &str, actor: &str, _: &crate::runtime::Exit| restarts.actor_restarts(actor).inc());
     let supervisor = Supervisor::launch(units, Options { on_restart: Some(on_restart), ..Options::default() });
     let (statuses, checked, troubles) = (supervisor.board().clone(), supervisor.board().clone(), board.clone());
-    let fresh = freshness.clone();
+    let (fresh, settings) = (freshness.clone(), settings::of_units(&config));
     let server = http::serve(
         listener,
         HttpState {
@@ -134,7 +135,7 @@ pub fn launch(config: Arc<Config>, bootstrap: &str, listener: TcpListener) -> io
             metrics: metrics.clone(),
             board: board.clone(),
             tap,
-            units: Arc::new(move || serde_json::to_value(statuses.snapshot()).unwrap_or_default()),
+            units: Arc::new(move || served::units(&statuses.snapshot(), &settings)),
             checks: Arc::new(move || served::checks(&checked.snapshot(), &troubles, &fresh)),
             allowed_hosts: config.daemon.allowed_hosts.clone(),
             access: config.daemon.access.clone(),
@@ -185,7 +186,7 @@ impl Pipeline {
 
     /// The outbox is a unit of its own: it fails and restarts without the pipeline.
     fn into_outbox(self, dead_letter_topic: String) -> UnitSpec {
-        let name = format!("outbox-{}", self.stream.name);
+        let name = outbox_of(&self.stream.name);
         UnitSpec::new(name, RestartPolicy::default(), move |incarnation: Incarnation| {
             let (pipeline, to) = (self.clone(), dead_letter_topic.clone());
             Box::pin(async move {
@@ -365,6 +366,11 @@ async fn standing(broker: &Arc<dyn Broker>, topic: &str) -> Result<TopicStanding
     let (asked, topic) = (Arc::clone(broker), topic.to_owned());
     let told = tokio::task::spawn_blocking(move || asked.standing(&topic)).await.map_err(StartError::transient)?;
     told.map_err(source_start)
+}
+
+/// What the unit is called that publishes a stream's dead letters.
+fn outbox_of(stream: &str) -> String {
+    format!("outbox-{stream}")
 }
 
 /// The consumer group of a stream.

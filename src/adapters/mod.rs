@@ -11,6 +11,7 @@ pub mod migrations;
 pub mod mongodb;
 pub mod mysql;
 mod newest_rows;
+mod parts;
 pub mod proxy;
 pub mod replay;
 pub mod sql_errors;

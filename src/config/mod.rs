@@ -39,6 +39,7 @@ pub use diagnostic::{Diagnostic, Severity};
 pub use load::{Loaded, load, parse, print};
 pub use queries::{QueryFault, faulty_queries, read_query};
 pub use report::{Report, missing_files, report};
+pub use units::{duration_text, size_text};
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -53,14 +53,14 @@ pub(super) fn duration(text: &str) -> Result<Duration, Fault> {
 }
 
 /// The shortest exact text of a size.
-pub(super) fn size_text(bytes: u64) -> String {
+pub fn size_text(bytes: u64) -> String {
     let (unit, factor) =
         SIZES.iter().find(|(_, factor)| bytes >= *factor && bytes.is_multiple_of(*factor)).unwrap_or(&("B", 1));
     format!("{}{unit}", bytes / factor)
 }
 
 /// The shortest exact text of a duration of whole milliseconds.
-pub(super) fn duration_text(duration: Duration) -> String {
+pub fn duration_text(duration: Duration) -> String {
     let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let (unit, factor) = TIMES
         .iter()

@@ -2,6 +2,7 @@
 //! primary key, so that no update moves a row from one bucket to another. Pure; must never leave out a bucket whose rows
 //! changed, since what was computed of it would stay stale for ever. One too many costs a query.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::bucket::Width;
@@ -182,10 +183,28 @@ impl DirtyBuckets {
     }
 }
 
+/// So many buckets at the end of time count as the newest: those that people look at.
+pub const NEWEST: usize = 256;
+
+/// Which buckets are refreshed next, ascending: of the `newest` that wait, given newest first, as many as half of `limit`,
+/// so that a long backlog does not hide the present; then of those that wait longest, given in that order, so that none
+/// waits for ever. Where either leaves room the other takes it. A bucket may be given many times, and in both.
+pub fn next_to_refresh(newest: Vec<Bucket>, waiting: Vec<Bucket>, limit: usize) -> Vec<Bucket> {
+    let mut chosen = BTreeSet::new();
+    let (half, rest) = (limit.div_ceil(2), newest.clone());
+    for (buckets, most) in [(newest, half), (waiting, limit), (rest, limit)] {
+        for bucket in buckets {
+            if chosen.len() >= most {
+                break;
+            }
+            chosen.insert(bucket);
+        }
+    }
+    chosen.into_iter().collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -287,5 +306,22 @@ mod tests {
             }
             prop_assert_eq!(marked(&times, &unchanged), expected.into_iter().collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn the_newest_have_half_and_those_that_wait_longest_the_rest() {
+        let hours = |all: &[i64]| -> Vec<Bucket> {
+            let width: Width = "1h".parse().unwrap();
+            all.iter().map(|hour| width.bucket_of(hour * 3_600_000_000).unwrap()).collect()
+        };
+        let next = |newest: &[i64], waiting: &[i64]| next_to_refresh(hours(newest), hours(waiting), 4);
+        assert_eq!(next(&[90, 89, 88, 87], &[1, 2, 3, 4]), hours(&[1, 2, 89, 90]));
+        // Two lanes have marked each.
+        assert_eq!(next(&[90, 90, 89, 89, 88], &[1, 1, 2, 2, 3]), hours(&[1, 2, 89, 90]));
+        assert_eq!(next(&[90], &[1, 2, 3, 4]), hours(&[1, 2, 3, 90]));
+        assert_eq!(next(&[90, 89, 88, 87, 86], &[86, 87, 88, 89]), hours(&[86, 87, 89, 90]));
+        assert_eq!(next(&[90, 89, 88, 87], &[1]), hours(&[1, 88, 89, 90]));
+        assert_eq!(next(&[], &[7]), hours(&[7]));
+        assert_eq!(next(&[], &[]), []);
     }
 }

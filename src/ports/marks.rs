@@ -122,9 +122,10 @@ pub trait AggregateSource {
     /// The cost follows what waits, never how many buckets there are.
     async fn backlog(&mut self, source: &BucketSource) -> Result<Backlog, WarehouseError>;
 
-    /// Claims dirty buckets that nobody else has claimed, those that wait longest first, at most `limit`; answers them
-    /// ascending. A claim ends with [`AggregateSource::clean`], [`AggregateSource::release`], or after `lease` by the
-    /// database's clock. One's own claims are given again, and last as long again.
+    /// Claims dirty buckets that nobody else has claimed, the newest and those that wait longest
+    /// ([`crate::core::marks::next_to_refresh`]), at most `limit`; answers them ascending. A claim ends with
+    /// [`AggregateSource::clean`], [`AggregateSource::release`], or after `lease` by the database's clock. One's own
+    /// claims are given again, and last as long again.
     async fn claim(
         &mut self,
         source: &BucketSource,

@@ -17,7 +17,7 @@ use crate::runtime::StartError;
 /// How long a claim of buckets lasts: how long those of a daemon that was killed wait for another.
 const CLAIM_LEASE: Duration = Duration::from_secs(30);
 /// Buckets that are claimed and computed together.
-const BUCKETS_AT_ONCE: usize = 64;
+pub(super) const BUCKETS_AT_ONCE: usize = 64;
 
 /// Reads the real tables and joins them with the stream's mappings.
 pub async fn read_plan(config: &Config, stream: &Stream) -> Result<Plan, StartError> {

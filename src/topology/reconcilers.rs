@@ -11,7 +11,7 @@ use crate::adapters::cache::open_cache;
 use crate::adapters::warehouse;
 use crate::runtime::{Incarnation, RestartPolicy, UnitSpec};
 
-const UNIT: &str = "reconciler";
+pub(super) const UNIT: &str = "reconciler";
 /// How long a pass waits for another daemon to take it over whose own was killed.
 const LEASE: Duration = Duration::from_secs(30);
 

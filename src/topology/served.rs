@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use serde_json::{Map, Value};
+
 use super::letters::open_letter_changes;
 use crate::adapters::cache::open_cache;
 use crate::adapters::warehouse;
@@ -13,7 +15,7 @@ use crate::messages::{Board, Freshness};
 use crate::runtime::{UnitState, UnitStatus};
 
 /// With what the names of aggregators' units begin; no stream's does.
-const AGGREGATOR: &str = "aggregator-";
+pub(super) const AGGREGATOR: &str = "aggregator-";
 
 /// What is opened on the HTTP side's own thread.
 pub(super) fn sources(config: &Arc<Config>, board: &Board) -> Sources {
@@ -34,6 +36,18 @@ pub(super) fn tables(config: &Config) -> Vec<String> {
         }
     }
     tables
+}
+
+/// Units as the status tells them: as they stand, with what they were set to.
+pub(super) fn units(standing: &[UnitStatus], settings: &BTreeMap<String, Map<String, Value>>) -> Value {
+    let unit = |unit: &UnitStatus| {
+        let mut told = serde_json::to_value(unit).unwrap_or_default();
+        if let (Value::Object(fields), Some(settings)) = (&mut told, settings.get(&unit.name)) {
+            fields.insert("settings".to_owned(), Value::Object(settings.clone()));
+        }
+        told
+    };
+    standing.iter().map(unit).collect()
 }
 
 /// Of each stream.

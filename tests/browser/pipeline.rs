@@ -53,7 +53,9 @@ fn tells_an_actor(driver: &Driver) {
         "document.getElementById('detail-body').textContent.includes('Counters since the start')",
     );
     let text = page.text("#detail-body");
-    for told in ["records per second", "busy, of the last minute", "writer-0", "none since the start"] {
+    let settings = ["Settings", "max batch records", "sale (update)"];
+    let figures = ["records per second", "busy, of the last minute", "writer-0", "none since the start"];
+    for told in figures.into_iter().chain(settings) {
         assert!(text.contains(told), "{told} is not in {text}");
     }
     page.click("#detail-close");

@@ -222,14 +222,14 @@ async fn a_claim_keeps_others_out_until_it_ends(server: &str) {
     let shop = Shop::new(server).await;
     shop.mark(0, &[10, 11, 12]).await;
     let (mut one, mut other) = (shop.source().await, shop.source().await);
-    assert_eq!(one.claim(&sales(), "one", LEASE, 2).await.unwrap(), [hour(10), hour(11)]);
-    assert_eq!(other.claim(&sales(), "other", LEASE, 10).await.unwrap(), [hour(12)]);
-    assert_eq!(one.claim(&sales(), "one", LEASE, 10).await.unwrap(), [hour(10), hour(11)], "one's own again");
-    one.release(&sales(), "one", &[hour(10), hour(12)]).await.unwrap();
-    assert_eq!(other.claim(&sales(), "other", LEASE, 10).await.unwrap(), [hour(10), hour(12)]);
-    one.release(&sales(), "one", &[hour(11)]).await.unwrap();
+    assert_eq!(one.claim(&sales(), "one", LEASE, 2).await.unwrap(), [hour(10), hour(12)], "oldest and newest");
+    assert_eq!(other.claim(&sales(), "other", LEASE, 10).await.unwrap(), [hour(11)]);
+    assert_eq!(one.claim(&sales(), "one", LEASE, 10).await.unwrap(), [hour(10), hour(12)], "one's own again");
+    one.release(&sales(), "one", &[hour(10), hour(11)]).await.unwrap();
+    assert_eq!(other.claim(&sales(), "other", LEASE, 10).await.unwrap(), [hour(10), hour(11)]);
+    one.release(&sales(), "one", &[hour(12)]).await.unwrap();
     // By the database's clock.
-    assert_eq!(one.claim(&sales(), "one", Duration::from_millis(200), 10).await.unwrap(), [hour(11)]);
+    assert_eq!(one.claim(&sales(), "one", Duration::from_millis(200), 10).await.unwrap(), [hour(12)]);
     let mut found = other.claim(&sales(), "other", LEASE, 10).await.unwrap();
     for _ in 0..200 {
         if found.len() == 3 {

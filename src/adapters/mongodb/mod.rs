@@ -134,7 +134,7 @@ impl Cache for MongoCache {
             // What ended then also started before: the range of names spares a scan where there is no index by the end.
             let (first, last) = ids_of_range(name, None, Some(past));
             let past = doc! { "_id": { "$gte": first, "$lt": last }, "bucket_end": { "$lte": documents::date(past) } };
-            removed += replace::delete(&self.database, &collection_of(name), &[past.clone()]).await?;
+            removed += replace::delete(&self.database, &collection_of(name), std::slice::from_ref(&past)).await?;
             replace::delete(&self.database, BUCKETS, &[past]).await?;
         }
         Ok(removed)

@@ -12,10 +12,11 @@ use mysql_async::Value;
 use super::aggregate_queries;
 use super::connection::{Address, Session, quoted};
 use super::errors::Failure;
-use super::marks::{self, powers_of_two};
+use super::marks;
 use super::params::{datetime_micros, placeholders};
+use crate::adapters::parts::powers_of_two;
 use crate::core::document::Bucket;
-use crate::core::marks::{BucketSource, LANE_OF_COMMANDS, Mark};
+use crate::core::marks::{BucketSource, LANE_OF_COMMANDS, Mark, NEWEST, next_to_refresh};
 use crate::ports::WarehouseError;
 use crate::ports::marks::{AggregateQuery, AggregateSource, Backlog, BucketVersions, Computed, Examined};
 
@@ -102,36 +103,34 @@ async fn change(session: &mut Session, sql: &str, values: Vec<Value>) -> Result<
     session.execute(sql, values).await.map(drop).map_err(Failure::outside_rows)
 }
 
-/// By the index of what waits, whatever the server's statistics say: right after a load they tell of another table, and
-/// another plan reads the marks of the whole history.
+/// Those of the newest buckets that wait, and those that wait longest. The latter by the index of what waits, whatever the
+/// server's statistics say: right after a load they tell of another table, and another plan reads the marks of the whole
+/// history.
 async fn find_dirty(
     session: &mut Session,
     source: &BucketSource,
     owner: &str,
     limit: usize,
 ) -> Result<Vec<Bucket>, Failure> {
+    const FREE: &str = "LEFT JOIN bief_bucket_claim c ON c.source = d.source AND c.bucket_start = d.bucket_start \
+                        AND c.owner <> ? AND c.claimed_until > UTC_TIMESTAMP(6) \
+                        WHERE d.pending_since IS NOT NULL AND c.source IS NULL";
     let id = source.id();
-    let sql = format!(
-        "SELECT {MICROS}d.bucket_start) FROM bief_dirty_bucket d FORCE INDEX (bief_dirty_bucket_pending) \
-         LEFT JOIN bief_bucket_claim c \
-         ON c.source = d.source AND c.bucket_start = d.bucket_start AND c.owner <> ? \
-         AND c.claimed_until > UTC_TIMESTAMP(6) \
-         WHERE d.source = ? AND d.pending_since IS NOT NULL AND c.source IS NULL \
-         ORDER BY d.pending_since, d.bucket_start LIMIT ?"
+    let newest = format!(
+        "SELECT {MICROS}d.bucket_start) FROM (SELECT source, bucket_start, pending_since FROM bief_dirty_bucket \
+         FORCE INDEX (PRIMARY) WHERE source = ? ORDER BY bucket_start DESC, lane DESC LIMIT {}) d {FREE} \
+         ORDER BY d.bucket_start DESC",
+        NEWEST * LANES
     );
+    let waiting = format!(
+        "SELECT {MICROS}d.bucket_start) FROM bief_dirty_bucket d FORCE INDEX (bief_dirty_bucket_pending) {FREE} \
+         AND d.source = ? ORDER BY d.pending_since, d.bucket_start LIMIT ?"
+    );
+    let newest: Vec<i64> = ask(session, &newest, vec![id.as_str().into(), owner.into()]).await?;
     let values = vec![owner.into(), id.into(), (limit.saturating_mul(LANES) as u64).into()];
-    let found: Vec<i64> = ask(session, &sql, values).await?;
-    let mut buckets: Vec<Bucket> = Vec::new();
-    for start in found {
-        if let Some(bucket) = source.width.bucket_of(start)
-            && buckets.len() < limit
-            && !buckets.contains(&bucket)
-        {
-            buckets.push(bucket);
-        }
-    }
-    buckets.sort_unstable();
-    Ok(buckets)
+    let waiting: Vec<i64> = ask(session, &waiting, values).await?;
+    let buckets = |found: Vec<i64>| found.into_iter().filter_map(|start| source.width.bucket_of(start)).collect();
+    Ok(next_to_refresh(buckets(newest), buckets(waiting), limit))
 }
 
 /// Puts claims down and answers those that are ours.

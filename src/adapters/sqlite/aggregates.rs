@@ -2,7 +2,6 @@
 //! and the writer do not wait for each other; what is written here waits for the writer's transaction and is short.
 //! Must never change a row of the domain.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,7 +13,7 @@ use super::shape::quoted;
 use super::{aggregate_queries, marks};
 use crate::adapters::sql_errors::warehouse_error;
 use crate::core::document::Bucket;
-use crate::core::marks::{BucketSource, LANE_OF_COMMANDS, Mark};
+use crate::core::marks::{BucketSource, LANE_OF_COMMANDS, Mark, NEWEST, next_to_refresh};
 use crate::core::time::{self, datetime_text, parse_datetime};
 use crate::ports::WarehouseError;
 use crate::ports::marks::{AggregateQuery, AggregateSource, Backlog, BucketVersions, Computed, Examined};
@@ -96,33 +95,29 @@ async fn find_dirty(
     now: &str,
     limit: usize,
 ) -> Result<Vec<Bucket>, WarehouseError> {
-    let found: Vec<(String,)> = sqlx::query_as(
-        "SELECT d.bucket_start FROM bief_dirty_bucket d LEFT JOIN bief_bucket_claim c \
-         ON c.source = d.source AND c.bucket_start = d.bucket_start AND c.owner <> ? AND c.claimed_until > ? \
-         WHERE d.source = ? AND d.pending_since IS NOT NULL AND c.source IS NULL \
-         ORDER BY d.pending_since, d.bucket_start LIMIT ?",
-    )
-    .bind(owner)
-    .bind(now)
-    .bind(source.id())
-    .bind(i64::try_from(limit.saturating_mul(LANES)).unwrap_or(i64::MAX))
-    .fetch_all(connection)
-    .await
-    .map_err(|e| warehouse_error(READING, &e))?;
-    let mut buckets: Vec<Bucket> = Vec::new();
-    let mut seen = HashSet::new();
-    for (start,) in found {
-        if buckets.len() >= limit {
-            break;
-        }
-        if let Some(bucket) = source.width.bucket_of(micros_of(&start)?)
-            && seen.insert(bucket)
-        {
-            buckets.push(bucket);
-        }
-    }
-    buckets.sort_unstable();
-    Ok(buckets)
+    const FREE: &str = "LEFT JOIN bief_bucket_claim c ON c.source = d.source AND c.bucket_start = d.bucket_start \
+                        AND c.owner <> ? AND c.claimed_until > ? \
+                        WHERE d.pending_since IS NOT NULL AND c.source IS NULL";
+    let newest = format!(
+        "SELECT d.bucket_start FROM (SELECT source, bucket_start, pending_since FROM bief_dirty_bucket \
+         WHERE source = ? ORDER BY bucket_start DESC, lane DESC LIMIT {}) d {FREE} ORDER BY d.bucket_start DESC",
+        NEWEST * LANES
+    );
+    let waiting = format!(
+        "SELECT d.bucket_start FROM bief_dirty_bucket d {FREE} AND d.source = ? \
+         ORDER BY d.pending_since, d.bucket_start LIMIT ?"
+    );
+    let (id, most) = (source.id(), i64::try_from(limit.saturating_mul(LANES)).unwrap_or(i64::MAX));
+    let newest = sqlx::query_as(AssertSqlSafe(newest)).bind(&id).bind(owner).bind(now);
+    let newest: Vec<(String,)> = newest.fetch_all(&mut *connection).await.map_err(|e| warehouse_error(READING, &e))?;
+    let waiting = sqlx::query_as(AssertSqlSafe(waiting)).bind(owner).bind(now).bind(&id).bind(most);
+    let waiting: Vec<(String,)> =
+        waiting.fetch_all(&mut *connection).await.map_err(|e| warehouse_error(READING, &e))?;
+    let buckets = |found: Vec<(String,)>| -> Result<Vec<Bucket>, WarehouseError> {
+        let starts = found.iter().map(|(start,)| micros_of(start)).collect::<Result<Vec<i64>, _>>()?;
+        Ok(starts.into_iter().filter_map(|start| source.width.bucket_of(start)).collect())
+    };
+    Ok(next_to_refresh(buckets(newest)?, buckets(waiting)?, limit))
 }
 
 async fn put_claim(

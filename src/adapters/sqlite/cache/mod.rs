@@ -10,13 +10,14 @@ use sea_orm::sqlx::{self, Arguments, AssertSqlSafe, ConnectOptions};
 
 use super::connect::{create_folder, options};
 use crate::adapters::cache::document_ids;
+use crate::adapters::parts::powers_of_two;
 use crate::adapters::sql_errors::warehouse_error;
 use crate::config::Secret;
 use crate::core::document::{bucket_id, document_id, field_name, ids_of_bucket, ids_of_range};
 use crate::ports::WarehouseError;
 use crate::ports::cache::{
-    Bucket, BucketState, Cache, CacheCounts, CacheError, CacheQuery, CachedAggregate, Cursor, Document, OpenCache,
-    Page, Replaced, Replacement, Value,
+    Bucket, BucketState, Cache, CacheCounts, CacheError, CacheQuery, CachedAggregate, Cursor, Document, Entry,
+    OpenCache, Page, Replaced, Replacement, Value,
 };
 
 /// Moments are milliseconds since 1970.
@@ -28,6 +29,9 @@ const TABLES: [&str; 2] = [
      bucket_start INTEGER NOT NULL, bucket_end INTEGER NOT NULL, version INTEGER NOT NULL, entries INTEGER NOT NULL, \
      computed_at INTEGER NOT NULL, offsets TEXT NOT NULL) STRICT, WITHOUT ROWID",
 ];
+
+/// Documents of one statement.
+const MOST_ROWS: usize = 64;
 
 /// The way to open the cache in the file of this URL; folders and file are created where they are missing.
 pub fn open_cache(url: &Secret) -> OpenCache {
@@ -209,6 +213,15 @@ async fn replace_all(
     Ok(replaced)
 }
 
+/// Puts so many documents in the place of those of the same names.
+fn insert_documents(rows: usize) -> String {
+    let values = vec!["(?, ?, ?, ?, ?, ?, ?, ?, ?)"; rows].join(", ");
+    format!(
+        "INSERT OR REPLACE INTO bief_document (id, aggregate, key, bucket_start, bucket_end, \"values\", version, \
+         computed_at, offsets) VALUES {values}"
+    )
+}
+
 /// One bucket within the transaction that is open.
 async fn replace(
     connection: &mut SqliteConnection,
@@ -230,22 +243,22 @@ async fn replace(
             false => Replaced { newer: written, ..Replaced::default() },
         });
     }
-    for (id, entry) in ids.iter().zip(entries) {
-        sqlx::query(
-            "INSERT OR REPLACE INTO bief_document (id, aggregate, key, bucket_start, bucket_end, \"values\", version, \
-             computed_at, offsets) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        )
-        .bind(id)
-        .bind(aggregate)
-        .bind(form::fields(&entry.key))
-        .bind(bucket_start)
-        .bind(bucket_end)
-        .bind(form::fields(&entry.values))
-        .bind(version)
-        .bind(computed_at)
-        .bind(&offsets)
-        .execute(&mut *connection)
-        .await?;
+    let documents: Vec<(&String, &Entry)> = ids.iter().zip(entries).collect();
+    for part in powers_of_two(&documents, MOST_ROWS) {
+        let mut query = sqlx::query(AssertSqlSafe(insert_documents(part.len())));
+        for (id, entry) in part {
+            query = query
+                .bind(*id)
+                .bind(aggregate)
+                .bind(form::fields(&entry.key))
+                .bind(bucket_start)
+                .bind(bucket_end)
+                .bind(form::fields(&entry.values))
+                .bind(version)
+                .bind(computed_at)
+                .bind(&offsets);
+        }
+        query.execute(&mut *connection).await?;
     }
     let (first, last) = ids_of_bucket(aggregate, bucket.start());
     let gone = sqlx::query("DELETE FROM bief_document WHERE id >= ? AND id < ? AND version < ?")

@@ -140,13 +140,13 @@ async fn a_claim_keeps_others_out_until_it_is_released_or_runs_out() {
     let fixture = Fixture::with_domain(SALES).await;
     mark(&fixture, 0, &[10, 11, 12]).await;
     let (mut one, mut other) = (source(&fixture).await, source(&fixture).await);
-    assert_eq!(one.claim(&sales(), "one", LEASE, 2).await.unwrap(), [hour(10), hour(11)]);
-    assert_eq!(other.claim(&sales(), "other", LEASE, 10).await.unwrap(), [hour(12)]);
-    assert_eq!(one.claim(&sales(), "one", LEASE, 10).await.unwrap(), [hour(10), hour(11)], "one's own again");
+    assert_eq!(one.claim(&sales(), "one", LEASE, 2).await.unwrap(), [hour(10), hour(12)], "oldest and newest");
+    assert_eq!(other.claim(&sales(), "other", LEASE, 10).await.unwrap(), [hour(11)]);
+    assert_eq!(one.claim(&sales(), "one", LEASE, 10).await.unwrap(), [hour(10), hour(12)], "one's own again");
     one.release(&sales(), "one", &[hour(10)]).await.unwrap();
-    assert_eq!(other.claim(&sales(), "other", LEASE, 10).await.unwrap(), [hour(10), hour(12)]);
+    assert_eq!(other.claim(&sales(), "other", LEASE, 10).await.unwrap(), [hour(10), hour(11)]);
     one.release(&sales(), "one", &[hour(10)]).await.unwrap();
-    assert_eq!(one.claim(&sales(), "one", LEASE, 10).await.unwrap(), [hour(11)], "nobody ends another's claim");
+    assert_eq!(one.claim(&sales(), "one", LEASE, 10).await.unwrap(), [hour(12)], "nobody ends another's claim");
     // Time passes.
     fixture.sql("UPDATE bief_bucket_claim SET claimed_until = '2013-01-01 00:00:00.000000' WHERE owner = 'one'").await;
     assert_eq!(other.claim(&sales(), "other", LEASE, 10).await.unwrap(), [hour(10), hour(11), hour(12)]);
