@@ -45,7 +45,6 @@ fn with_tapped_daemon(ready: &Arc<AtomicBool>, access: Access, tap: Tap, ask: im
         allowed_hosts: Vec::new(),
         access,
         aggregates: Vec::new(),
-        forecasts: Vec::new(),
         panels: Vec::new(),
         tables: Vec::new(),
         lanes: BTreeMap::new(),

@@ -70,3 +70,42 @@ fn means(panel: &Panel, matrix: &Matrix, training: usize) -> Vec<f64> {
     }
     matrix.key.iter().map(|key| sums[*key].0 / sums[*key].1).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::forecast::features::matrix;
+    use crate::core::forecast::testing::{hour, panel, spec};
+
+    #[test]
+    fn each_takes_the_latest_bucket_that_is_known() {
+        let spec = spec();
+        // What was sold is the number of the hour, and 1,000 more in the second shop.
+        let panel = panel(
+            &spec,
+            &["a", "b"],
+            400,
+            |shop, at| if at == 300 { f64::NAN } else { (1000 * shop as i64 + at) as f64 },
+        );
+        for (horizon, back) in [(1, [1, 24, 168]), (24, [24, 24, 168]), (30, [30, 48, 168])] {
+            let matrix = matrix(&spec, &panel, &panel.labels(), horizon, 0..400);
+            let row = |at: i64| matrix.at.iter().position(|start| *start == hour(at).start()).unwrap() + 1;
+            for (baseline, back) in Baseline::ALL.into_iter().zip(back) {
+                let found = forecasts(baseline, &spec, &panel, (&matrix, 0), horizon);
+                assert_eq!(found[row(350)], (1350 - back) as f64, "{baseline} at {horizon}");
+                assert!(300 + back >= 400 || found[row(300 + back)].is_nan(), "{baseline} at {horizon}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_mean_is_of_the_keys_own_training_rows() {
+        let spec = spec();
+        let panel = panel(&spec, &["a", "b"], 60, |shop, at| if at < 50 { 1.0 + shop as f64 } else { 99.0 });
+        let matrix = matrix(&spec, &panel, &panel.labels(), 1, 0..60);
+        let found = forecasts(Baseline::Mean, &spec, &panel, (&matrix, matrix.before(hour(50).start())), 1);
+        assert_eq!(found[found.len() - 2..], [1.0, 2.0]);
+        let none = forecasts(Baseline::Mean, &spec, &panel, (&matrix, 0), 1);
+        assert!(none.iter().all(|value| value.is_nan()));
+    }
+}

@@ -81,7 +81,6 @@ fn judge(horizons: &[Compared], champion: Option<u64>, refused: Option<String>) 
         return (true, format!("it is better than persistence, and the champion no longer fits: {refused}"));
     }
     let ratios: Vec<f64> = horizons.iter().filter_map(|of| Some(ratio(of.challenger, of.champion?))).collect();
-    #[allow(clippy::cast_precision_loss)]
     let ratio = ratios.iter().sum::<f64>() / ratios.len().max(1) as f64;
     let figures = format!("mean ratio of their MAE {ratio:.4}");
     match ratio <= 1.0 {

@@ -24,11 +24,36 @@ pub struct DriftState {
 /// [`LEAST_ERRORS`] are no drift.
 pub fn drift(limits: &Drift, absolute_errors: &[f64], holdout: f64) -> DriftState {
     let scored = absolute_errors.len();
-    #[allow(clippy::cast_precision_loss)]
     let live = if scored == 0 { 0.0 } else { absolute_errors.iter().sum::<f64>() / scored as f64 };
     let ratio = match (live, holdout) {
         (live, _) if live == 0.0 => 0.0,
         (live, holdout) => live / holdout,
     };
     DriftState { scored, live, holdout, ratio, drifted: scored >= LEAST_ERRORS && ratio > limits.ratio }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const LIMITS: Drift = Drift { ratio: 1.5, window: Duration::from_secs(3600) };
+
+    #[test]
+    fn errors_above_the_ratio_are_drift_once_they_are_enough() {
+        let errors = vec![16.0; LEAST_ERRORS];
+        let state = drift(&LIMITS, &errors, 10.0);
+        assert_eq!((state.live, state.ratio, state.drifted), (16.0, 1.6, true));
+        assert!(!drift(&LIMITS, &errors[1..], 10.0).drifted, "too few");
+        assert!(!drift(&LIMITS, &vec![15.0; 100], 10.0).drifted, "not above");
+    }
+
+    #[test]
+    fn no_error_at_all_and_a_holdout_without_one_are_told_apart() {
+        assert!(!drift(&LIMITS, &[], 0.0).drifted);
+        assert!(!drift(&LIMITS, &vec![0.0; 100], 0.0).drifted);
+        let state = drift(&LIMITS, &vec![1.0; 100], 0.0);
+        assert!(state.drifted && state.ratio.is_infinite());
+    }
 }

@@ -139,7 +139,6 @@ impl Table<'_> {
         let (within, width) = ends.zip(truth()).fold((0.0, 0.0), |(within, width), ((low, high), truth)| {
             (within + f64::from(u8::from(low <= truth && truth <= high)), width + (high - low))
         });
-        #[allow(clippy::cast_precision_loss)]
         let n = all.rows as f64;
         Some(Evaluation { range: self.range(rows), score: all, beside, coverage: within / n, width: width / n })
     }

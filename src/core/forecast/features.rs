@@ -120,3 +120,7 @@ fn turn(calendar: Calendar, at: DateTime<Utc>) -> f64 {
         Calendar::Year => f64::from(at.ordinal0()) / 365.2425,
     }
 }
+
+#[cfg(test)]
+#[path = "features_tests.rs"]
+mod tests;

@@ -51,7 +51,6 @@ pub fn gram(x: ArrayView2<'_, f64>, y: ArrayView1<'_, f64>, threads: usize) -> G
         sum += &part_sum;
         sums += &part_sums;
     }
-    #[allow(clippy::cast_precision_loss)]
     let n = rows.max(1) as f64;
     let shift = &sum / n;
     for i in 0..=p {

@@ -31,7 +31,6 @@ impl Bands {
         let bands = (pairs.len() / ERRORS_OF_A_BAND).clamp(1, BANDS);
         let mut forecasts: Vec<f64> = pairs.iter().map(|(forecast, _)| *forecast).collect();
         forecasts.sort_by(f64::total_cmp);
-        #[allow(clippy::cast_precision_loss)]
         let edges: Vec<f64> = (1..bands).map(|i| quantile(&forecasts, i as f64 / bands as f64)).collect();
         let mut errors = vec![Vec::new(); bands];
         for (forecast, error) in pairs {
@@ -55,4 +54,37 @@ impl Bands {
 
 fn band(edges: &[f64], forecast: f64) -> usize {
     edges.partition_point(|edge| *edge <= forecast)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_band_is_as_wide_as_its_own_errors() {
+        // Forecasts of 0 to 99, each 20 times, with errors that are as large as the forecast, evenly spread.
+        let pairs: Vec<(f64, f64)> =
+            (0..2000).map(|i| (f64::from(i % 100), f64::from(i % 100) * (f64::from(i / 100) / 9.5 - 1.0))).collect();
+        let bands = Bands::of(&pairs, 0.8);
+        assert_eq!((bands.edges.len(), bands.offsets.len(), bands.errors), (4, 5, 2000));
+        let width = |forecast: f64| bands.around(forecast).1 - bands.around(forecast).0;
+        assert!(width(10.0) < 20.0 && width(90.0) > 100.0, "{} {}", width(10.0), width(90.0));
+        let within = pairs.iter().filter(|(forecast, error)| {
+            let (low, high) = bands.around(*forecast);
+            (low..=high).contains(&(forecast + error))
+        });
+        assert!((0.78..0.82).contains(&(within.count() as f64 / 2000.0)));
+    }
+
+    #[test]
+    fn few_errors_make_one_band_and_none_no_width() {
+        let bands = Bands::of(&[(1.0, -1.0), (2.0, 1.0)], 0.8);
+        assert_eq!((bands.edges.len(), bands.offsets.len()), (0, 1));
+        let (low, high) = bands.around(10.0);
+        assert!((low - 9.2).abs() < 1e-12 && (high - 10.8).abs() < 1e-12);
+        assert_eq!(Bands::of(&[], 0.8).around(10.0), (10.0, 10.0));
+        // All of one height: the upper bands are empty and as none.
+        let same = Bands::of(&vec![(5.0, 1.0); 400], 0.8);
+        assert_eq!(same.around(5.0), (6.0, 6.0));
+    }
 }

@@ -116,7 +116,6 @@ fn check_size(x: ArrayView2<'_, f64>) -> Result<(), FitError> {
 
 /// The root of each column's sum of squares; 0 where the column is constant but for rounding.
 fn scales(gram: &Gram) -> Array1<f64> {
-    #[allow(clippy::cast_precision_loss)]
     let n = gram.rows as f64;
     let of = |j: usize| {
         let rounding = n * (1e-12 * gram.means[j]).powi(2);
@@ -222,3 +221,7 @@ fn qr(
         Err(FitError::Unsolved("a column is a combination of others".to_owned()))
     }
 }
+
+#[cfg(test)]
+#[path = "linear_tests.rs"]
+mod tests;

@@ -209,9 +209,63 @@ pub fn label(key: &Fields) -> String {
 /// NaN where it is missing, null, text or not finite.
 fn number_of(values: &Fields, field: &str) -> f64 {
     match values.iter().find(|(name, _)| name.eq_ignore_ascii_case(field)) {
-        #[allow(clippy::cast_precision_loss)]
         Some((_, Value::Integer(n))) => *n as f64,
         Some((_, Value::Float(n))) if n.is_finite() => *n,
         _ => f64::NAN,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::forecast::testing::{HOUR, START, field, hour, shop, spec};
+
+    #[test]
+    fn the_grid_goes_from_the_first_document_to_the_last_and_gaps_are_missing() {
+        let spec = spec();
+        let mut builder = PanelBuilder::new(&spec);
+        builder.add("sales_hourly", &shop("b"), hour(7), &field("sold", 2.0));
+        builder.add("sales_hourly", &shop("a"), hour(4), &field("sold", 1.0));
+        builder.add("sales_hourly", &shop("a"), hour(5), &vec![("sold".to_owned(), "many".into())]);
+        builder.add("rain_hourly", &shop("a"), hour(4), &field("rain", 3.0));
+        builder.add("rain_hourly", &shop("a"), hour(90), &field("rain", 3.0));
+        builder.add("prices_hourly", &Vec::new(), hour(7), &field("price", 9.0));
+        builder.add("something_else", &Vec::new(), hour(7), &field("price", 1.0));
+        let panel = builder.build(None);
+        assert_eq!((panel.start(), panel.buckets()), (hour(4).start(), 4));
+        assert_eq!(panel.labels(), ["shop=a", "shop=b"]);
+        let text = |values: &[f64]| values.iter().map(f64::to_string).collect::<Vec<_>>().join(" ");
+        let [a, b] = panel.series() else { panic!("{panel:?}") };
+        assert_eq!((text(&a.target), text(&b.target)), ("1 NaN NaN NaN".into(), "NaN NaN NaN 2".into()));
+        assert_eq!(text(&a.covariates[0]), "3 NaN NaN NaN");
+        // A covariate without a key is every series'.
+        assert_eq!([text(&a.covariates[1]), text(&b.covariates[1])], ["NaN NaN NaN 9", "NaN NaN NaN 9"]);
+        assert_eq!((panel.index(hour(7).start()), panel.index(hour(8).start())), (Some(3), None));
+        assert_eq!((panel.index(hour(3).start()), panel.first_from(hour(3).start())), (None, 0));
+        assert_eq!((panel.first_from(hour(6).start()), panel.first_from(hour(99).start())), (2, 4));
+        assert_eq!(panel.others(0, 3), 2.0);
+        assert!(panel.others(1, 3).is_nan() && panel.others(0, 0).is_nan());
+    }
+
+    #[test]
+    fn buckets_of_another_width_and_keys_that_are_not_whole_are_counted_and_left_out() {
+        let spec = spec();
+        let mut builder = PanelBuilder::new(&spec);
+        let at = |second| DateTime::from_timestamp(START + second, 0).unwrap();
+        let two_hours = Bucket::new(at(0), at(2 * HOUR)).unwrap();
+        let shifted = Bucket::new(at(60), at(60 + HOUR)).unwrap();
+        builder.add("sales_hourly", &shop("a"), two_hours, &field("sold", 1.0));
+        builder.add("sales_hourly", &shop("a"), shifted, &field("sold", 1.0));
+        builder.add("sales_hourly", &Vec::new(), hour(1), &field("sold", 1.0));
+        let panel = builder.build(None);
+        assert_eq!((panel.ignored(), panel.buckets(), panel.series().len()), (3, 0, 0));
+    }
+
+    #[test]
+    fn keys_of_several_columns_have_one_label_each() {
+        let key = vec![("a".to_owned(), "x,b=y".into()), ("b".to_owned(), Value::Null)];
+        assert_eq!(label(&key), "a=x\\,b=y,b=\\N");
+        assert_eq!(label(&Vec::new()), "all");
+        assert_ne!(label(&vec![("a".to_owned(), "\\N".into())]), label(&vec![("a".to_owned(), Value::Null)]));
     }
 }

@@ -64,11 +64,9 @@ pub fn panel(spec: &Spec, shops: &[&str], hours: i64, sold: impl Fn(usize, i64) 
     for number in 0..hours {
         for (at, name) in shops.iter().enumerate() {
             builder.add("sales_hourly", &shop(name), hour(number), &field("sold", sold(at, number)));
-            #[allow(clippy::cast_precision_loss)]
             let rain = ((number * 7 + at as i64) % 11) as f64;
             builder.add("rain_hourly", &shop(name), hour(number), &field("rain", rain));
         }
-        #[allow(clippy::cast_precision_loss)]
         let price = ((number * 5) % 17) as f64;
         builder.add("prices_hourly", &Vec::new(), hour(number), &field("price", price));
     }

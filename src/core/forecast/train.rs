@@ -79,3 +79,7 @@ pub fn train(spec: &Spec, panel: &Panel, training: &Training<'_>) -> Result<Mode
         horizons,
     })
 }
+
+#[cfg(test)]
+#[path = "train_tests.rs"]
+mod tests;
