@@ -75,7 +75,8 @@ pub fn run(arguments: &TrainArguments) -> Result<Value> {
         Ok(_) => {
             let seconds = median(theirs.iter().map(|round| &round["seconds"]));
             let product = median(theirs.iter().map(|round| &round["gram"]));
-            let (version, apart) = (&theirs[0]["version"], apart(&ours[0], &theirs[0]));
+            let version = theirs[0]["version"].as_str().unwrap_or_default();
+            let apart = apart(&ours[0], &theirs[0]);
             println!("scikit-learn {version} LinearRegression  {seconds:8.3} s  {:.1} x bief's", seconds / several);
             println!("Gram product by its numpy                  {product:8.3} s");
             println!("largest relative difference to scikit-learn's coefficients: {apart:e}");
