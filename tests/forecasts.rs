@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use bief::adapters::cache::open_cache;
+use bief::adapters::warehouse;
 use bief::config::Secret;
 use bief::core::bucket::Width;
 use bief::core::document::Bucket;
@@ -89,15 +90,23 @@ fn replacements(aggregate: &str, hours: &Hours) -> Vec<Replacement> {
     buckets.into_iter().map(of).collect()
 }
 
-/// A folder with the shipped configuration and a cache that holds the documents.
-fn shipped() -> tempfile::TempDir {
+/// A folder with the shipped configuration, its text passed through `change`.
+fn folder(change: impl Fn(String) -> String) -> tempfile::TempDir {
     // In memory where there is such a folder: thousands of transactions wait for a disk each.
     let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for name in ["actors.toml", "aggregates", "migrations", "data"] {
+    for name in ["aggregates", "migrations", "data"] {
         std::os::unix::fs::symlink(root.join(name), folder.path().join(name)).unwrap();
     }
     std::fs::create_dir(folder.path().join("var")).unwrap();
+    let text = std::fs::read_to_string(root.join("actors.toml")).unwrap();
+    std::fs::write(folder.path().join("actors.toml"), change(text)).unwrap();
+    folder
+}
+
+/// The same with a cache that holds the documents.
+fn shipped() -> tempfile::TempDir {
+    let folder = folder(|text| text);
     let url = Secret::new(format!("sqlite://{}", folder.path().join("var/cache.db").display()));
     actix::System::new().block_on(async {
         let mut cache = (open_cache(&url))().await.unwrap();
@@ -169,4 +178,23 @@ fn the_shipped_forecast_beats_the_naive_ones_on_the_last_three_months() {
 fn a_forecast_that_is_not_there_is_told_with_those_that_are() {
     let (code, _, err) = bief(Path::new(env!("CARGO_MANIFEST_DIR")), &["train", "departure_delays"]);
     assert_eq!((code, err.trim()), (2, "bief: there is no forecast `departure_delays`: there are departure_delay"));
+}
+
+#[test]
+fn columns_that_no_query_yields_are_told_at_their_place_once_the_database_is_asked() {
+    let changed = |text: String| {
+        text.replace("target = \"mean_dep_delay\"", "target = \"mean_delay\"")
+            .replace("[\"wind_speed\", \"visib\"", "[\"wind_speed\", \"visibility\"")
+    };
+    let folder = folder(changed);
+    let loaded = bief::config::load(&folder.path().join("actors.toml"), &|_| None).unwrap();
+    actix::System::new()
+        .block_on(warehouse::prepare(&loaded.config.warehouse, Path::new("")))
+        .unwrap_or_else(|error| panic!("{error}"));
+    let (code, out, err) = bief(folder.path(), &["check", "--connect"]);
+    assert_eq!(code, 3, "{out}{err}");
+    for told in ["`departures_hourly` yields no column `mean_delay`", "`weather_hourly` yields no column `visibility`"]
+    {
+        assert!(format!("{out}{err}").contains(told), "{out}{err}");
+    }
 }

@@ -1,5 +1,5 @@
 //! Reads each `[[forecast]]`, and checks it beside the aggregates that it is of and made from. Which columns a query yields
-//! only the database knows; a training says so where there is no such value.
+//! only the database knows: `check --connect` asks it.
 
 use std::collections::HashMap;
 use std::ops::RangeInclusive;
@@ -14,7 +14,7 @@ use super::schema::{COVARIATES, DRIFT, FORECAST, ROLLING};
 use super::source::quoted;
 use super::unknown::nearest;
 use super::values::{described, one_of};
-use super::{Aggregate, Forecast, Location, Schedule, Width, daemon, names, units};
+use super::{Aggregate, AskedColumn, Forecast, Location, Schedule, Width, daemon, names, units};
 use crate::core::forecast::{Calendar, Covariate, Drift, Horizon, Rolling, Spec, Statistic};
 
 /// At night for many, before documents are compared with the rows.
@@ -76,8 +76,11 @@ fn read_forecast(
     let holdout = r.parsed(s, "holdout", DEFAULT_HOLDOUT, |text| daemon::between(text, A_DAY, LONG));
     let interval = read_interval(r, s);
     let rolling = r.each(s, &ROLLING, |r, s| read_rolling(r, &s));
-    let covariates = r.each(s, &COVARIATES, |r, s| read_covariate(r, &s, aggregate, aggregates));
+    let covariates = r.each(s, &COVARIATES, |r, s| read_covariate(r, &s, aggregate, (aggregates, locate)));
     let drift = read_drift(r, s);
+    let (covariates, asked): (Vec<_>, Vec<_>) = covariates.into_iter().flatten().unzip();
+    let target_of = target.iter().zip(aggregate).map(|(target, aggregate)| asked_of(aggregate, target, locate));
+    let columns = target_of.chain(asked.into_iter().flatten()).collect();
     let forecast = Forecast {
         spec: Spec {
             name: name.as_ref().map(|name| name.value.clone()).unwrap_or_default(),
@@ -92,13 +95,14 @@ fn read_forecast(
             others,
             calendar,
             harmonics: usize::try_from(harmonics).unwrap_or(1),
-            covariates: covariates.into_iter().flatten().collect(),
+            covariates,
             holdout,
             interval,
             drift,
         },
         train_at,
         place: locate(&s.place("name")),
+        columns,
     };
     // What was wrong with its features themselves has been told.
     if r.findings.len() == told {
@@ -283,8 +287,8 @@ fn read_covariate(
     r: &mut Reader<'_>,
     s: &Section<'_>,
     of: Option<&Aggregate>,
-    aggregates: &[Aggregate],
-) -> Option<Covariate> {
+    (aggregates, locate): (&[Aggregate], &dyn Fn(&Span) -> Location),
+) -> Option<(Covariate, Vec<AskedColumn>)> {
     let text = r.required(s, "aggregate");
     let fields = match s.value("fields") {
         None => {
@@ -330,11 +334,17 @@ fn read_covariate(
         );
         r.refuse("aggregate", &text, fault);
     }
-    Some(Covariate {
+    let asked = fields.iter().map(|field| asked_of(aggregate, field, locate)).collect();
+    let covariate = Covariate {
         aggregate: aggregate.name.clone(),
         key: aggregate.key.clone(),
         fields: fields.into_iter().map(|field| field.value).collect(),
-    })
+    };
+    Some((covariate, asked))
+}
+
+fn asked_of(aggregate: &Aggregate, column: &Text, locate: &dyn Fn(&Span) -> Location) -> AskedColumn {
+    AskedColumn { aggregate: aggregate.name.clone(), column: column.value.clone(), place: locate(&column.span) }
 }
 
 fn read_drift(r: &mut Reader<'_>, s: &Section<'_>) -> Drift {

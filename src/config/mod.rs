@@ -237,6 +237,16 @@ pub struct Forecast {
     pub train_at: Option<Schedule>,
     /// Of its name, for what is only known once the documents are.
     pub place: Location,
+    /// What queries must yield for it: the target and the covariates' fields.
+    pub columns: Vec<AskedColumn>,
+}
+
+/// A column that a forecast takes from the documents of an aggregate, and where the file says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AskedColumn {
+    pub aggregate: String,
+    pub column: String,
+    pub place: Location,
 }
 
 /// What the page shows of an aggregate.

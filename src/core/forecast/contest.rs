@@ -67,8 +67,8 @@ fn persistence(evaluation: &Evaluation) -> Option<(f64, f64)> {
 }
 
 fn judge(horizons: &[Compared], champion: Option<u64>, refused: Option<String>) -> (bool, String) {
-    // Not a number is never better.
-    let naive = horizons.iter().find(|of| of.persistence.is_none_or(|(naive, own)| !(own < naive)));
+    // What is not a number is better than nothing.
+    let naive = horizons.iter().find(|of| !of.persistence.is_some_and(|(naive, own)| own < naive));
     if let Some(Compared { horizon, persistence, .. }) = naive {
         let figures = match persistence {
             Some((naive, own)) => format!("MAE {own:.4} against {naive:.4}"),

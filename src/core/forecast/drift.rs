@@ -25,10 +25,8 @@ pub struct DriftState {
 pub fn drift(limits: &Drift, absolute_errors: &[f64], holdout: f64) -> DriftState {
     let scored = absolute_errors.len();
     let live = if scored == 0 { 0.0 } else { absolute_errors.iter().sum::<f64>() / scored as f64 };
-    let ratio = match (live, holdout) {
-        (live, _) if live == 0.0 => 0.0,
-        (live, holdout) => live / holdout,
-    };
+    // No error at all is no drift, whatever the holdout's.
+    let ratio = if live == 0.0 { 0.0 } else { live / holdout };
     DriftState { scored, live, holdout, ratio, drifted: scored >= LEAST_ERRORS && ratio > limits.ratio }
 }
 

@@ -8,8 +8,8 @@ use chrono::{DateTime, Duration, Utc};
 use super::spec::Spec;
 use crate::core::document::{Bucket, Fields, Value};
 
-/// Buckets that a panel may have: a document dated centuries away must not take all memory.
-const MOST_BUCKETS: i64 = 20_000_000;
+/// Values that a panel may have, 400 MB: a document dated centuries away must not take all memory. The newest buckets stay.
+const MOST_VALUES: usize = 50_000_000;
 
 /// Series of the target and the covariates, one for each key, on one grid of buckets without holes.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,7 +54,8 @@ impl Panel {
         self.series.iter().map(|series| series.label.clone()).collect()
     }
 
-    /// Documents that were not used: their bucket is not one of the grid's, or their key is not whole.
+    /// Documents that were not used: their bucket is not one of the grid's, or their key is not whole, or there is no memory
+    /// for a grid that begins so early.
     pub fn ignored(&self) -> u64 {
         self.ignored
     }
@@ -144,13 +145,15 @@ impl<'s> PanelBuilder<'s> {
 
     /// The grid: from the first bucket of the target to its last, or to the one that starts at `until`, whichever is
     /// later. What is known of covariates outside is left out.
-    pub fn build(self, until: Option<DateTime<Utc>>) -> Panel {
+    pub fn build(mut self, until: Option<DateTime<Utc>>) -> Panel {
         let known: BTreeSet<i64> = self.targets.values().flat_map(|(_, of)| of.keys().copied()).collect();
         let first = known.first().copied();
         let until = until.map(|until| until.timestamp().div_euclid(self.seconds));
         let last = known.last().copied().map(|last| until.map_or(last, |until| until.max(last)));
+        let columns = 1 + self.spec.covariate_names().len();
+        let most = i64::try_from(MOST_VALUES / (columns * self.targets.len().max(1))).unwrap_or(i64::MAX).max(1);
         let (first, buckets) = match (first, last) {
-            (Some(first), Some(last)) => (first, (last - first + 1).min(MOST_BUCKETS)),
+            (Some(first), Some(last)) => (first.max(last - most + 1), (last - first + 1).min(most)),
             _ => (0, 0),
         };
         let buckets = usize::try_from(buckets).unwrap_or(0);
@@ -160,7 +163,10 @@ impl<'s> PanelBuilder<'s> {
         for (label, (key, values)) in &self.targets {
             let mut target = vec![f64::NAN; buckets];
             for (number, value) in values {
-                let Some(index) = place(*number) else { continue };
+                let Some(index) = place(*number) else {
+                    self.ignored += 1;
+                    continue;
+                };
                 target[index] = *value;
                 if !value.is_nan() {
                     totals[index].0 += value;
@@ -259,6 +265,20 @@ mod tests {
         builder.add("sales_hourly", &Vec::new(), hour(1), &field("sold", 1.0));
         let panel = builder.build(None);
         assert_eq!((panel.ignored(), panel.buckets(), panel.series().len()), (3, 0, 0));
+    }
+
+    #[test]
+    fn a_document_of_another_century_leaves_room_for_those_of_today() {
+        let spec = spec();
+        let mut builder = PanelBuilder::new(&spec);
+        let at = |day: i64| DateTime::from_timestamp(-day * 86_400, 0).unwrap();
+        // Hourly, 1,930 years before.
+        let long_ago = Bucket::new(at(704_000), at(704_000) + Duration::hours(1)).unwrap();
+        builder.add("sales_hourly", &shop("a"), long_ago, &field("sold", 1.0));
+        builder.add("sales_hourly", &shop("a"), hour(0), &field("sold", 2.0));
+        let panel = builder.build(None);
+        assert!(panel.buckets() * 3 <= MOST_VALUES);
+        assert_eq!((panel.ignored(), panel.series()[0].target.last()), (1, Some(&2.0)));
     }
 
     #[test]

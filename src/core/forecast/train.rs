@@ -42,7 +42,7 @@ pub fn train(spec: &Spec, panel: &Panel, training: &Training<'_>) -> Result<Mode
     let no_truth = || TrainError::NoTruth { aggregate: spec.aggregate.clone(), target: spec.target.clone() };
     let last = panel.series().iter().filter_map(|s| s.target.iter().rposition(|value| !value.is_nan())).max();
     let end = panel.at(last.ok_or_else(no_truth)? + 1);
-    let stretch = Duration::from_std(spec.holdout).unwrap_or(Duration::MAX);
+    let stretch = Duration::from_std(spec.holdout).unwrap_or_default();
     let from = end.checked_sub_signed(stretch).unwrap_or(DateTime::<Utc>::MIN_UTC);
     let keys = panel.labels();
     let (mut horizons, mut hash) = (Vec::with_capacity(spec.horizons.len()), Sha256::new());
