@@ -17,6 +17,9 @@ use super::values::{described, one_of};
 use super::{Aggregate, AskedColumn, Forecast, Location, Schedule, Width, daemon, names, units};
 use crate::core::forecast::{Calendar, Covariate, Drift, Horizon, Rolling, Spec, Statistic};
 
+/// Tells where in the file something stands.
+type Locate<'l> = &'l dyn Fn(&Span) -> Location;
+
 /// At night for many, before documents are compared with the rows.
 const DEFAULT_TRAIN_AT: &str = "0 3 * * *";
 const DEFAULT_HOLDOUT: (Duration, &str) = (Duration::from_secs(28 * 86_400), "28d");
@@ -35,7 +38,7 @@ pub(super) fn read(
     r: &mut Reader<'_>,
     root: &Section<'_>,
     aggregates: &[Aggregate],
-    locate: &dyn Fn(&Span) -> Location,
+    locate: Locate<'_>,
 ) -> Vec<Forecast> {
     let (names, forecasts): (Vec<_>, Vec<_>) =
         r.each(root, &FORECAST, |r, s| read_forecast(r, &s, aggregates, locate)).into_iter().unzip();
@@ -47,7 +50,7 @@ fn read_forecast(
     r: &mut Reader<'_>,
     s: &Section<'_>,
     aggregates: &[Aggregate],
-    locate: &dyn Fn(&Span) -> Location,
+    locate: Locate<'_>,
 ) -> (Option<Text>, Forecast) {
     let told = r.findings.len();
     let name = named(r, s, "name", name_of_a_forecast);
@@ -287,7 +290,7 @@ fn read_covariate(
     r: &mut Reader<'_>,
     s: &Section<'_>,
     of: Option<&Aggregate>,
-    (aggregates, locate): (&[Aggregate], &dyn Fn(&Span) -> Location),
+    (aggregates, locate): (&[Aggregate], Locate<'_>),
 ) -> Option<(Covariate, Vec<AskedColumn>)> {
     let text = r.required(s, "aggregate");
     let fields = match s.value("fields") {
@@ -343,7 +346,7 @@ fn read_covariate(
     Some((covariate, asked))
 }
 
-fn asked_of(aggregate: &Aggregate, column: &Text, locate: &dyn Fn(&Span) -> Location) -> AskedColumn {
+fn asked_of(aggregate: &Aggregate, column: &Text, locate: Locate<'_>) -> AskedColumn {
     AskedColumn { aggregate: aggregate.name.clone(), column: column.value.clone(), place: locate(&column.span) }
 }
 
@@ -366,7 +369,7 @@ fn check_features(r: &mut Reader<'_>, s: &Section<'_>, spec: &Spec) {
 }
 
 /// No two of one name: their documents would be each other's.
-fn check_names(r: &mut Reader<'_>, names: &[Option<Text>], locate: &dyn Fn(&Span) -> Location) {
+fn check_names(r: &mut Reader<'_>, names: &[Option<Text>], locate: Locate<'_>) {
     let mut lines: HashMap<&str, usize> = HashMap::new();
     for name in names.iter().flatten() {
         let line = locate(&name.span).line;
