@@ -4,6 +4,7 @@
 pub mod aggregator;
 pub mod consumer;
 pub mod decoder;
+pub mod history;
 pub mod lease;
 pub mod outbox;
 pub mod persist;

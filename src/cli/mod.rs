@@ -28,6 +28,7 @@ mod tap;
 #[cfg(test)]
 mod tests;
 mod top;
+mod train;
 mod verify;
 
 pub use crate::core::printable;
@@ -72,6 +73,8 @@ enum Command {
     Reconcile(reconcile::Args),
     /// Compute an aggregate's documents anew from nothing
     Rebuild(rebuild::Args),
+    /// Fit the forecasts' models, and compare them with the naive ones
+    Train(train::Args),
     /// Show where each partition stands, and set offsets
     Offsets(offsets::Args),
     /// Inflict faults on daemons of its own at a staging, and prove that nothing was lost or doubled
@@ -121,6 +124,7 @@ pub fn main() -> u8 {
         Command::Verify(args) => verify::run(args),
         Command::Reconcile(args) => reconcile::run(args, log),
         Command::Rebuild(args) => rebuild::run(args, log),
+        Command::Train(args) => train::run(args, log),
         Command::Offsets(args) => offsets::run(args),
         Command::Drill(args) => drill::run(args, log),
         Command::Status(args) => status::run(args, &mut std::io::stdout()),

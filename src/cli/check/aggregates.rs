@@ -66,6 +66,14 @@ async fn examine(
         let of_key = aggregate.key.iter().any(|key| !columns.iter().any(|column| column.eq_ignore_ascii_case(key)));
         found.push(loaded.at(Severity::Error, if of_key { places.key } else { places.query }, problem, help));
     }
+    let asked = loaded.config.forecasts.iter().flat_map(|forecast| &forecast.columns);
+    for asked in asked.filter(|asked| asked.aggregate == aggregate.name) {
+        if !columns.iter().any(|column| column.eq_ignore_ascii_case(&asked.column)) {
+            let problem = format!("the query of `{}` yields no column `{}`", aggregate.name, asked.column);
+            let help = format!("name one of {}", columns.join(", "));
+            found.push(loaded.at(Severity::Error, asked.place, problem, help));
+        }
+    }
     for table in scanned {
         let problem = format!("for each bucket the query reads all of `{table}`: no index serves it");
         let help = format!(
