@@ -12,7 +12,7 @@ import { listen, store } from "./store.js";
 const KEPT_SECONDS = 120;
 const SHOWN_RECORDS = 14;
 /** A list that changes more often than this can't be read. */
-const LIST_MS = 250;
+const LIST_MS = 150;
 
 const rates = new Ring(KEPT_SECONDS);
 const delays = new Ring(KEPT_SECONDS);

@@ -17,7 +17,7 @@ use crate::messages::tap::{Listening, Sample, Stage};
 use crate::ports::cache::{Entry, Replacement};
 
 /// With few readers, as often as it is looked whether there is something to tell: fast to the eye.
-const TICK: Duration = Duration::from_millis(100);
+const TICK: Duration = Duration::from_millis(50);
 /// Each reader makes it so much rarer, since each event is written to each: a thousand get one a second.
 const PACE_A_READER: Duration = Duration::from_millis(1);
 const SLOWEST: Duration = Duration::from_secs(1);

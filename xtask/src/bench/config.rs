@@ -54,6 +54,9 @@ impl Config {
         aggregates.iter_mut().filter_map(Value::as_table_mut).for_each(|one| absolute(one, shipped));
         let named = |aggregate: &Value| Some(format!("aggregate:{}", aggregate.get("name")?.as_str()?));
         let sources: Vec<String> = aggregates.iter().filter_map(named).collect();
+        // Forecasts would train beside what is measured.
+        root.remove("forecast");
+        root.remove("compare");
         let mut panels = root.remove("panel").and_then(|all| all.as_array().cloned()).unwrap_or_default();
         panels.retain(|one| sources.iter().any(|s| one.get("source").and_then(Value::as_str) == Some(s)));
         keep_topic(&mut root, "stream")?;
