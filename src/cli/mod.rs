@@ -5,6 +5,7 @@ pub mod logging;
 
 mod aggregate_names;
 mod check;
+mod child_exec;
 mod completions;
 mod dead_letters;
 #[cfg(feature = "embedded")]
@@ -90,6 +91,9 @@ enum Command {
     Completions(completions::Args),
     /// Write the manual pages
     Man(man::Args),
+    /// Guard a program that runs beside the daemon
+    #[command(hide = true)]
+    ChildExec(child_exec::Args),
 }
 
 /// The whole command line, for completions and manual pages.
@@ -130,5 +134,6 @@ pub fn main() -> u8 {
         Command::DeadLetters(args) => dead_letters::run(args),
         Command::Completions(args) => completions::run(args, &mut command(), &mut std::io::stdout()),
         Command::Man(args) => man::run(args, command(), &mut std::io::stdout()),
+        Command::ChildExec(args) => child_exec::run(args),
     }
 }
