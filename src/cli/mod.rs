@@ -6,6 +6,7 @@ pub mod logging;
 mod aggregate_names;
 mod check;
 mod child_exec;
+mod compare;
 mod completions;
 mod dead_letters;
 #[cfg(feature = "embedded")]
@@ -73,6 +74,8 @@ enum Command {
     Reconcile(reconcile::Args),
     /// Compute an aggregate's documents anew from nothing
     Rebuild(rebuild::Args),
+    /// Fit the forecasts' model with four frameworks, and compare what each takes
+    Compare(compare::Args),
     /// Show where each partition stands, and set offsets
     Offsets(offsets::Args),
     /// Inflict faults on daemons of its own at a staging, and prove that nothing was lost or doubled
@@ -125,6 +128,7 @@ pub fn main() -> u8 {
         Command::Verify(args) => verify::run(args),
         Command::Reconcile(args) => reconcile::run(args, log),
         Command::Rebuild(args) => rebuild::run(args, log),
+        Command::Compare(args) => compare::run(args, log),
         Command::Offsets(args) => offsets::run(args),
         Command::Drill(args) => drill::run(args, log),
         Command::Status(args) => status::run(args, &mut std::io::stdout()),

@@ -10,6 +10,7 @@ mod access;
 mod aggregates;
 mod cache;
 mod columns;
+mod compare;
 mod daemon;
 mod database_url;
 mod diagnostic;
@@ -34,6 +35,7 @@ mod warehouse;
 
 pub use access::{Access, resolve};
 pub use cache::CacheBackend;
+pub use compare::CompareConfig;
 pub use database_url::Backend;
 pub use diagnostic::{Diagnostic, Severity};
 pub use load::{Loaded, load, parse, print};
@@ -63,6 +65,7 @@ pub struct Config {
     pub aggregates: Vec<Aggregate>,
     pub panels: Vec<Panel>,
     pub replays: Vec<Replay>,
+    pub compare: CompareConfig,
 }
 
 #[derive(Debug, Clone)]
