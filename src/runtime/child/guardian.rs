@@ -9,6 +9,7 @@ use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::{self, Resource, Rlimit, Signal, WaitOptions, WaitStatus};
 use serde::{Deserialize, Serialize};
@@ -18,6 +19,11 @@ use tokio::sync::oneshot;
 use super::SAMPLED_EVERY;
 use super::tree::{self, Memory, Process};
 
+/// How long what the child started may take to end by itself once the child has: a virtual machine or a pool of workers
+/// that notices its parent's end.
+const LINGER: Duration = Duration::from_secs(2);
+/// How often it is looked whether all have ended.
+const LOOKED_EVERY: Duration = Duration::from_millis(10);
 /// What shells answer where a program cannot be run.
 const NOT_STARTED: u8 = 127;
 
@@ -103,16 +109,40 @@ async fn watch(guarded: &Guarded) -> io::Result<Account> {
         }
     }
     let find = || tree::descendants(own.as_raw_pid());
-    let left = find().into_iter().filter(|process| !process.zombie && process.pid != child);
     if account.code.is_some() || account.signal.is_some() {
-        account.left_behind = left.map(|process| process.describe()).collect();
+        let began = Instant::now();
+        while began.elapsed() < LINGER && find().iter().any(|process| !process.zombie) {
+            tokio::select! {
+                () = tokio::time::sleep(LOOKED_EVERY) => _ = collect(child),
+                _ = &mut released => break,
+            }
+        }
+        account.left_behind = names(&find());
     }
     let unkilled = tree::kill_all(find, || _ = collect(child));
-    account.unkilled = unkilled.iter().map(Process::describe).collect();
-    // What has just died is waited for, so that its time counts.
-    _ = collect(child);
+    account.unkilled = names(&unkilled);
+    // A process is gone when all its threads are; only then is its time known.
+    let began = Instant::now();
+    while account.unkilled.is_empty() && began.elapsed() < LINGER && some_left() {
+        std::thread::sleep(LOOKED_EVERY);
+    }
     account.cpu_seconds = tree::cpu_of_collected();
     Ok(account)
+}
+
+fn names(of: &[Process]) -> Vec<String> {
+    of.iter().filter(|process| !process.zombie).map(Process::describe).collect()
+}
+
+/// Collects those that have ended; whether there are others.
+fn some_left() -> bool {
+    loop {
+        match process::wait(WaitOptions::NOHANG) {
+            Ok(Some(_)) => {}
+            Ok(None) => return true,
+            Err(_) => return false,
+        }
+    }
 }
 
 /// Ends when the standard input does.
