@@ -48,6 +48,7 @@ def job(matrix, settings, phase):
     return {
         "versions": {"dask-ml": dask_ml.__version__, "dask": dask.__version__},
         "settings": ESTIMATOR,
+        "solver": "Newton's method on the standardised columns",
         "workers": workers,
         "coefficients": model.coef_.tolist(),
         "intercept": float(model.intercept_),

@@ -25,6 +25,7 @@ def job(matrix, settings, phase):
     return {
         "versions": {"scikit-learn": sklearn.__version__, "numpy": numpy.__version__},
         "settings": {},
+        "solver": "LAPACK gelsd (SVD) of the centred columns",
         "workers": settings["workers"],
         "coefficients": model.coef_.tolist(),
         "intercept": float(model.intercept_),

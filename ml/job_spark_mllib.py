@@ -51,6 +51,7 @@ def job(matrix, settings, phase):
     result = {
         "versions": {"pyspark": pyspark.__version__},
         "settings": ESTIMATOR,
+        "solver": "normal equations and Cholesky",
         "workers": session.sparkContext.defaultParallelism,
         "coefficients": model.coefficients.toArray().tolist(),
         "intercept": model.intercept,

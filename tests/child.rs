@@ -219,7 +219,7 @@ fn where_nobody_waits_any_more_nothing_stays() {
         let (tell, told) = tokio::sync::oneshot::channel();
         let mut tell = Some(tell);
         let (cancel, running) = (CancellationToken::new(), spec.clone());
-        let work = run(&running, &cancel, |_| drop(tell.take().map(|tell| tell.send(()))));
+        let work = run(&running, &cancel, |_| _ = tell.take().map(|tell| tell.send(())));
         tokio::select! { _ = work => panic!("it ended"), _ = told => {} }
     });
     let pids = ground.pids(2);

@@ -241,6 +241,7 @@ fn put_together(
             features: sample.width().try_into().unwrap_or(u32::MAX),
             train_rows: sample.train_rows as u64,
             holdout_rows: sample.holdout_rows() as u64,
+            left_out: sample.left_out.clone(),
         },
         tolerance: TOLERANCE,
         parity: parity(&runs, reference),

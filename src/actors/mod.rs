@@ -6,6 +6,7 @@ pub mod comparer;
 pub mod consumer;
 pub mod decoder;
 pub mod fitter;
+pub mod history;
 pub mod lease;
 pub mod outbox;
 pub mod persist;

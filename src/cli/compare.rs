@@ -46,7 +46,7 @@ pub struct Args {
     /// The interpreter that makes the environments, 3.11 or later
     #[arg(long, value_name = "PYTHON", default_value = "python3", requires = "setup")]
     python: PathBuf,
-    /// Only these: linfa, scikit-learn, dask-ml, spark-mllib
+    /// Only these: linfa, bief, scikit-learn, dask-ml, spark-mllib
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     frameworks: Vec<Framework>,
     /// How often the matrix's rows are repeated, each time a little shaken

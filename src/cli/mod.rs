@@ -30,6 +30,7 @@ mod tap;
 #[cfg(test)]
 mod tests;
 mod top;
+mod train;
 mod verify;
 
 pub use crate::core::printable;
@@ -76,6 +77,8 @@ enum Command {
     Rebuild(rebuild::Args),
     /// Fit the forecasts' model with four frameworks, and compare what each takes
     Compare(compare::Args),
+    /// Fit the forecasts' models, and compare them with the naive ones
+    Train(train::Args),
     /// Show where each partition stands, and set offsets
     Offsets(offsets::Args),
     /// Inflict faults on daemons of its own at a staging, and prove that nothing was lost or doubled
@@ -129,6 +132,7 @@ pub fn main() -> u8 {
         Command::Reconcile(args) => reconcile::run(args, log),
         Command::Rebuild(args) => rebuild::run(args, log),
         Command::Compare(args) => compare::run(args, log),
+        Command::Train(args) => train::run(args, log),
         Command::Offsets(args) => offsets::run(args),
         Command::Drill(args) => drill::run(args, log),
         Command::Status(args) => status::run(args, &mut std::io::stdout()),

@@ -89,7 +89,7 @@ fn read_aggregate(
     (ReadAggregate { name, table, time }, aggregate)
 }
 
-fn named(
+pub(super) fn named(
     r: &mut Reader<'_>,
     s: &Section<'_>,
     key: &'static str,

@@ -10,7 +10,7 @@ use super::print::{self, Line};
 use super::reader::{Finding, NamedPath, Reader, Span};
 use super::source::SourceText;
 use super::streams::{self, Surroundings};
-use super::{Config, Location, aggregates, cache, compare, daemon, panels, replays, syntax, warehouse};
+use super::{Config, Location, aggregates, cache, compare, daemon, forecasts, panels, replays, syntax, warehouse};
 
 /// A file larger than this is something else.
 const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
@@ -126,6 +126,7 @@ pub fn parse(
     let around = Surroundings { backend: read.backend, memory: daemon.memory, locate: &locate };
     let streams = streams::read(&mut r, &root, &around);
     let aggregates = aggregates::read(&mut r, &root, &streams, &locate);
+    let forecasts = forecasts::read(&mut r, &root, &aggregates, &locate);
     let panels = panels::read(&mut r, &root, &aggregates);
     let topics: Vec<_> = streams.iter().filter_map(|read| read.topic.clone()).collect();
     let streams: Vec<_> = streams.into_iter().map(|read| read.stream).collect();
@@ -141,8 +142,18 @@ pub fn parse(
     if diagnostics.iter().any(Diagnostic::is_error) {
         return Err(diagnostics);
     }
-    let config =
-        Config { daemon, kafka, warehouse: read.warehouse, cache, streams, aggregates, panels, replays, compare };
+    let config = Config {
+        daemon,
+        kafka,
+        warehouse: read.warehouse,
+        cache,
+        streams,
+        aggregates,
+        forecasts,
+        panels,
+        replays,
+        compare,
+    };
     Ok(Loaded {
         config,
         base: base_dir.to_owned(),

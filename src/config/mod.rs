@@ -14,6 +14,7 @@ mod compare;
 mod daemon;
 mod database_url;
 mod diagnostic;
+mod forecasts;
 mod load;
 mod names;
 mod panels;
@@ -48,6 +49,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::core::bucket::Width;
+use crate::core::forecast::Spec;
 pub use crate::core::mapping::{EpochUnit, Source};
 use crate::core::marks::BucketSource;
 pub use crate::core::schedule::Schedule;
@@ -63,6 +65,7 @@ pub struct Config {
     pub cache: Option<CacheConfig>,
     pub streams: Vec<Stream>,
     pub aggregates: Vec<Aggregate>,
+    pub forecasts: Vec<Forecast>,
     pub panels: Vec<Panel>,
     pub replays: Vec<Replay>,
     pub compare: CompareConfig,
@@ -227,6 +230,16 @@ pub struct Aggregate {
     /// How long after its bucket's end a document is kept; for ever where it is not said.
     pub keep: Option<Duration>,
     pub places: AggregatePlaces,
+}
+
+/// A value of an aggregate that is forecast, and when its model is trained.
+#[derive(Debug, Clone)]
+pub struct Forecast {
+    pub spec: Spec,
+    /// When the daemon trains, in UTC; never by schedule where it is off.
+    pub train_at: Option<Schedule>,
+    /// Of its name, for what is only known once the documents are.
+    pub place: Location,
 }
 
 /// What the page shows of an aggregate.

@@ -40,7 +40,7 @@ pub static ROOT: SectionSpec = SectionSpec {
     free: false,
     keys: &[],
     example: "",
-    sections: &[&DAEMON, &KAFKA, &WAREHOUSE, &CACHE, &STREAM, &AGGREGATE, &PANEL, &REPLAY, &COMPARE],
+    sections: &[&DAEMON, &KAFKA, &WAREHOUSE, &CACHE, &STREAM, &AGGREGATE, &FORECAST, &PANEL, &REPLAY, &COMPARE],
 };
 
 pub static DAEMON: SectionSpec = SectionSpec {
@@ -153,6 +153,56 @@ pub static AGGREGATE: SectionSpec = SectionSpec {
         key("keep", "keep = \"400d\""),
     ],
     example: "",
+    sections: &[],
+};
+
+pub static FORECAST: SectionSpec = SectionSpec {
+    path: "forecast",
+    repeated: true,
+    free: false,
+    keys: &[
+        key("name", "name = \"orders_next_hour\""),
+        key("aggregate", "aggregate = \"orders_hourly\""),
+        key("target", "target = \"orders\""),
+        key("key", "key = [\"shop\"]"),
+        key("horizons", "horizons = [\"1h\", \"24h\"]"),
+        key("lags", "lags = [0, 1, 2]"),
+        key("seasons", "seasons = [24, 168]"),
+        key("others", "others = [0]"),
+        key("calendar", "calendar = [\"hour\", \"weekday\"]"),
+        key("harmonics", "harmonics = 3"),
+        key("train_at", "train_at = \"0 3 * * *\""),
+        key("holdout", "holdout = \"28d\""),
+        key("interval", "interval = 0.8"),
+    ],
+    example: "",
+    sections: &[&ROLLING, &COVARIATES, &DRIFT],
+};
+
+pub static ROLLING: SectionSpec = SectionSpec {
+    path: "forecast.rolling",
+    repeated: true,
+    free: false,
+    keys: &[key("window", "window = 24"), key("of", "of = \"mean\""), key("every", "every = 24")],
+    example: "rolling = [{ window = 24, of = \"mean\" }]",
+    sections: &[],
+};
+
+pub static COVARIATES: SectionSpec = SectionSpec {
+    path: "forecast.covariates",
+    repeated: true,
+    free: false,
+    keys: &[key("aggregate", "aggregate = \"weather_hourly\""), key("fields", "fields = [\"temperature\"]")],
+    example: "covariates = [{ aggregate = \"weather_hourly\", fields = [\"temperature\"] }]",
+    sections: &[],
+};
+
+pub static DRIFT: SectionSpec = SectionSpec {
+    path: "forecast.drift",
+    repeated: false,
+    free: false,
+    keys: &[key("ratio", "ratio = 1.5"), key("window", "window = \"3d\"")],
+    example: "drift = { ratio = 1.5, window = \"3d\" }",
     sections: &[],
 };
 

@@ -14,6 +14,7 @@ pub mod doubt;
 pub mod drill;
 pub mod field_path;
 pub mod filter;
+pub mod forecast;
 pub mod gaps;
 pub mod ledger;
 pub mod letter_share;

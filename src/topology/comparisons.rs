@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use chrono::{DateTime, Utc};
 use futures_util::future::LocalBoxFuture;
 use tokio::sync::oneshot;
 use uuid::Uuid;
@@ -12,10 +13,13 @@ use super::aggregators::Surroundings;
 use super::{REVISION, prepare};
 use crate::actors::comparer::{Comparer, ComparerSettings, Contender, Extent, Occasion, OnProgress};
 use crate::actors::fitter::Fitter;
-use crate::adapters::jobs::{self, Environments, Ground, JobSettings, Linfa, PythonJob, job_of};
+use crate::actors::history;
+use crate::adapters::cache::open_cache;
+use crate::adapters::jobs::{self, Environments, Ground, InProcess, JobSettings, PythonJob, job_of};
 use crate::adapters::warehouse;
 use crate::config::{CompareConfig, Config};
 use crate::core::comparison::{Comparison, Framework, Sample};
+use crate::core::forecast::{Panel, Spec, matrix};
 use crate::ports::frameworks::{ComparisonGround, FitFramework, OpenFramework, OpenGround};
 use crate::ports::{Clock, SystemClock};
 use crate::runtime::child::own_binary;
@@ -124,7 +128,8 @@ fn open_ground(commission: &Commission) -> OpenGround {
 fn open(framework: Framework, commission: &Commission) -> OpenFramework {
     let settings = job_settings(&commission.compare, commission.nice);
     Arc::new(move || match job_of(framework) {
-        None => Box::new(Linfa) as Box<dyn FitFramework>,
+        None if framework == Framework::Bief => Box::new(InProcess::bief()) as Box<dyn FitFramework>,
+        None => Box::new(InProcess::linfa()),
         Some(files) => Box::new(PythonJob { files, settings: settings.clone() }),
     })
 }
@@ -145,9 +150,36 @@ pub fn environments(compare: &CompareConfig) -> Environments {
     Environments { folder: compare.environment.clone(), python: compare.python.clone() }
 }
 
-/// The matrix that the configuration's forecasts are made from.
-pub fn sample_of(_config: &Config) -> TakeSample {
-    Arc::new(|| Box::pin(async { Err("the configuration has no [[forecast]]".to_owned()) }))
+/// The matrix of the configuration's first forecast and its first horizon, read from the cache. Missing values are the
+/// means of what is fitted, as in training.
+pub fn sample_of(config: &Config) -> TakeSample {
+    let (cache, forecast) = (config.cache.clone(), config.forecasts.first().cloned());
+    Arc::new(move || {
+        let (cache, forecast) = (cache.clone(), forecast.clone());
+        Box::pin(async move {
+            let Some(forecast) = forecast else { return Err("the configuration has no [[forecast]]".to_owned()) };
+            let Some(cache) = cache else { return Err("the configuration has no [cache]".to_owned()) };
+            let mut cache = (open_cache(&cache.url))().await.map_err(|e| e.to_string())?;
+            let spec = &forecast.spec;
+            let panel = history::read(cache.as_mut(), spec, (None, None), None).await.map_err(|e| e.to_string())?;
+            sample_from(spec, &panel)
+        })
+    })
+}
+
+fn sample_from(spec: &Spec, panel: &Panel) -> Result<Sample, String> {
+    let no_horizon = || format!("the forecast `{}` has no horizon", spec.name);
+    let horizon = spec.horizons.first().ok_or_else(no_horizon)?;
+    let matrix = matrix(spec, panel, &panel.labels(), horizon.buckets, 0..panel.buckets());
+    let end = *matrix.at.last().ok_or_else(|| format!("the cache holds no history of {}", spec.aggregate))?;
+    let stretch = chrono::Duration::from_std(spec.holdout).unwrap_or(chrono::Duration::MAX);
+    let train_rows = matrix.before(end.checked_sub_signed(stretch).unwrap_or(DateTime::<Utc>::MIN_UTC));
+    if train_rows <= matrix.names.len() {
+        return Err(format!("{train_rows} rows before the holdout are too few for {} features", matrix.names.len()));
+    }
+    let source = format!("{}, {} ahead", spec.name, horizon.text);
+    let x = matrix.filled(&matrix.part(0..train_rows).means());
+    Ok(Sample::independent(source, matrix.names.clone(), &x, matrix.y.to_vec(), train_rows))
 }
 
 /// A matrix of this many rows and features that stands for one; a fifth of it is held out.

@@ -9,7 +9,7 @@ mod python;
 mod store;
 
 pub use environment::{Environments, Interpreter, Setup, SetupError};
-pub use in_process::Linfa;
+pub use in_process::InProcess;
 pub use matrix_file::write as write_matrix;
 pub use python::{JobSettings, PythonJob};
 pub use store::{Ground, machine, newest, read, write};

@@ -59,6 +59,7 @@ struct Told {
 struct JobResult {
     versions: BTreeMap<String, String>,
     settings: BTreeMap<String, serde_json::Value>,
+    solver: String,
     workers: u32,
     coefficients: Vec<f64>,
     intercept: f64,
@@ -195,6 +196,7 @@ fn judge(job: &FitJob, report: &Report, (ready, garbage): (Option<Duration>, u32
         },
         versions: read.versions,
         settings: read.settings,
+        solver: read.solver,
         workers: read.workers,
         coefficients: read.coefficients,
         intercept: read.intercept,
@@ -275,7 +277,7 @@ mod tests {
         assert!(failure("").starts_with("wrote no result: it ended with exit code 0"), "{}", failure(""));
         assert!(failure("").ends_with("2 lines of its output were no message"));
         assert!(failure("{").starts_with("wrote a result that is none"));
-        let short = r#"{"versions":{},"settings":{},"workers":1,"coefficients":[1.0],"intercept":0,"predictions":[],
+        let short = r#"{"versions":{},"settings":{},"solver":"","workers":1,"coefficients":[1.0],"intercept":0,"predictions":[],
             "seconds":{}}"#;
         assert!(failure(short).starts_with("wrote 1 coefficients and 0 predictions, where 2 and 1 are wanted"));
         let no_number = short.replace("[1.0]", "[1.0,null]");

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Parity, Scaling};
 
 /// How a name that is no framework is refused.
-pub const UNKNOWN_FRAMEWORK: &str = "write one of linfa, scikit-learn, dask-ml, spark-mllib";
+pub const UNKNOWN_FRAMEWORK: &str = "write one of linfa, bief, scikit-learn, dask-ml, spark-mllib";
 
 /// What fits the matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -16,6 +16,8 @@ pub const UNKNOWN_FRAMEWORK: &str = "write one of linfa, scikit-learn, dask-ml, 
 pub enum Framework {
     /// In this process; what the others are measured against.
     Linfa,
+    /// In this process too: what the trainer does each day.
+    Bief,
     ScikitLearn,
     DaskMl,
     SparkMllib,
@@ -23,12 +25,13 @@ pub enum Framework {
 
 impl Framework {
     /// The reference first.
-    pub const ALL: [Self; 4] = [Self::Linfa, Self::ScikitLearn, Self::DaskMl, Self::SparkMllib];
+    pub const ALL: [Self; 5] = [Self::Linfa, Self::Bief, Self::ScikitLearn, Self::DaskMl, Self::SparkMllib];
 
     /// As in the command line, the configuration and the result.
     pub fn name(self) -> &'static str {
         match self {
             Self::Linfa => "linfa",
+            Self::Bief => "bief",
             Self::ScikitLearn => "scikit-learn",
             Self::DaskMl => "dask-ml",
             Self::SparkMllib => "spark-mllib",
@@ -84,6 +87,8 @@ pub struct MatrixFacts {
     pub features: u32,
     pub train_rows: u64,
     pub holdout_rows: u64,
+    /// Features that are combinations of others and were left out, for all alike.
+    pub left_out: Vec<String>,
 }
 
 /// A framework, apart from any run.
@@ -142,6 +147,8 @@ pub struct Fitted {
     pub versions: BTreeMap<String, String>,
     /// Of the estimator, those that are not its defaults.
     pub settings: BTreeMap<String, serde_json::Value>,
+    /// How least squares are solved.
+    pub solver: String,
     /// That there were.
     pub workers: u32,
     /// In the order of the features.

@@ -2,9 +2,17 @@
 //! little, so that no row is there twice and the columns stay as independent as they were. The same sample and size are
 //! the same matrix, on every machine.
 
+use ndarray::{Array2, ArrayView1, s};
+
+use crate::core::forecast::gram::{Gram, gram};
+
 /// A repetition's values differ from the original's by up to this share of the column's standard deviation: enough that
 /// rounding does not see the rows as the same, little enough that the model stays the one of the sample.
 const SHAKEN: f64 = 1e-2;
+
+/// Below this share of its variance that the columns before it leave unexplained, a column is left out: with it least
+/// squares would have no one answer, or one that doubles do not tell to the tolerance, and who is right could not be said.
+const INDEPENDENT: f64 = 1e-6;
 
 /// Features and target, the rows in the order of time; the last are held out.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,6 +27,8 @@ pub struct Sample {
     pub y: Vec<f64>,
     /// Rows that are fitted; those behind are predicted.
     pub train_rows: usize,
+    /// Features that are combinations of others, as far as the tolerance goes, and were left out.
+    pub left_out: Vec<String>,
 }
 
 impl Sample {
@@ -39,6 +49,18 @@ impl Sample {
 
     fn row(&self, at: usize) -> &[f64] {
         &self.x[at * self.width()..(at + 1) * self.width()]
+    }
+
+    /// Of a matrix (rows × features, none missing) those features that are independent of the ones before them.
+    pub fn independent(source: String, names: Vec<String>, x: &Array2<f64>, y: Vec<f64>, train_rows: usize) -> Self {
+        let kept = independent(&gram(x.slice(s![..train_rows, ..]), ArrayView1::from(&y[..train_rows]), 1));
+        let named = |wanted: bool| {
+            let chosen = names.iter().enumerate().filter(|(at, _)| kept.contains(at) == wanted);
+            chosen.map(|(_, name)| name.clone()).collect::<Vec<_>>()
+        };
+        let (names, left_out) = (named(true), named(false));
+        let x = x.rows().into_iter().flat_map(|row| kept.iter().map(move |column| row[*column])).collect();
+        Self { source, names, x, y, train_rows, left_out }
     }
 
     /// Where there is no history to take features from: lagged values of a noisy daily and weekly wave in `series` series,
@@ -64,7 +86,7 @@ impl Sample {
             y.push(sum + 3.0 * noise(row, u64::MAX));
         }
         let source = format!("generated, {rows} rows of {width} features");
-        Self { source, names, x, y, train_rows: rows.saturating_sub(holdout_rows) }
+        Self { source, names, x, y, train_rows: rows.saturating_sub(holdout_rows), left_out: Vec::new() }
     }
 
     /// The sample `size` times as large; what is held out stays as it is.
@@ -91,6 +113,29 @@ impl Sample {
         let features = if row < self.rows() { self.row(row) } else { &[] };
         features.iter().copied().chain([target])
     }
+}
+
+/// Columns, by Cholesky's factor of the correlations, row by row.
+fn independent(gram: &Gram) -> Vec<usize> {
+    let p = gram.means.len() - 1;
+    let scale = |column: usize| gram.sums[[column, column]].sqrt();
+    let varies = |column: usize| scale(column) > 1e-9 * gram.means[column].abs().max(f64::MIN_POSITIVE);
+    let (mut kept, mut factor): (Vec<usize>, Vec<Vec<f64>>) = (Vec::new(), Vec::new());
+    for column in (0..p).filter(|column| varies(*column)) {
+        let mut row = Vec::with_capacity(kept.len() + 1);
+        for (other, before) in kept.iter().zip(&factor) {
+            let known: f64 = row.iter().zip(before).map(|(a, b): (&f64, &f64)| a * b).sum();
+            let correlation = gram.sums[[column, *other]] / (scale(column) * scale(*other));
+            row.push((correlation - known) / before[before.len() - 1]);
+        }
+        let unexplained = 1.0 - row.iter().map(|value| value * value).sum::<f64>();
+        if unexplained > INDEPENDENT {
+            row.push(unexplained.sqrt());
+            kept.push(column);
+            factor.push(row);
+        }
+    }
+    kept
 }
 
 /// A sample made larger; nothing of it is kept but the sample.
@@ -161,6 +206,20 @@ mod tests {
         for held_out in 0..10 {
             assert_eq!(grown.value(160 + held_out, 3).to_bits(), sample.y[40 + held_out].to_bits());
         }
+    }
+
+    #[test]
+    fn what_is_a_combination_of_others_or_constant_is_left_out() {
+        let of = Sample::generated(300, 2, 0);
+        let x = Array2::from_shape_fn((300, 5), |(row, column)| {
+            let (a, b) = (of.x[row * 2], of.x[row * 2 + 1]);
+            [a, 5.0, a + 2.0 * b, b, a * b][column]
+        });
+        let names = ["a", "constant", "both", "b", "product"].map(str::to_owned).to_vec();
+        let sample = Sample::independent("test".to_owned(), names, &x, of.y.clone(), 300);
+        assert_eq!(sample.names, ["a", "both", "product"]);
+        assert_eq!(sample.left_out, ["constant", "b"]);
+        assert_eq!(sample.x[3..6], [x[[1, 0]], x[[1, 2]], x[[1, 4]]]);
     }
 
     #[test]

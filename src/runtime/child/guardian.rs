@@ -113,7 +113,7 @@ async fn watch(guarded: &Guarded) -> io::Result<Account> {
         let began = Instant::now();
         while began.elapsed() < LINGER && find().iter().any(|process| !process.zombie) {
             tokio::select! {
-                () = tokio::time::sleep(LOOKED_EVERY) => _ = collect(child),
+                () = tokio::time::sleep(LOOKED_EVERY) => { let _ = collect(child); }
                 _ = &mut released => break,
             }
         }
