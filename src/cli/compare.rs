@@ -64,6 +64,12 @@ pub struct Args {
     /// MiB that one fit's whole process tree may take
     #[arg(long, value_name = "MIB")]
     memory: Option<u64>,
+    /// Folder of the frameworks' environments [default: that of the configuration]
+    #[arg(long, value_name = "FOLDER")]
+    environment: Option<PathBuf>,
+    /// Folder for the matrix and the jobs' files while they are needed [default: that of the configuration]
+    #[arg(long, value_name = "FOLDER")]
+    folder: Option<PathBuf>,
     /// A running Spark
     #[arg(long, value_name = "URL")]
     spark_master: Option<String>,
@@ -118,6 +124,8 @@ fn settings(args: &Args, config: Option<&Config>) -> CompareConfig {
     compare.frameworks.dedup();
     compare.time_limit = args.time_limit.map_or(compare.time_limit, Duration::from_secs);
     compare.memory = args.memory.map_or(compare.memory, |mebibytes| mebibytes << 20);
+    compare.environment = args.environment.clone().unwrap_or(compare.environment);
+    compare.folder = args.folder.clone().unwrap_or(compare.folder);
     compare.spark_master = args.spark_master.clone().or(compare.spark_master);
     compare.dask_scheduler = args.dask_scheduler.clone().or(compare.dask_scheduler);
     compare

@@ -88,31 +88,42 @@ pub fn once(commission: Commission) -> (SupervisorHandle, oneshot::Receiver<Resu
 }
 
 fn start(incarnation: &Incarnation, commission: &Commission, occasion: Occasion, clock: Arc<dyn Clock>) {
-    let arbiters = incarnation.placement();
     let compare = &commission.compare;
-    let guard = incarnation.guard("comparer");
-    let contenders = compare.frameworks.iter().map(|framework| {
-        let (name, open) = (framework.name(), open(*framework, commission));
-        let guard = incarnation.guard(name);
-        let fitter = arbiters.start(name, move |_| Fitter::new(&open, guard));
-        Contender { fit: fitter.clone().recipient(), describe: fitter.recipient() }
-    });
-    let settings = ComparerSettings {
-        contenders: contenders.collect(),
-        extent: Extent {
-            sizes: compare.sizes.clone(),
-            workers: compare.workers.clone(),
-            time_limit: compare.time_limit,
-            memory_limit: Some(compare.memory),
-            machine: jobs::machine(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            revision: REVISION.to_owned(),
-        },
+    let frameworks = compare.frameworks.iter().map(|framework| (framework.name(), open(*framework, commission)));
+    let extent = Extent {
+        sizes: compare.sizes.clone(),
+        workers: compare.workers.clone(),
+        time_limit: compare.time_limit,
+        memory_limit: Some(compare.memory),
+        machine: jobs::machine(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        revision: REVISION.to_owned(),
+    };
+    start_actors(incarnation, frameworks, |contenders| ComparerSettings {
+        contenders,
+        extent,
         occasion,
         open_ground: open_ground(commission),
         clock,
         on_progress: Arc::clone(&commission.on_progress),
-    };
+    });
+}
+
+/// One actor for each framework, and the comparer that they answer.
+fn start_actors<'f>(
+    incarnation: &Incarnation,
+    frameworks: impl Iterator<Item = (&'f str, OpenFramework)>,
+    settings: impl FnOnce(Vec<Contender>) -> ComparerSettings,
+) {
+    let arbiters = incarnation.placement();
+    // Before the others, so that the unit has not ended while they are started.
+    let guard = incarnation.guard("comparer");
+    let contenders = frameworks.map(|(name, open)| {
+        let guard = incarnation.guard(name);
+        let fitter = arbiters.start(name, move |_| Fitter::new(&open, guard));
+        Contender { fit: fitter.clone().recipient(), describe: fitter.recipient() }
+    });
+    let settings = settings(contenders.collect());
     arbiters.start("comparer", move |_| Comparer::new(settings, guard));
 }
 
@@ -191,3 +202,7 @@ pub fn generated(rows: usize, features: usize) -> TakeSample {
 pub fn without_configuration() -> CompareConfig {
     CompareConfig::of_folder(Path::new(""))
 }
+
+#[cfg(test)]
+#[path = "comparisons_tests.rs"]
+mod tests;
