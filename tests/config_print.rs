@@ -8,6 +8,7 @@ use bief::config::{
     self, Backend, Brokers, CacheBackend, EpochUnit, Loaded, Location, OnFatal, Severity, Source, Start, Tls,
 };
 use bief::core::bucket::Width;
+use bief::core::forecast::{Calendar, Drift, Rolling, Statistic};
 use bief::core::target::OnConflict;
 
 const WHOLE: &str = r#"# Orders, from Kafka to MySQL.
@@ -86,6 +87,31 @@ table = "orders"
 time = "PAID_AT"
 bucket = "1h"
 query = "/etc/orders_daily.sql"
+
+[[forecast]]
+name = "orders_ahead"
+aggregate = "orders_hourly"
+target = "orders"
+key = ["K", "customer"]
+horizons = ["24h", "60m"]
+lags = [0, 0x2]
+seasons = [24]
+others = [1]
+calendar = ["weekday", "hour"]
+harmonics = 2
+train_at = "off"
+holdout = "14d"
+interval = 0.9
+rolling = [{ window = 28, of = "max", every = 24 }, { window = 3 }]
+covariates = [{ aggregate = "orders_daily", fields = ["visitors", "rain"] }]
+drift = { ratio = 2, window = "12h" }
+
+[[forecast]]
+name = "all_orders"
+aggregate = "orders_daily"
+target = "orders"
+horizons = ["1h"]
+lags = [0]
 
 [[replay]]
 topic = "orders"
@@ -183,6 +209,22 @@ fn every_value_of_a_whole_file_is_taken() {
     assert_eq!(daily.query, Path::new("/etc/orders_daily.sql"));
     assert_eq!(config.bucket_sources().iter().map(|s| s.id()).collect::<Vec<_>>(), ["orders.paid_at/1h"]);
     assert_eq!(config.topics_feeding("ORDERS"), ["orders"]);
+    let [ahead, all] = &config.forecasts[..] else { panic!("two forecasts") };
+    let spec = &ahead.spec;
+    assert_eq!((spec.key.join("|").as_str(), spec.width), ("customer|k", Width::HOUR));
+    let horizons: Vec<_> = spec.horizons.iter().map(|horizon| (horizon.buckets, horizon.text.as_str())).collect();
+    assert_eq!(horizons, [(1, "60m"), (24, "24h")]);
+    assert_eq!((&spec.lags[..], &spec.seasons[..], &spec.others[..]), (&[0, 2][..], &[24][..], &[1][..]));
+    assert_eq!((&spec.calendar[..], spec.harmonics), (&[Calendar::Weekday, Calendar::Hour][..], 2));
+    let rolling =
+        [Rolling { window: 28, of: Statistic::Max, every: 24 }, Rolling { window: 3, of: Statistic::Mean, every: 1 }];
+    assert_eq!(spec.rolling, rolling);
+    assert_eq!(spec.covariate_names(), ["orders_daily.visitors", "orders_daily.rain"]);
+    assert_eq!((spec.holdout, spec.interval, ahead.train_at.is_none()), (Duration::from_secs(14 * 86_400), 0.9, true));
+    assert_eq!(spec.drift, Drift { ratio: 2.0, window: Duration::from_secs(12 * 3600) });
+    assert_eq!((all.spec.harmonics, all.spec.interval, all.spec.key.len()), (1, 0.8, 0));
+    assert_eq!(all.train_at.as_ref().unwrap().to_string(), "0 3 * * *");
+    assert_eq!((all.spec.drift.ratio, all.spec.holdout), (1.5, Duration::from_secs(28 * 86_400)));
     let replay = &config.replays[0];
     assert_eq!(replay.file, Path::new("/etc/bief/data/orders.csv.gz"));
     assert_eq!((replay.key.len(), replay.times.len(), replay.partitions), (1, 2, 2));

@@ -91,7 +91,8 @@ fn replacements(aggregate: &str, hours: &Hours) -> Vec<Replacement> {
 
 /// A folder with the shipped configuration and a cache that holds the documents.
 fn shipped() -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
+    // In memory where there is such a folder: thousands of transactions wait for a disk each.
+    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for name in ["actors.toml", "aggregates", "migrations", "data"] {
         std::os::unix::fs::symlink(root.join(name), folder.path().join(name)).unwrap();
@@ -149,7 +150,9 @@ fn the_shipped_forecast_beats_the_naive_ones_on_the_last_three_months() {
         let coverage = figure(&holdout["coverage"]);
         assert!((0.75..=0.85).contains(&coverage), "{horizon}: {coverage}");
         assert_eq!(of["judged"]["solver"], "cholesky");
-        assert_eq!(of["judged"]["aliased"], serde_json::json!([]));
+        // A day before the bucket that is forecast is, a day ahead, the last known one.
+        let aliased: &[&str] = if horizon == "24h" { &["season_24"] } else { &[] };
+        assert_eq!(of["judged"]["aliased"], serde_json::json!(aliased));
         assert_eq!(of["judged"]["folds"].as_array().unwrap().len(), 6);
     }
     let next_hour = &model["horizons"][0]["holdout"];

@@ -16,7 +16,7 @@ fn read(file: &str) -> Loaded {
     loaded
 }
 
-/// All that both files must say alike: streams, aggregates and replays, without lanes and places in the file.
+/// All that both files must say alike: streams, aggregates, forecasts and replays, without lanes and places in the file.
 fn shared(config: &Config) -> Vec<String> {
     let mut said = Vec::new();
     for stream in &config.streams {
@@ -32,6 +32,7 @@ fn shared(config: &Config) -> Vec<String> {
         said.push(format!("aggregate {} of {source} {query:?} {:?}", aggregate.name, aggregate.key));
         said.push(format!("{:?} {:?}", aggregate.every, aggregate.keep));
     }
+    said.extend(config.forecasts.iter().map(|forecast| format!("{:?} {:?}", forecast.spec, forecast.train_at)));
     for replay in &config.replays {
         said.push(format!("replay {} {:?} {:?}", replay.topic, file(&replay.file), replay.key));
         said.push(format!("{:?} {:?} {}", replay.event_time, replay.times, replay.partitions));

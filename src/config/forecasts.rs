@@ -49,6 +49,7 @@ fn read_forecast(
     aggregates: &[Aggregate],
     locate: &dyn Fn(&Span) -> Location,
 ) -> (Option<Text>, Forecast) {
+    let told = r.findings.len();
     let name = named(r, s, "name", name_of_a_forecast);
     let text = r.required(s, "aggregate");
     let aggregate = text.as_ref().and_then(|text| find(r, "aggregate", text, aggregates));
@@ -99,7 +100,10 @@ fn read_forecast(
         train_at,
         place: locate(&s.place("name")),
     };
-    check_features(r, s, &forecast.spec);
+    // What was wrong with its features themselves has been told.
+    if r.findings.len() == told {
+        check_features(r, s, &forecast.spec);
+    }
     (name, forecast)
 }
 
@@ -342,18 +346,10 @@ fn read_drift(r: &mut Reader<'_>, s: &Section<'_>) -> Drift {
 
 /// There is something to forecast from, and nothing twice.
 fn check_features(r: &mut Reader<'_>, s: &Section<'_>, spec: &Spec) {
-    let none = spec.lags.is_empty()
-        && spec.seasons.is_empty()
-        && spec.rolling.is_empty()
-        && spec.others.is_empty()
-        && spec.calendar.is_empty()
-        && spec.covariates.is_empty();
-    // What was wrong with those that are there has been told.
-    let named = ["lags", "seasons", "others", "calendar", "rolling", "covariates"];
-    if none && named.iter().all(|key| s.value(key).is_none()) {
+    let names = crate::core::forecast::feature_names(spec, &[]);
+    if names.is_empty() {
         r.error(&s.span, "[[forecast]] has no feature", "add for example `lags = [0, 1, 2]` and `seasons = [24, 168]`");
     }
-    let names = crate::core::forecast::feature_names(spec, &[]);
     if let Some((_, twice)) = names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)) {
         r.error(&s.span, format!("[[forecast]] has the feature `{twice}` twice"), "remove one of the two");
     }

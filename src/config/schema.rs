@@ -192,8 +192,8 @@ pub static COVARIATES: SectionSpec = SectionSpec {
     path: "forecast.covariates",
     repeated: true,
     free: false,
-    keys: &[key("aggregate", "aggregate = \"weather_hourly\""), key("fields", "fields = [\"temperature\"]")],
-    example: "covariates = [{ aggregate = \"weather_hourly\", fields = [\"temperature\"] }]",
+    keys: &[key("aggregate", "aggregate = \"visits_hourly\""), key("fields", "fields = [\"visitors\"]")],
+    example: "covariates = [{ aggregate = \"visits_hourly\", fields = [\"visitors\"] }]",
     sections: &[],
 };
 

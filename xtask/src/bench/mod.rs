@@ -14,6 +14,7 @@ mod peers;
 mod poison;
 mod refresh;
 mod sink;
+mod train;
 
 pub use daemon::get;
 
@@ -69,6 +70,9 @@ pub enum Bench {
     /// to each.
     #[command(after_help = "Example:\n  cargo xtask bench peers --rounds 3 --json")]
     Peers(PeersArguments),
+    /// What fitting a forecast's model takes, beside the Gram product alone and beside scikit-learn. Needs no server.
+    #[command(after_help = "Example:\n  cargo xtask bench train --python venv/bin/python --json")]
+    Train(TrainArguments),
 }
 
 #[derive(Args)]
@@ -195,6 +199,25 @@ pub struct PeersArguments {
     rates_only: bool,
 }
 
+#[derive(Args)]
+pub struct TrainArguments {
+    /// Print one JSON object as the last line.
+    #[arg(long)]
+    json: bool,
+    /// A Python that has scikit-learn; without, that is said to be absent.
+    #[arg(long, value_name = "PATH")]
+    python: Option<PathBuf>,
+    /// Rows of the matrix.
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1000..))]
+    rows: u64,
+    /// Features.
+    #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u64).range(1..=500))]
+    columns: u64,
+    /// How many times both alternate; figures are the median.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Schema {
     /// The shipped tables with their foreign keys and indexes.
@@ -246,6 +269,7 @@ pub fn run(bench: Bench) -> Result<ExitCode> {
             let bench = Setup::new(arguments.bief.as_deref(), &interrupted)?;
             (arguments.json, runtime.block_on(peers::run(&bench, &arguments))?)
         }
+        Bench::Train(arguments) => (arguments.json, train::run(&arguments)?),
     };
     if json {
         println!("{result}");
