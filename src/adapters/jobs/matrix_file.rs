@@ -20,6 +20,12 @@ use crate::core::comparison::Grown;
 pub const ROW: &str = "row";
 /// The target's.
 pub const TARGET: &str = "target";
+/// What the features are called in the file: names of a configuration have points and more in them, which mean something to
+/// some framework or other.
+pub fn columns_of(grown: &Grown<'_>) -> Vec<String> {
+    (0..grown.names().len()).map(|column| format!("x{column}")).collect()
+}
+
 /// Rows of a group: what frameworks that work in parallel share out. 20 MiB with 40 features.
 const GROUP: usize = 65_536;
 
@@ -31,8 +37,8 @@ pub fn write(grown: &Grown<'_>, path: &Path) -> Result<(), ParquetError> {
         ))
     };
     let mut columns = vec![column(ROW, PhysicalType::INT64)?];
-    for name in grown.names() {
-        columns.push(column(name, PhysicalType::DOUBLE)?);
+    for name in columns_of(grown) {
+        columns.push(column(&name, PhysicalType::DOUBLE)?);
     }
     columns.push(column(TARGET, PhysicalType::DOUBLE)?);
     let schema = Arc::new(Type::group_type_builder("matrix").with_fields(columns).build()?);

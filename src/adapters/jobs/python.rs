@@ -11,7 +11,7 @@ use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use super::environment::{Environments, Interpreter, environment_of_job};
-use super::matrix_file::TARGET;
+use super::matrix_file::{TARGET, columns_of};
 use super::{CONTRACT, JobFiles};
 use crate::core::comparison::{Facts, Fitted, Framework, Outcome, Seconds};
 use crate::ports::frameworks::{FitFramework, FitJob};
@@ -130,7 +130,7 @@ impl PythonJob {
         fs::write(&script, self.files.text)?;
         let grown = job.sample.grown(job.size);
         let told = serde_json::json!({
-            "features": grown.names(),
+            "features": columns_of(&grown),
             "target": TARGET,
             "train_rows": grown.train_rows(),
             "workers": job.workers,
