@@ -1,6 +1,8 @@
 //! Programs that run beside the daemon: one that hangs, is killed, takes too much, prints garbage, or leaves processes
 //! behind ends in a clear report, and nothing of it stays, whatever becomes of the daemon or of the guardian between.
 
+#![allow(clippy::unwrap_used, reason = "a test states what must hold")]
+
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};

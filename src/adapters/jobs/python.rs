@@ -1,7 +1,7 @@
 //! A framework that is a Python job: the contract of `ml/README.md` from this side. Whatever the job prints or writes is
 //! looked at before it is believed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -19,6 +19,9 @@ use crate::runtime::child::{self, ChildSpec, Ended, Limits, Line, Report};
 
 /// A larger result is none.
 const LARGEST_RESULT: u64 = 256 << 20;
+/// Lines of garbage that a report has, and characters of each.
+const GARBAGE_KEPT: usize = 8;
+const GARBAGE_LENGTH: usize = 200;
 /// Exit codes of the contract.
 const USAGE: i32 = 2;
 const ABSENT: i32 = 3;
@@ -110,17 +113,17 @@ impl PythonJob {
         let folder = tempfile::Builder::new().prefix("job-").tempdir_in(&self.settings.folder)?;
         let spec = self.lay_out(job, interpreter, &std::path::absolute(folder.path())?)?;
         let began = Instant::now();
-        let (mut ready, mut garbage) = (None, 0u32);
+        let (mut ready, mut garbage) = (None, Garbage::default());
         let report = child::run(&spec, cancel, |line| match &line {
             Line::Text(text) => match serde_json::from_str::<Told>(text) {
                 Ok(told) if told.phase == "start" => ready = ready.or(Some(began.elapsed())),
                 Ok(_) => {}
-                Err(_) => garbage = garbage.saturating_add(1),
+                Err(_) => garbage.add(text),
             },
-            Line::Broken { .. } => garbage = garbage.saturating_add(1),
+            Line::Broken { begins, .. } => garbage.add(begins),
         })
         .await?;
-        Ok(judge(job, &report, (ready, garbage), &folder.path().join("result.json")))
+        Ok(judge(job, &report, (ready, &garbage), &folder.path().join("result.json")))
     }
 
     /// The job's files in its folder, and how it is called.
@@ -161,14 +164,35 @@ impl PythonJob {
     }
 }
 
+/// Lines of a job's output that were no message. Some virtual machines tell there why they end.
+#[derive(Default)]
+struct Garbage {
+    lines: u32,
+    /// The beginnings of the last ones.
+    last: VecDeque<String>,
+}
+
+impl Garbage {
+    fn add(&mut self, line: &str) {
+        self.lines = self.lines.saturating_add(1);
+        if self.last.len() == GARBAGE_KEPT {
+            self.last.pop_front();
+        }
+        self.last.push_back(line.chars().take(GARBAGE_LENGTH).collect());
+    }
+}
+
 /// What a job's end comes to.
-fn judge(job: &FitJob, report: &Report, (ready, garbage): (Option<Duration>, u32), result: &Path) -> Outcome {
+fn judge(job: &FitJob, report: &Report, (ready, garbage): (Option<Duration>, &Garbage), result: &Path) -> Outcome {
     let failed = |what: &str| {
         let mut why = format!("{what}: it {}", report.describe());
-        if garbage > 0 {
-            why += &format!("; {garbage} lines of its output were no message");
+        let mut stderr = report.stderr.clone();
+        if garbage.lines > 0 {
+            why += &format!("; {} lines of its output were no message", garbage.lines);
+            stderr += "\nof its output, what was no message:\n";
+            garbage.last.iter().for_each(|line| stderr += &format!("{line}\n"));
         }
-        Outcome::Failed { why, stderr: report.stderr.clone() }
+        Outcome::Failed { why, stderr }
     };
     match report.ended {
         Ended::Exit(0) => {}
@@ -204,7 +228,7 @@ fn judge(job: &FitJob, report: &Report, (ready, garbage): (Option<Duration>, u32
         cpu_seconds: report.cpu.as_secs_f64(),
         peak_memory_bytes: report.peak_memory.bytes,
         memory_is_resident: report.peak_memory.resident,
-        garbage_lines: garbage,
+        garbage_lines: garbage.lines,
         remarks: remarks.into_iter().collect(),
     }))
 }
@@ -266,7 +290,8 @@ mod tests {
         if !result.is_empty() {
             fs::write(&path, result).unwrap();
         }
-        match judge(&job(), &report(Ended::Exit(0)), (None, 2), &path) {
+        let garbage = Garbage { lines: 2, last: ["a", "b"].map(str::to_owned).into() };
+        match judge(&job(), &report(Ended::Exit(0)), (None, &garbage), &path) {
             Outcome::Failed { why, .. } => why,
             other => panic!("{other:?}"),
         }
@@ -286,7 +311,7 @@ mod tests {
 
     #[test]
     fn an_exit_code_has_its_meaning() {
-        let of = |code| judge(&job(), &report(Ended::Exit(code)), (None, 0), Path::new("/nowhere"));
+        let of = |code| judge(&job(), &report(Ended::Exit(code)), (None, &Garbage::default()), Path::new("/nowhere"));
         assert!(matches!(of(3), Outcome::Absent { why } if why.starts_with("the cause; run bief compare --setup")));
         assert!(matches!(of(4), Outcome::Failed { why, .. } if why.starts_with("ran out of memory")));
         assert!(matches!(of(1), Outcome::Failed { stderr, .. } if stderr == "the cause"));

@@ -31,9 +31,12 @@ pub fn exponent(points: &[(f64, f64)]) -> Option<f64> {
     (points.len() > 1 && variance > 0.0).then(|| covariance / variance)
 }
 
+/// Size, rows, seconds of the fit and of the whole.
+type Point = (u32, f64, f64, f64);
+
 /// Of all frameworks and numbers of workers that fitted more than one size.
 pub fn scaling(runs: &[Run]) -> Vec<Scaling> {
-    let mut found: BTreeMap<(&str, u32), Vec<(u32, f64, f64, f64)>> = BTreeMap::new();
+    let mut found: BTreeMap<(&str, u32), Vec<Point>> = BTreeMap::new();
     for run in runs {
         if let Outcome::Fitted(fitted) = &run.outcome {
             let point = (run.size, run.rows as f64, fitted.seconds.fit, fitted.seconds.wall);
@@ -41,7 +44,7 @@ pub fn scaling(runs: &[Run]) -> Vec<Scaling> {
         }
     }
     let each = found.into_iter().filter_map(|((framework, workers), points)| {
-        let of = |seconds: fn(&(u32, f64, f64, f64)) -> f64| {
+        let of = |seconds: fn(&Point) -> f64| {
             exponent(&points.iter().map(|point| (point.1, seconds(point))).collect::<Vec<_>>())
         };
         Some(Scaling {
