@@ -68,7 +68,7 @@ pub enum Occasion {
     Once(Tell),
     /// At its times, by whichever daemon has the lease.
     Scheduled {
-        schedule: Schedule,
+        schedule: Box<Schedule>,
         owner: String,
         open_leases: OpenLeases,
     },

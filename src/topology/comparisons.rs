@@ -59,7 +59,7 @@ pub(super) fn unit(given: &Surroundings) -> Option<UnitSpec> {
     Some(UnitSpec::new(UNIT, RestartPolicy::default(), move |incarnation: Incarnation| {
         let (given, commission) = (given.clone(), commission.clone());
         let occasion = Occasion::Scheduled {
-            schedule: schedule.clone(),
+            schedule: Box::new(schedule.clone()),
             owner: owner.clone(),
             open_leases: warehouse::open_leases(&given.config.warehouse),
         };

@@ -12,7 +12,9 @@ use serde_json::Value;
 
 const BEGIN: &str = "<!-- made by `cargo xtask comparison`: begin -->";
 const END: &str = "<!-- made by `cargo xtask comparison`: end -->";
-const SIZE: (u32, u32) = (720, 420);
+const SIZE: (u32, u32) = (860, 420);
+/// Of it, for the names of the lines.
+const LEGEND: u32 = 170;
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -159,6 +161,7 @@ fn draw(path: &Path, title: &str, unit: &str, lines: &[Line]) -> Result<()> {
     let mut chart = ChartBuilder::on(&root)
         .caption(format!("{title} ({unit})"), ("sans-serif", 18))
         .margin(12)
+        .margin_right(LEGEND + 24)
         .x_label_area_size(40)
         .y_label_area_size(64)
         .build_cartesian_2d(bounds(|p| p.0).log_scale(), bounds(|p| p.1).log_scale())
@@ -173,26 +176,19 @@ fn draw(path: &Path, title: &str, unit: &str, lines: &[Line]) -> Result<()> {
         .y_label_formatter(&formatted)
         .draw()
         .map_err(|e| failed(&e))?;
-    for (name, points) in lines {
+    for (at, (name, points)) in lines.iter().enumerate() {
         let colour = colour(name);
         // One worker is a full line with full points; more have open ones.
         let filled = name.ends_with(" 1 worker");
         let style = if filled { colour.stroke_width(2) } else { colour.mix(0.6).stroke_width(1) };
-        chart
-            .draw_series(LineSeries::new(points.iter().copied(), style))
-            .map_err(|e| failed(&e))?
-            .label(name.clone())
-            .legend(move |(x, y)| PathElement::new(vec![(x, y), (x + 18, y)], style));
         let point = if filled { colour.filled() } else { colour.stroke_width(1) };
+        chart.draw_series(LineSeries::new(points.iter().copied(), style)).map_err(|e| failed(&e))?;
         chart.draw_series(points.iter().map(|at| Circle::new(*at, 4, point))).map_err(|e| failed(&e))?;
+        let (x, y) = ((SIZE.0 - LEGEND) as i32, 60 + 22 * at as i32);
+        root.draw(&PathElement::new(vec![(x, y), (x + 22, y)], style)).map_err(|e| failed(&e))?;
+        root.draw(&Circle::new((x + 11, y), 4, point)).map_err(|e| failed(&e))?;
+        root.draw(&Text::new(name.clone(), (x + 30, y - 6), ("sans-serif", 13))).map_err(|e| failed(&e))?;
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
-        .background_style(WHITE.mix(0.85))
-        .border_style(RGBColor(200, 200, 200))
-        .draw()
-        .map_err(|e| failed(&e))?;
     root.present().map_err(|e| failed(&e))
 }
 
