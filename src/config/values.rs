@@ -176,8 +176,11 @@ impl Reader<'_> {
                 default.to_vec()
             }
             None => {
-                let found = described(value.get_ref(), false);
-                self.wrong_type(value, section.spec, key, "a list of whole numbers, at least one", &found);
+                let found = match value.get_ref() {
+                    DeValue::Array(_) => "an empty one".to_owned(),
+                    other => described(other, false),
+                };
+                self.wrong_type(value, section.spec, key, "a list of whole numbers", &found);
                 default.to_vec()
             }
         }
