@@ -17,6 +17,7 @@ use crate::core::target::Rows;
 use crate::messages::{DeadLetter, OffsetMove};
 
 pub mod cache;
+pub mod frameworks;
 pub mod leases;
 pub mod letter_changes;
 mod letters;

@@ -2,6 +2,7 @@
 //! restart: consumer, and for each lane a decoder and a writer, joined by channels that hold one batch.
 
 mod aggregators;
+pub mod comparisons;
 pub mod letters;
 mod plans;
 pub mod rebuild;
@@ -116,6 +117,7 @@ pub fn launch(config: Arc<Config>, bootstrap: &str, listener: TcpListener) -> io
         })
         .chain(aggregators)
         .chain(reconciler)
+        .chain(comparisons::unit(&beside))
         .collect();
     let restarts = metrics.clone();
     let on_restart =

@@ -2,8 +2,10 @@
 //! No actor names another: topology.rs alone does.
 
 pub mod aggregator;
+pub mod comparer;
 pub mod consumer;
 pub mod decoder;
+pub mod fitter;
 pub mod history;
 pub mod lease;
 pub mod outbox;

@@ -6,6 +6,7 @@ pub mod cache;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 pub mod error_classes;
+pub mod jobs;
 pub mod kafka;
 pub mod migrations;
 pub mod mongodb;

@@ -5,6 +5,8 @@ pub mod logging;
 
 mod aggregate_names;
 mod check;
+mod child_exec;
+mod compare;
 mod completions;
 mod dead_letters;
 #[cfg(feature = "embedded")]
@@ -73,6 +75,8 @@ enum Command {
     Reconcile(reconcile::Args),
     /// Compute an aggregate's documents anew from nothing
     Rebuild(rebuild::Args),
+    /// Fit the forecasts' model with four frameworks, and compare what each takes
+    Compare(compare::Args),
     /// Fit the forecasts' models, and compare them with the naive ones
     Train(train::Args),
     /// Show where each partition stands, and set offsets
@@ -93,6 +97,9 @@ enum Command {
     Completions(completions::Args),
     /// Write the manual pages
     Man(man::Args),
+    /// Guard a program that runs beside the daemon
+    #[command(hide = true)]
+    ChildExec(child_exec::Args),
 }
 
 /// The whole command line, for completions and manual pages.
@@ -124,6 +131,7 @@ pub fn main() -> u8 {
         Command::Verify(args) => verify::run(args),
         Command::Reconcile(args) => reconcile::run(args, log),
         Command::Rebuild(args) => rebuild::run(args, log),
+        Command::Compare(args) => compare::run(args, log),
         Command::Train(args) => train::run(args, log),
         Command::Offsets(args) => offsets::run(args),
         Command::Drill(args) => drill::run(args, log),
@@ -134,5 +142,6 @@ pub fn main() -> u8 {
         Command::DeadLetters(args) => dead_letters::run(args),
         Command::Completions(args) => completions::run(args, &mut command(), &mut std::io::stdout()),
         Command::Man(args) => man::run(args, command(), &mut std::io::stdout()),
+        Command::ChildExec(args) => child_exec::run(args),
     }
 }

@@ -10,7 +10,7 @@ use super::print::{self, Line};
 use super::reader::{Finding, NamedPath, Reader, Span};
 use super::source::SourceText;
 use super::streams::{self, Surroundings};
-use super::{Config, Location, aggregates, cache, daemon, forecasts, panels, replays, syntax, warehouse};
+use super::{Config, Location, aggregates, cache, compare, daemon, forecasts, panels, replays, syntax, warehouse};
 
 /// A file larger than this is something else.
 const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
@@ -131,6 +131,7 @@ pub fn parse(
     let topics: Vec<_> = streams.iter().filter_map(|read| read.topic.clone()).collect();
     let streams: Vec<_> = streams.into_iter().map(|read| read.stream).collect();
     let replays = replays::read(&mut r, &root, &topics);
+    let compare = compare::read(&mut r, &root);
 
     let Reader { mut findings, masks, understood, paths, .. } = r;
     // A line whose syntax is broken has been told; what was made of it is a guess.
@@ -141,8 +142,18 @@ pub fn parse(
     if diagnostics.iter().any(Diagnostic::is_error) {
         return Err(diagnostics);
     }
-    let config =
-        Config { daemon, kafka, warehouse: read.warehouse, cache, streams, aggregates, forecasts, panels, replays };
+    let config = Config {
+        daemon,
+        kafka,
+        warehouse: read.warehouse,
+        cache,
+        streams,
+        aggregates,
+        forecasts,
+        panels,
+        replays,
+        compare,
+    };
     Ok(Loaded {
         config,
         base: base_dir.to_owned(),

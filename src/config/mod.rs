@@ -10,6 +10,7 @@ mod access;
 mod aggregates;
 mod cache;
 mod columns;
+mod compare;
 mod daemon;
 mod database_url;
 mod diagnostic;
@@ -35,6 +36,7 @@ mod warehouse;
 
 pub use access::{Access, resolve};
 pub use cache::CacheBackend;
+pub use compare::CompareConfig;
 pub use database_url::Backend;
 pub use diagnostic::{Diagnostic, Severity};
 pub use load::{Loaded, load, parse, print};
@@ -67,6 +69,7 @@ pub struct Config {
     pub forecasts: Vec<Forecast>,
     pub panels: Vec<Panel>,
     pub replays: Vec<Replay>,
+    pub compare: CompareConfig,
 }
 
 #[derive(Debug, Clone)]

@@ -40,7 +40,7 @@ pub static ROOT: SectionSpec = SectionSpec {
     free: false,
     keys: &[],
     example: "",
-    sections: &[&DAEMON, &KAFKA, &WAREHOUSE, &CACHE, &STREAM, &AGGREGATE, &FORECAST, &PANEL, &REPLAY],
+    sections: &[&DAEMON, &KAFKA, &WAREHOUSE, &CACHE, &STREAM, &AGGREGATE, &FORECAST, &PANEL, &REPLAY, &COMPARE],
 };
 
 pub static DAEMON: SectionSpec = SectionSpec {
@@ -238,6 +238,27 @@ pub static REPLAY: SectionSpec = SectionSpec {
     ],
     example: "",
     sections: &[&LOOKUP],
+};
+
+pub static COMPARE: SectionSpec = SectionSpec {
+    path: "compare",
+    repeated: false,
+    free: false,
+    keys: &[
+        key("schedule", "schedule = \"0 2 * * SUN\""),
+        key("frameworks", "frameworks = [\"linfa\", \"scikit-learn\"]"),
+        key("sizes", "sizes = [1, 10]"),
+        key("workers", "workers = [1, 2]"),
+        key("time_limit", "time_limit = \"10m\""),
+        key("memory", "memory = \"4GiB\""),
+        key("environment", "environment = \"var/ml\""),
+        key("python", "python = \"/opt/ml/bin/python\""),
+        key("spark_master", "spark_master = \"spark://spark:7077\""),
+        key("dask_scheduler", "dask_scheduler = \"tcp://dask:8786\""),
+        key("folder", "folder = \"var/compare\""),
+    ],
+    example: "",
+    sections: &[],
 };
 
 pub static LOOKUP: SectionSpec = SectionSpec {

@@ -141,6 +141,55 @@ impl Reader<'_> {
         }
     }
 
+    /// A list of whole numbers within a range, at least one.
+    pub fn integers(
+        &mut self,
+        section: &Section<'_>,
+        key: &'static str,
+        range: RangeInclusive<u32>,
+        default: &[u32],
+    ) -> Vec<u32> {
+        let shown =
+            |numbers: &[u32]| format!("[{}]", numbers.iter().map(u32::to_string).collect::<Vec<_>>().join(", "));
+        let Some(value) = section.value(key) else {
+            self.default(key, shown(default));
+            return default.to_vec();
+        };
+        let number = |item: &Value<'_>| match item.get_ref() {
+            DeValue::Integer(given) => {
+                u32::from_str_radix(given.as_str(), given.radix()).ok().filter(|n| range.contains(n))
+            }
+            _ => None,
+        };
+        let list = value.get_ref().as_array().filter(|list| !list.is_empty());
+        let numbers = list.map(|list| list.iter().map(number).collect::<Option<Vec<u32>>>());
+        match numbers {
+            Some(Some(numbers)) => {
+                let value = shown(&numbers);
+                self.understood.push(Line::Entry { key: key.into(), value, origin: Origin::File });
+                numbers
+            }
+            Some(None) => {
+                let (least, most) = (range.start(), range.end());
+                let message = format!("`{key}` must hold whole numbers from {least} to {most}");
+                self.error(&value.span(), message, format!("write for example `{}`", self.example(section, key)));
+                default.to_vec()
+            }
+            None => {
+                let found = match value.get_ref() {
+                    DeValue::Array(_) => "an empty one".to_owned(),
+                    other => described(other, false),
+                };
+                self.wrong_type(value, section.spec, key, "a list of whole numbers", &found);
+                default.to_vec()
+            }
+        }
+    }
+
+    fn example(&self, section: &Section<'_>, key: &str) -> &'static str {
+        section.spec.key(key).map_or("", |k| k.example)
+    }
+
     /// A number from 0 to 1.
     pub fn share(&mut self, section: &Section<'_>, key: &'static str, default: f64) -> f64 {
         let Some(value) = section.value(key) else {

@@ -5,6 +5,7 @@ pub mod bucket;
 pub mod bucket_query;
 pub mod cell;
 pub mod commit_plan;
+pub mod comparison;
 pub mod connect_headers;
 pub mod decode;
 pub mod differences;

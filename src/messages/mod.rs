@@ -2,6 +2,7 @@
 
 mod assignments;
 mod batch;
+pub mod fit;
 mod freshness;
 mod replacements;
 mod status;

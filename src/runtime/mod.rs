@@ -8,12 +8,14 @@
 //! - A guard that is dropped tells how its actor ended. The first that did not finish takes the whole unit down;
 //!   when all are gone the unit waits ([`RestartPolicy`]) and is built anew.
 //! - Units take memory for what is on its way from one [`Budget`] of bytes.
+//! - A program that runs beside the daemon is a [`child`], within limits and never left behind.
 //! - What goes on is on the [`StatusBoard`], readable without asking anyone.
 //!
 //! `docs/decisions/0003-supervision.md` says why it is like this.
 
 mod backoff;
 mod budget;
+pub mod child;
 mod exit_guard;
 mod lifecycle;
 pub mod panics;

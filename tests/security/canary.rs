@@ -115,12 +115,13 @@ fn assert_nowhere(shown: &[(String, String)]) {
 }
 
 /// What is asked of a command, and how; the configuration's path comes last.
-const ASKED: [&[&str]; 26] = [
+const ASKED: [&[&str]; 28] = [
     &["check", "-c"],
     &["check", "--print", "-c"],
     &["check", "--json", "-c"],
     &["check", "--connect", "-c"],
     &["check", "--connect", "--json", "-c"],
+    &["compare", "--frameworks", "linfa", "-c"],
     &["dead-letters", "drop", "1", "--yes", "-c"],
     &["dead-letters", "export", "-c"],
     &["dead-letters", "list", "-c"],
@@ -140,11 +141,13 @@ const ASKED: [&[&str]; 26] = [
     &["test", "-c"],
     &["top", "--once", "-c"],
     &["top", "--once", "--json", "-c"],
+    &["train", "-c"],
     &["verify", "-c"],
     &["verify", "--json", "-c"],
 ];
 
-const NOT_ASKED: [(&str, &str); 3] = [
+const NOT_ASKED: [(&str, &str); 4] = [
+    ("child-exec", "reads no configuration"),
     ("completions", "reads no configuration"),
     ("demo", "takes the brokers and the database of its own in place of those that have secrets"),
     ("man", "reads no configuration"),

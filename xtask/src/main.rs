@@ -3,8 +3,10 @@
 mod bench;
 mod browser;
 mod cache;
+mod comparison;
 mod drill;
 mod interrupt;
+mod ml;
 mod screenshots;
 mod servers;
 mod shell;
@@ -42,6 +44,9 @@ enum Task {
     /// Pictures of the page, each tab in dark and light, of a real demo. Needs chromium and chromedriver.
     #[command(after_help = "Example:\n  cargo xtask screenshots")]
     Screenshots(screenshots::Arguments),
+    /// The figures and plots of docs/comparison.md, made from docs/comparison.json, which `bief compare --out` writes.
+    #[command(after_help = "Example:\n  cargo xtask comparison")]
+    Comparison(comparison::Arguments),
     /// All tests, with the servers they need: fetched, started on free ports, and taken down at the end. When all of
     /// them ran, and no server was given, a short drill follows.
     ///
@@ -52,6 +57,10 @@ enum Task {
     /// password are those in tests/servers/security.rs. Likewise BIEF_TEST_FERRETDB_TLS and BIEF_TEST_FERRETDB_CA.
     #[command(after_help = "Examples:\n  cargo xtask test\n  cargo xtask test -- --test kafka -- --nocapture")]
     Test {
+        /// The frameworks that bief is compared with, in place of all that: installs them into the cache folder, has all
+        /// fit the same matrix, and sees to it that nothing of them stays, whatever becomes of them. Needs Python 3.11 and Java 17.
+        #[arg(long)]
+        ml: bool,
         /// Handed to `cargo test`.
         #[arg(last = true)]
         arguments: Vec<String>,
@@ -127,7 +136,9 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Bench(bench) => return bench::run(bench),
         Task::Drill(arguments) => return drill::run(&arguments),
         Task::Screenshots(arguments) => screenshots::run(&arguments)?,
-        Task::Test { arguments } => return test::run(&arguments),
+        Task::Comparison(arguments) => comparison::run(&arguments)?,
+        Task::Test { ml: true, arguments } => return ml::run(&arguments),
+        Task::Test { ml: false, arguments } => return test::run(&arguments),
     }
     Ok(ExitCode::SUCCESS)
 }

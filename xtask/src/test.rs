@@ -47,6 +47,7 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
         eprintln!("Browser: LEFT OUT, with the tests of the page in one: {why}");
         without += &format!("; without a browser: {why}");
     }
+    eprintln!("Frameworks of `bief compare`: LEFT OUT, since they are a matter of cargo xtask test --ml");
     let servers = Servers::start(&cache, &missing, Durability::Lean, &interrupted)?;
     let mut cargo = shell::cargo();
     cargo.args(CARGO).args(arguments);

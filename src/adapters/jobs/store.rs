@@ -1,0 +1,98 @@
+//! Where a comparison's matrix is laid out, and where its result goes: one JSON file, whole or not at all.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tempfile::TempDir;
+
+use super::matrix_file;
+use crate::core::comparison::{Comparison, Machine, Sample};
+use crate::ports::frameworks::ComparisonGround;
+
+/// How a sample is got.
+pub type TakeSample =
+    Arc<dyn Fn() -> futures_util::future::LocalBoxFuture<'static, Result<Sample, String>> + Send + Sync>;
+
+pub struct Ground {
+    take: TakeSample,
+    /// For the matrix; removed when this is dropped.
+    folder: TempDir,
+    /// Where results go; nowhere where none is named.
+    out: Option<PathBuf>,
+}
+
+impl Ground {
+    /// `work`: for large files that are removed again.
+    pub fn new(take: TakeSample, work: &Path, out: Option<PathBuf>) -> io::Result<Self> {
+        fs::create_dir_all(work)?;
+        Ok(Self { take, folder: tempfile::Builder::new().prefix("matrix-").tempdir_in(work)?, out })
+    }
+}
+
+#[async_trait(?Send)]
+impl ComparisonGround for Ground {
+    async fn sample(&self) -> Result<Sample, String> {
+        (self.take)().await
+    }
+
+    async fn lay_out(&mut self, sample: &Arc<Sample>, size: u32) -> Result<PathBuf, String> {
+        let path = self.folder.path().join("matrix.parquet");
+        let (sample, to) = (Arc::clone(sample), path.clone());
+        let written = tokio::task::spawn_blocking(move || matrix_file::write(&sample.grown(size), &to)).await;
+        let failed = |error: &dyn std::fmt::Display| format!("{} cannot be written: {error}", path.display());
+        written.map_err(|e| failed(&e))?.map_err(|e| failed(&e))?;
+        Ok(path)
+    }
+
+    async fn keep(&self, comparison: &Comparison) -> Result<(), String> {
+        let Some(out) = &self.out else { return Ok(()) };
+        write(out, comparison).map_err(|error| format!("{} cannot be written: {error}", out.display()))
+    }
+}
+
+/// Stores a comparison.
+pub fn write(path: &Path, comparison: &Comparison) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".partial");
+    let partial = path.with_file_name(name);
+    let mut text = serde_json::to_vec_pretty(comparison)?;
+    text.push(b'\n');
+    fs::write(&partial, text)?;
+    fs::rename(partial, path)
+}
+
+/// Reads a stored comparison.
+pub fn read(path: &Path) -> io::Result<Comparison> {
+    Ok(serde_json::from_slice(&fs::read(path)?)?)
+}
+
+/// The stored one where there is one.
+pub fn newest(path: &Path) -> io::Result<Option<Comparison>> {
+    match read(path) {
+        Ok(comparison) => Ok(Some(comparison)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What this is.
+pub fn machine() -> Machine {
+    let text = |file: &str| fs::read_to_string(file).unwrap_or_default();
+    let (cpu, memory) = (text("/proc/cpuinfo"), text("/proc/meminfo"));
+    let after = |text: &str, name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name))?;
+        Some(line.split_once(':')?.1.trim().to_owned())
+    };
+    let kibibytes = after(&memory, "MemTotal").and_then(|told| told.split(' ').next()?.parse::<u64>().ok());
+    Machine {
+        processor: after(&cpu, "model name").unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
+        cores: std::thread::available_parallelism().map_or(1, |cores| u32::try_from(cores.get()).unwrap_or(1)),
+        memory_bytes: kibibytes.unwrap_or_default() << 10,
+    }
+}
