@@ -98,7 +98,7 @@ export function forecastLines(documents, { bucketSeconds, interval }) {
     { name: "forecast", values: of("forecast") },
   ];
   const [low, high] = [of("low"), of("high")];
-  const table = [...lines, { name: "low", values: low }, { name: "high", values: high }, { name: "error", values: of("error") }];
+  const table = [...lines, { name: "error", values: of("error") }, { name: "low", values: low }, { name: "high", values: high }];
   return { chart: { times, lines, band: { name: intervalName(interval), of: "forecast", low, high } }, table: { times, lines: table } };
 }
 

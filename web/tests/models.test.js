@@ -49,7 +49,7 @@ test("a missing hour is a hole in the lines, and of two forecasts of an hour the
   assert.deepEqual(chart.times.map((ms) => new Date(ms).getUTCHours()), [2, 3, 4, 5]);
   assert.deepEqual(chart.lines, [{ name: "truth", values: [5, 1, null, null] }, { name: "forecast", values: [4, 7, null, 9] }]);
   assert.deepEqual(chart.band, { name: "80 % interval", of: "forecast", low: [2, 5, null, 7], high: [6, 9, null, 11] });
-  assert.deepEqual(table.lines.map(({ name }) => name), ["truth", "forecast", "low", "high", "error"]);
+  assert.deepEqual(table.lines.map(({ name }) => name), ["truth", "forecast", "error", "low", "high"]);
   assert.deepEqual(spanError(table, { from: Date.parse(hour(2)), to: Date.parse(hour(6)) }), { scored: 2, mae: 3.5, inside: 0.5 });
   assert.deepEqual(spanError(table, { from: Date.parse(hour(5)), to: Date.parse(hour(6)) }), { scored: 0, mae: null, inside: null });
   assert.deepEqual(forecastLines([], { bucketSeconds: 3600, interval: 0.8 }).chart.times, []);
