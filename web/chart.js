@@ -168,12 +168,13 @@ export class LineChart {
         cursor: {
           sync: this.options.sync ? { key: this.options.sync } : undefined,
           drag: { x: true, y: false, setScale: false, dist: 6 },
-          // The ends of an interval are no lines: nothing stands on them, and they put no line into the background.
-          focus: { prox: 20, dist: (_, index, __, value, cursor) => (isEdge(index) ? Infinity : value - cursor) },
-          points: { size: (_, index) => (isEdge(index) ? 0 : 8), width: 2 },
+          focus: { prox: 20 },
+          // The ends of an interval are no lines: no point stands on them.
+          points: { size: (_, index) => (isEdge(index) ? 0 : 8), width: (_, index) => (isEdge(index) ? 0 : 2) },
           bind: { dblclick: () => () => this.zoom(null) },
         },
-        focus: { alpha: 0.35 },
+        // What is not pointed at steps back, but an interval belongs to its line.
+        focus: { alpha: this.band ? 1 : 0.35 },
         hooks: {
           setSelect: [(plot) => this.selected(plot)],
           setCursor: [(plot) => this.moved(plot)],
@@ -220,6 +221,7 @@ export class LineChart {
       swatch.firstElementChild.setAttribute("fill", faint(this.bandColour(), 0.3));
       setText(label, this.band.name);
       this.legend.append(this.bandKey);
+      show(this.bandKey, this.isBandShown());
     }
     this.names.forEach((name, at) => {
       const [swatch, label, last] = chips[at].children;

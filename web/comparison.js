@@ -47,7 +47,7 @@ export function drawComparison(asked, onSize) {
     });
     const rows = runRows(comparison, size);
     const label = element("span", "label", "matrix");
-    const fitted = element("span", "quiet", `${count(rows[0]?.rows ?? null)} rows fitted`);
+    const fitted = element("span", "quiet", `${count(Math.max(...rows.map((row) => row.rows)))} rows to fit`);
     parts.push(verdict, group("div", "control-row", label, group("div", "chips", ...sizes), fitted), runTable(rows), costs(comparison));
   }
   const hadFocus = byId("comparison-body").contains(document.activeElement) && document.activeElement.textContent;

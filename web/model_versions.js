@@ -134,8 +134,14 @@ export function howToTrain({ train_at: trainAt }) {
   return trainAt ? `The first is trained at the times of train_at = "${trainAt}" (UTC), or at once by \`bief train\`.` : "Train the first with `bief train`, or give the forecast a train_at in the configuration.";
 }
 
+let drawn = "";
+
 /** One version beside the naive forecasts, and beside the champion of its day. */
 function drawDetail(host, model, forecast, champion) {
+  // Made again only when it changes, so that it keeps its place while it is read.
+  const sign = JSON.stringify([model, forecast.name, forecast.interval, champion]);
+  if (drawn === sign && host.children.length > 0) return;
+  drawn = sign;
   const title = element("h3", "", `Version ${model.version}`);
   const what = model.version === champion ? "forecasts now" : "does not forecast";
   const promoted = model.promoted_at ? `, promoted ${when(model.promoted_at)}` : "";

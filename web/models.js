@@ -4,7 +4,7 @@
 import { at, explained, get, withQuery } from "./api.js";
 import { LineChart } from "./chart.js";
 import { drawComparison, loadComparison } from "./comparison.js";
-import { keyLabel } from "./documents.js";
+import { keyLabel, whole } from "./documents.js";
 import { byId, button, fillSelect, keyed, notice, setText, show } from "./dom.js";
 import { bucketName, figure, minute, percent, spoken } from "./format.js";
 import { drawErrors } from "./model_errors.js";
@@ -182,7 +182,8 @@ async function read() {
   reading += 1;
   const generation = reading;
   const of = askedFor();
-  const { from, to } = wanted();
+  const span = wanted();
+  const { from, to } = span.from === null ? span : whole(span, about().bucket_seconds * 1000);
   const filters = Object.fromEntries(Object.entries(state.key || {}).map(([column, value]) => [`key.${column}`, value]));
   const moment = (ms) => (ms === null ? null : new Date(ms).toISOString());
   const list = [];
@@ -225,9 +226,9 @@ function draw() {
 function drawControls() {
   const { name, aggregate, target, key, bucket_seconds: seconds, train_at: trainAt, champion, horizons } = about();
   fillSelect(byId("models-forecast"), forecasts.map((one) => ({ value: one.name, text: one.name })), name);
-  show(byId("models-key-field"), key.length > 0);
-  setText(byId("models-key-name"), key.join(" · "));
   const keys = keysOf();
+  show(byId("models-key-field"), key.length > 0 && keys.length > 0);
+  setText(byId("models-key-name"), key.join(" · "));
   fillSelect(byId("models-key"), keys.map((one) => ({ value: keyId(one, key), text: keyLabel(one, key) })), state.key ? keyId(state.key, key) : undefined);
   const chips = keyed(byId("models-horizons"), horizons.map(({ horizon }) => horizon), () => button("chip", "", (event) => go({ ...state, horizon: event.currentTarget.dataset.key })));
   horizons.forEach(({ horizon }, index) => {
@@ -275,7 +276,8 @@ function drawChart() {
   const asked = wanted();
   const step = bucketSeconds * 1000;
   const window = { from: asked.from ?? times[0] ?? 0, to: asked.to ?? (times.length > 0 ? times[times.length - 1] + step : 1) };
-  const isThere = times.some((time) => time + step > window.from && time < window.to);
+  const span = whole(window, step);
+  const isThere = times.some((time) => time >= span.from && time < span.to);
   show(byId("models-pair"), isThere);
   if (error) {
     toldOfChart(notice("bad", isThere ? "What is shown is not up to date" : "The forecasts could not be read", `${error} Asked again every ${RETRY_MS / 1000} s.`));
@@ -293,18 +295,18 @@ function drawChart() {
   } else {
     toldOfChart(null);
   }
-  const { scored, mae, inside: share } = spanError(lines.table, window);
+  const { scored, mae, inside: share } = spanError(lines.table, span);
   const off = scored === 0 ? "no truth in this span yet" : `off by ${figure(mae)} on average over ${figure(scored)} with a truth, ${percent(share)} of them within the ${intervalName(interval)}`;
   setText(byId("models-chart-note"), isThere ? `${state.key ? `${keyLabel(state.key, about().key)}, ` : ""}${ahead(state.horizon)}; ${off}` : "");
   if (!isThere) return;
   makeChart();
   chart.plot.set(lines.chart, window);
-  chart.table.draw(cut(lines.table, window, step));
+  chart.table.draw(cut(lines.table, span));
 }
 
 /** Of the table's numbers those of the span that is shown. */
-function cut({ times, lines }, { from, to }, step) {
-  const kept = times.flatMap((time, index) => (time + step > from && time < to ? [index] : []));
+function cut({ times, lines }, { from, to }) {
+  const kept = times.flatMap((time, index) => (time >= from && time < to ? [index] : []));
   return { times: kept.map((index) => times[index]), lines: lines.map(({ name, values }) => ({ name, values: kept.map((index) => values[index]) })) };
 }
 
