@@ -33,7 +33,7 @@ let loading = 0;
 let loadedAt = 0;
 let timer = 0;
 let due = 0; // when it goes off
-let chart = null; // {plot, table, name}
+let chart = null; // {plot, table, of}
 let versions = null;
 
 export function startModels() {
@@ -219,7 +219,7 @@ async function read() {
 function draw() {
   if (!shown || !state) return;
   drawControls();
-  drawErrors(byId("models-errors"), about(), state.horizon);
+  drawErrors(byId("models-horizon-cards"), about(), state.horizon);
   drawChart();
 }
 
@@ -244,7 +244,8 @@ function drawControls() {
 
 function makeChart() {
   const { name, target, bucket_seconds: bucketSeconds } = about();
-  if (chart?.name === name) return;
+  const of = JSON.stringify([name, target, bucketSeconds]);
+  if (chart?.of === of) return;
   if (chart) {
     chart.plot.destroy();
     chart.table.node.remove();
@@ -254,7 +255,7 @@ function makeChart() {
   const table = new NumbersTable({ label, bucketSeconds, onPoint: (ms) => chart.plot.point(ms) });
   byId("models-pair").append(table.node);
   const plot = new LineChart(byId("models-plot"), { label, bucketSeconds, height: 300, alwaysLegend: true, details: table.node.id, onZoom: zoom, onCursor: (ms) => table.mark(ms) });
-  chart = { plot, table, name };
+  chart = { plot, table, of };
 }
 
 function zoom(range) {
