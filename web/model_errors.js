@@ -18,7 +18,7 @@ export function drawErrors(host, forecast, chosen) {
   );
   forecast.horizons.forEach((horizon, at) => {
     const [head, live, naive, bars, others] = cards[at].children;
-    const scores = scoresOf(horizon.holdout);
+    const scores = scoresOf(horizon);
     cards[at].classList.toggle("chosen", horizon.horizon === chosen);
     setText(head.firstElementChild, ahead(horizon.horizon));
     setText(head.lastElementChild, `mean absolute error of ${spoken(forecast.target)}`);

@@ -4,7 +4,7 @@
 import { explained, get, withQuery } from "./api.js";
 import { button, element, group, keyed, mark, notice, setText, setTone, show } from "./dom.js";
 import { count, figure, minute, percent } from "./format.js";
-import { ahead, scoresOf } from "./models_data.js";
+import { ahead, championOf, scoresOf, verdictOf } from "./models_data.js";
 
 const PAGE = 20;
 
@@ -91,7 +91,7 @@ export class Versions {
     });
     const chosen = this.byNumber.get(this.chosen) || models[0];
     // Only the list knows who forecasts now: a version that was read before may have been replaced since.
-    const champion = this.forecast.champion?.version;
+    const champion = championOf(this.forecast)?.version;
     const rows = keyed(this.body, models.map(({ version }) => `v-${version}-${horizons.length}`), () => this.makeRow(horizons.length));
     models.forEach((model, index) => this.drawRow(rows[index], model, { horizons, champion, isChosen: model === chosen }));
     drawDetail(this.detail, chosen, this.forecast, champion);
@@ -120,7 +120,7 @@ export class Versions {
     setText(trained, when(model.trained_at));
     setText(history, model.data ? `${when(model.data.from)} to ${when(model.data.to)}` : "–");
     horizons.forEach((horizon, index) => {
-      const scores = scoresOf(model.horizons?.find((one) => one.horizon === horizon)?.holdout);
+      const scores = scoresOf(model.horizons?.find((one) => one.horizon === horizon));
       setText(rest[2 * index], figure(scores?.mae));
       setText(rest[2 * index + 1], figure(scores?.r2));
     });
@@ -147,14 +147,18 @@ function drawDetail(host, model, forecast, champion) {
   const promoted = model.promoted_at ? `, promoted ${when(model.promoted_at)}` : "";
   const parts = [group("div", "head", title, element("span", "quiet about", `${what}${promoted}; input ${model.input_hash ?? "unknown"}`))];
   const { contest } = model;
-  if (contest) {
-    const told = group("p", "verdict-line", mark(), element("span", "", `${contest.promote ? "Promoted" : "Not promoted"}: ${contest.reason}`));
-    setTone(told, contest.promote ? "good" : "wait");
+  const why = verdictOf(model);
+  if (why) {
+    const isPromoted = contest ? contest.promote : Boolean(model.promoted_at);
+    const told = group("p", "verdict-line", mark(), element("span", "", `${isPromoted ? "Promoted" : "Not promoted"}: ${why}`));
+    setTone(told, isPromoted ? "good" : "wait");
     parts.push(told);
+  }
+  if (contest) {
     const rows = contest.horizons.map((one) => [ahead(one.horizon), figure(one.challenger), one.champion === null ? "–" : figure(one.champion), one.persistence ? figure(one.persistence[0]) : "–", count(one.rows)]);
     if (rows.length > 0) parts.push(smallTable("Challenger and champion on the same holdout, MAE", ["", "this version", "the champion then", "persistence", "rows"], rows));
   }
-  const known = (model.horizons || []).map((one) => ({ ...one, scores: scoresOf(one.holdout) })).filter(({ scores }) => scores);
+  const known = (model.horizons || []).map((one) => ({ ...one, scores: scoresOf(one) })).filter(({ scores }) => scores);
   const names = [...new Set(known.flatMap(({ scores }) => scores.naive.map(({ name }) => name)))];
   const rows = known.map(({ horizon, scores, features }) => {
     const naive = names.map((name) => figure(scores.naive.find((one) => one.name === name)?.mae));

@@ -9,7 +9,7 @@ import { byId, button, fillSelect, keyed, notice, setText, show } from "./dom.js
 import { bucketName, figure, minute, percent, spoken } from "./format.js";
 import { drawErrors } from "./model_errors.js";
 import { Versions, howToTrain } from "./model_versions.js";
-import { RANGES, ahead, forecastLines, intervalName, keyId, queryFrom, sortedKeys, spanError, spanOf, stateFrom } from "./models_data.js";
+import { RANGES, ahead, championOf, forecastLines, intervalName, keyId, queryFrom, sortedKeys, spanError, spanOf, stateFrom } from "./models_data.js";
 import { NumbersTable } from "./numbers_table.js";
 import { daemonNow, listen } from "./store.js";
 import { currentView, writeView } from "./view.js";
@@ -224,7 +224,8 @@ function draw() {
 }
 
 function drawControls() {
-  const { name, aggregate, target, key, bucket_seconds: seconds, train_at: trainAt, champion, horizons } = about();
+  const { name, aggregate, target, key, bucket_seconds: seconds, train_at: trainAt, horizons } = about();
+  const champion = championOf(about());
   fillSelect(byId("models-forecast"), forecasts.map((one) => ({ value: one.name, text: one.name })), name);
   const keys = keysOf();
   show(byId("models-key-field"), key.length > 0 && keys.length > 0);
@@ -238,9 +239,11 @@ function drawControls() {
   for (const chip of byId("models-ranges").children) chip.setAttribute("aria-pressed", String(!state.window && chip.dataset.range === state.range));
   show(byId("models-reset"), state.window !== null);
   const by = key.length > 0 ? ` by ${key.join(" and ")}` : "";
-  const trained = champion ? `version ${champion.version} forecasts, trained ${minute(Date.parse(champion.trained_at))}${champion.promoted_at ? `, promoted ${minute(Date.parse(champion.promoted_at))}` : ""}` : "no model yet";
+  const trained = champion ? `version ${champion.version} forecasts${since("trained", champion.trained_at)}${since("promoted", champion.promoted_at)}` : "no model yet";
   setText(byId("models-facts"), `${spoken(target)} of ${aggregate}${by}, by the ${bucketName(seconds)}; ${trained}; ${trainAt ? `trains at ${trainAt} UTC` : "trains by hand"}`);
 }
+
+const since = (word, moment) => (moment ? `, ${word} ${minute(Date.parse(moment))}` : "");
 
 function makeChart() {
   const { name, target, bucket_seconds: bucketSeconds } = about();
@@ -269,7 +272,7 @@ function zoom(range) {
 }
 
 function drawChart() {
-  const { champion, interval, bucket_seconds: bucketSeconds } = about();
+  const { interval, bucket_seconds: bucketSeconds, trouble } = about();
   const isMine = documents && isSame(documents.of, askedFor());
   const inside = isMine ? documents.list : [];
   const lines = forecastLines(inside, { bucketSeconds, interval });
@@ -284,7 +287,9 @@ function drawChart() {
     toldOfChart(notice("bad", isThere ? "What is shown is not up to date" : "The forecasts could not be read", `${error} Asked again every ${RETRY_MS / 1000} s.`));
   } else if (!isMine) {
     toldOfChart(notice("wait", "Reading the forecasts …"));
-  } else if (!isThere && !champion) {
+  } else if (trouble) {
+    toldOfChart(notice("bad", "Nothing is forecast now", String(trouble)));
+  } else if (!isThere && !championOf(about())) {
     toldOfChart(notice("wait", "No model yet, so nothing is forecast", howToTrain(about())));
   } else if (!isThere) {
     const isAll = state.range === "all" && !state.window;

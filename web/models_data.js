@@ -20,12 +20,21 @@ const NAIVE = [
 /** `24h` as it is said: `24 h ahead`. */
 export const ahead = (horizon) => `${String(horizon).replace(/^(\d+)/, "$1 ")} ahead`;
 
+/** The champion as `{version, trained_at, promoted_at}`, of which the moments may be unknown; null where there is none. */
+export function championOf({ champion }) {
+  const known = typeof champion === "number" ? { version: champion } : champion;
+  return known && numeric(known.version) !== null ? known : null;
+}
+
+/** Why a version was promoted or not, in a sentence; empty where it is not known. */
+export const verdictOf = ({ verdict, contest }) => String(verdict ?? contest?.reason ?? "");
+
 /**
- * Scores of a holdout: `{mae, rmse, r2, mase, rows, coverage, width, naive: [{name, mae, model}]}`, `model` being the
+ * Scores of a holdout, of whatever has them or has a `holdout` that does: `{mae, rmse, r2, mase, rows, coverage, width, naive: [{name, mae, model}]}`, `model` being the
  * model's own MAE over the rows for which the naive forecast has one too. What is unknown is null; null without a MAE.
  */
-export function scoresOf(holdout) {
-  const { score, beside, coverage, width } = holdout || {};
+export function scoresOf(of) {
+  const { score, beside, coverage, width } = (of?.score ? of : of?.holdout) || {};
   if (numeric(score?.mae) === null) return null;
   const known = new Map((beside || []).map((one) => [one.baseline, one]));
   const naive = NAIVE.flatMap(([id, name]) => {

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { chosenSize, difference, runRows, seconds, sizesOf, verdictWords } from "../comparison_data.js";
-import { ahead, errorBars, forecastLines, liveWords, naiveWords, otherScores, queryFrom, scoresOf, sortedKeys, spanError, spanOf, stateFrom } from "../models_data.js";
+import { ahead, championOf, errorBars, forecastLines, liveWords, naiveWords, otherScores, queryFrom, scoresOf, sortedKeys, spanError, spanOf, stateFrom, verdictOf } from "../models_data.js";
 
 const HOLDOUT = {
   score: { rows: 4894, mae: 6.8, rmse: 12.5, r2: 0.69, mase: null },
@@ -20,11 +20,18 @@ test("a holdout's scores stand beside the naive ones, in one order, on the same 
   assert.deepEqual(scores.naive, [{ name: "persistence", mae: 8, model: 6 }, { name: "mean", mae: 14, model: 6.8 }]);
   assert.deepEqual(naiveWords(scores), ["good", "25 % less error than the best naive one, persistence"]);
   assert.equal(otherScores(scores, 0.8), "R² 0.69 · RMSE 12.5 · the 80 % interval covers 79.4 % · 4,894 rows held out");
+  assert.deepEqual(scoresOf({ horizon: "1h", holdout: HOLDOUT }), scores);
+  assert.deepEqual(scoresOf({ horizon: "1h", holdout: { from: "", to: "" }, ...HOLDOUT }), scores);
   assert.deepEqual(scoresOf(null), null);
   assert.deepEqual(scoresOf({ score: { mae: "<b>" } }), null);
   assert.deepEqual(naiveWords(null), ["wait", "no naive forecast to compare with"]);
   const worse = scoresOf({ score: { mae: 9 }, beside: [{ baseline: "persistence", score: { mae: 8 }, model: { mae: 9 } }] });
   assert.deepEqual(naiveWords(worse), ["bad", "no better than the naive one, persistence: 12.5 % more error"]);
+});
+
+test("who forecasts, and why, is told by a number or more, a sentence or more", () => {
+  assert.deepEqual([championOf({ champion: 3 }), championOf({ champion: { version: 4, trained_at: "x" } }), championOf({ champion: null })], [{ version: 3 }, { version: 4, trained_at: "x" }, null]);
+  assert.deepEqual([verdictOf({ verdict: "worse" }), verdictOf({ contest: { reason: "better" } }), verdictOf({})], ["worse", "better", ""]);
 });
 
 test("live error is judged in words", () => {
