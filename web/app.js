@@ -9,12 +9,13 @@ import { toneOf } from "./graph.js";
 import { verdictOf } from "./ledger.js";
 import { reloadLetters, showLetters, startLetters } from "./letters.js";
 import { reloadLive, showLive, startLive } from "./live.js";
+import { reloadModels, showModels } from "./models_later.js";
 import { showPipeline, startPipeline } from "./pipeline.js";
 import { listen, store, tell } from "./store.js";
 import { startTheme } from "./theme.js";
 import { TABS, currentView, whenViewChanges, writeView } from "./view.js";
 
-const SHOW = { live: showLive, explore: showExplore, pipeline: showPipeline, letters: showLetters };
+const SHOW = { live: showLive, explore: showExplore, pipeline: showPipeline, letters: showLetters, models: showModels };
 const POLLING_RELOAD_MS = 30000;
 const RELOAD_APART_MS = 5000;
 /** What was looked at on each tab, to come back to. */
@@ -61,7 +62,7 @@ function startTabs() {
     goTo(next);
     byId(`tab-of-${next}`).focus();
   });
-  // 1 to 4, where nothing is being written.
+  // 1 to 5, where nothing is being written.
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select, dialog")) return;
     const name = TABS[Number(event.key) - 1];
@@ -153,6 +154,7 @@ function reload() {
   reloadLive();
   reloadExplore();
   reloadLetters();
+  reloadModels();
 }
 
 function drawLink(state) {

@@ -37,6 +37,8 @@ export class LineChart {
   constructor(host, options) {
     this.options = options;
     this.names = [];
+    /** `{name, of, low, high}`: an interval about the line `of`, drawn behind it; null where there is none. */
+    this.band = null;
     this.hidden = new Set();
     this.raw = [[]];
     this.data = [[]];
@@ -74,14 +76,19 @@ export class LineChart {
     return this.options.height || HEIGHT;
   }
 
-  /** `made` is of documents.js: times in ms and lines. `window` is the span to show, in ms. */
+  /**
+   * `made` is of documents.js: times in ms and lines; `made.band`, where there is one, has `name`, the line that it is
+   * `of`, and as many values `low` and `high`. `window` is the span to show, in ms.
+   */
   set(made, window) {
     this.window = { from: window.from / 1000, to: window.to / 1000 };
     // Bars stand on each other: the last is drawn first, behind the others and as high as all together.
     const drawn = this.options.bars ? [...made.lines].reverse() : made.lines;
     this.raw = [made.times.map((ms) => ms / 1000), ...drawn.map((line) => line.values)];
     const names = drawn.map((line) => line.name);
-    const same = names.length === this.names.length && names.every((name, at) => name === this.names[at]);
+    const band = made.band || null;
+    const same = names.length === this.names.length && names.every((name, at) => name === this.names[at]) && band?.of === this.band?.of;
+    this.band = band;
     if (!same) {
       this.names = names;
       if (this.plot) this.plot.destroy();
@@ -95,7 +102,7 @@ export class LineChart {
 
   /** What is drawn of the numbers: for bars, the sum of a series and those below it. */
   stacked() {
-    if (!this.options.bars) return this.raw;
+    if (!this.options.bars) return this.band ? [...this.raw, this.band.low, this.band.high] : this.raw;
     const [times, ...rows] = this.raw;
     const sums = times.map(() => 0);
     const made = rows.map(() => null);
@@ -125,6 +132,9 @@ export class LineChart {
     const line = () => styleColour("line");
     const axis = { stroke: quiet, font: FONT, grid: { stroke: line, width: 1 }, ticks: { show: false } };
     const bar = this.options.bars ? uPlot.paths.bars({ size: [0.8, 60] }) : undefined;
+    const isEdge = (index) => index > this.names.length;
+    const edge = () => ({ show: this.isBandShown(), width: 0, points: { show: false } });
+    const [low, high] = [this.names.length + 1, this.names.length + 2];
     this.plot = new uPlot(
       {
         width,
@@ -152,15 +162,19 @@ export class LineChart {
             paths: bar,
             points: { show: !bar, size: 5, fill: () => this.colour(at), filter: (_, index) => lonely(this.data[index]) },
           })),
+          ...(this.band ? [edge(), edge()] : []),
         ],
+        bands: this.band ? [{ series: [high, low], fill: () => faint(this.bandColour(), 0.18) }] : [],
         cursor: {
           sync: this.options.sync ? { key: this.options.sync } : undefined,
           drag: { x: true, y: false, setScale: false, dist: 6 },
           focus: { prox: 20 },
-          points: { size: 8, width: 2 },
+          // The ends of an interval are no lines: no point stands on them.
+          points: { size: (_, index) => (isEdge(index) ? 0 : 8), width: (_, index) => (isEdge(index) ? 0 : 2) },
           bind: { dblclick: () => () => this.zoom(null) },
         },
-        focus: { alpha: 0.35 },
+        // What is not pointed at steps back, but an interval belongs to its line.
+        focus: { alpha: this.band ? 1 : 0.35 },
         hooks: {
           setSelect: [(plot) => this.selected(plot)],
           setCursor: [(plot) => this.moved(plot)],
@@ -201,6 +215,14 @@ export class LineChart {
       chip.append(swatch, element("span", "chip-name"), element("b"));
       return chip;
     });
+    if (this.band) {
+      if (!this.bandKey) this.bandKey = bandKey();
+      const [swatch, label] = this.bandKey.children;
+      swatch.firstElementChild.setAttribute("fill", faint(this.bandColour(), 0.3));
+      setText(label, this.band.name);
+      this.legend.append(this.bandKey);
+      show(this.bandKey, this.isBandShown());
+    }
     this.names.forEach((name, at) => {
       const [swatch, label, last] = chips[at].children;
       const shape = swatch.firstElementChild;
@@ -216,12 +238,31 @@ export class LineChart {
     if (this.hidden.has(name)) this.hidden.delete(name);
     else if (this.hidden.size < this.names.length - 1) this.hidden.add(name);
     else this.hidden.clear();
-    if (this.plot) this.names.forEach((one, at) => this.plot.setSeries(at + 1, { show: !this.hidden.has(one) }));
+    if (this.plot) {
+      this.names.forEach((one, at) => this.plot.setSeries(at + 1, { show: !this.hidden.has(one) }));
+      if (this.band) [1, 2].forEach((end) => this.plot.setSeries(this.names.length + end, { show: this.isBandShown() }));
+    }
     if (this.plot && this.options.bars) {
       this.data = this.stacked();
       this.plot.setData(this.data, true);
     }
     this.showLegend();
+  }
+
+  // The interval
+
+  isBandShown() {
+    return this.band !== null && !this.hidden.has(this.band.of);
+  }
+
+  bandColour() {
+    return this.colour(Math.max(0, this.names.indexOf(this.band.of)));
+  }
+
+  /** As people read it; empty where there is none. */
+  bandText(index) {
+    if (!this.isBandShown() || this.band.low[index] === null || this.band.high[index] === null) return "";
+    return `${figure(this.band.low[index])} to ${withUnit(this.band.high[index], this.options.unit)}`;
   }
 
   // Zoom
@@ -254,8 +295,9 @@ export class LineChart {
       .map((name, at) => ({ name, at, value: this.raw[at + 1][index] }))
       .filter(({ name, value }) => value !== null && value !== undefined && !this.hidden.has(name))
       .sort((a, b) => b.value - a.value);
+    const band = this.bandText(index);
     const live = this.options.marksOf ? this.options.marksOf().filter((m) => m.start === time).length : 0;
-    const rows = keyed(this.tip, ["time", ...shown.map(({ name }) => `s-${name}`), ...(shown.length === 0 ? ["none"] : []), ...(live > 0 ? ["live"] : [])], () => {
+    const rows = keyed(this.tip, ["time", ...shown.map(({ name }) => `s-${name}`), ...(band ? ["band"] : []), ...(shown.length === 0 ? ["none"] : []), ...(live > 0 ? ["live"] : [])], () => {
       return group("p", "", element("i"), element("span"), element("b"));
     });
     const day = this.options.bucketSeconds < DAY ? `${weekday(time)} ${bucketTime(time, this.options.bucketSeconds)}` : `${weekday(time)} ${bucketTime(time, DAY)}`;
@@ -266,6 +308,11 @@ export class LineChart {
       setText(label, name);
       setText(number, withUnit(value, this.options.unit));
     });
+    if (band) {
+      const [, label, ends] = rows[shown.length + 1].children;
+      setText(label, this.band.name);
+      setText(ends, band);
+    }
     if (shown.length === 0) setText(rows[1].children[1], "no document here");
     if (live > 0) setText(rows[rows.length - 1].children[1], `+ ${live} live, not in the numbers yet`);
     const left = plot.valToPos(this.data[0][index], "x");
@@ -315,6 +362,8 @@ export class LineChart {
       const value = this.raw[at + 1][index];
       return value === null || this.hidden.has(name) ? [] : [`${name} ${withUnit(value, this.options.unit)}`];
     });
+    const band = this.bandText(index);
+    if (band) said.push(`${this.band.name} ${band}`);
     announce(`${bucketTime(time * 1000, this.options.bucketSeconds)}: ${said.join(", ")}`);
   }
 
@@ -366,6 +415,14 @@ export class LineChart {
     });
     ctx.restore();
   }
+}
+
+/** What an interval looks like, in the legend. */
+function bandKey() {
+  const swatch = place(svg("svg", "swatch"), { viewBox: "0 0 22 8" });
+  swatch.append(place(svg("rect"), { x: 0, y: 0, width: 22, height: 8 }));
+  swatch.setAttribute("aria-hidden", "true");
+  return group("span", "band-key", swatch, element("span"));
 }
 
 /** From 0 where nothing is below it, with room above. */

@@ -1,6 +1,6 @@
 // What is looked at, kept in the address, so that a reload or a link shows the same: `#explore?aggregate=…&from=…`.
 
-export const TABS = ["live", "explore", "pipeline", "letters"];
+export const TABS = ["live", "explore", "pipeline", "letters", "models"];
 
 /** `{tab, query}` of an address's hash; what is no view of ours is the first tab. Pure. */
 export function parseView(hash) {
