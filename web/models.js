@@ -9,7 +9,7 @@ import { byId, button, fillSelect, keyed, notice, setText, show } from "./dom.js
 import { bucketName, figure, minute, percent, spoken } from "./format.js";
 import { drawErrors } from "./model_errors.js";
 import { Versions, howToTrain } from "./model_versions.js";
-import { RANGES, ahead, championOf, forecastLines, intervalName, keyId, queryFrom, sortedKeys, spanError, spanOf, stateFrom } from "./models_data.js";
+import { RANGES, ahead, championOf, forecastLines, intervalName, keyId, lastForecast, queryFrom, sortedKeys, spanError, spanOf, stateFrom } from "./models_data.js";
 import { NumbersTable } from "./numbers_table.js";
 import { daemonNow, listen } from "./store.js";
 import { currentView, writeView } from "./view.js";
@@ -27,6 +27,8 @@ let shown = false;
 let forecasts = null; // null: not read yet
 let state = null;
 let documents = null; // {of, from, to, list, truncated} that are drawn
+/** Keys of a forecast, by its name, where its documents were looked through for them. */
+const seen = new Map();
 let error = "";
 let reading = 0; // the newest of the reads of documents; older answers are let go
 let loading = 0;
@@ -126,7 +128,7 @@ const horizonOf = () => about().horizons.find(({ horizon }) => horizon === state
 /** Keys that there are, and the one that is looked at. */
 function keysOf() {
   const { key, keys } = about();
-  return sortedKeys([...(keys || []), ...(documents?.of.forecast === state.forecast ? documents.keys : []), ...(state.key ? [state.key] : [])], key);
+  return sortedKeys([...(keys || []), ...(seen.get(state.forecast) || []), ...(state.key ? [state.key] : [])], key);
 }
 
 /** Shows another view; what is there already is not read again but where it is `old`. */
@@ -162,7 +164,7 @@ const isSame = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 
 /** The end of what is forecast. */
 function lastStart() {
-  const last = Date.parse(horizonOf()?.last);
+  const last = lastForecast(about(), horizonOf());
   return Number.isFinite(last) ? last : daemonNow() + (horizonOf()?.buckets || 0) * about().bucket_seconds * 1000;
 }
 
@@ -186,16 +188,28 @@ async function read() {
   const { from, to } = span.from === null ? span : whole(span, about().bucket_seconds * 1000);
   const filters = Object.fromEntries(Object.entries(state.key || {}).map(([column, value]) => [`key.${column}`, value]));
   const moment = (ms) => (ms === null ? null : new Date(ms).toISOString());
+  const base = { horizon: of.horizon, from: moment(from), to: moment(to), limit: PAGE_LIMIT };
+  const path = at`/api/v1/forecasts/${of.forecast}/documents`;
   const list = [];
   let cursor = null;
   try {
+    if (about().key.length > 0 && !about().keys && !seen.has(of.forecast)) {
+      const page = await get(withQuery(path, base));
+      if (generation !== reading) return;
+      const keys = sortedKeys(page.documents.map(({ key }) => key), about().key);
+      if (keys.length > 0) seen.set(of.forecast, keys);
+    }
+    if (!state.key && keysOf().length > 0) {
+      const first = keysOf()[0];
+      go({ ...state, key: Object.fromEntries(about().key.map((column) => [column, String(first[column])])) }, shown);
+      return;
+    }
     do {
-      const query = { horizon: of.horizon, ...filters, from: moment(from), to: moment(to), limit: PAGE_LIMIT, cursor };
-      const page = await get(withQuery(at`/api/v1/forecasts/${of.forecast}/documents`, query));
+      const page = await get(withQuery(path, { ...base, ...filters, cursor }));
       if (generation !== reading) return;
       list.push(...page.documents);
       cursor = page.next ?? null;
-    } while (cursor !== null && list.length < MAX_DOCUMENTS && state.key);
+    } while (cursor !== null && list.length < MAX_DOCUMENTS);
   } catch (caught) {
     if (generation !== reading) return;
     error = explained(caught);
@@ -204,13 +218,7 @@ async function read() {
     return;
   }
   error = "";
-  const before = documents?.of.forecast === of.forecast ? documents.keys : [];
-  const keys = sortedKeys([...before, ...list.map(({ key }) => key)], about().key);
-  documents = { of, from, to, list, keys, truncated: cursor !== null };
-  if (!state.key && keys.length > 0) {
-    go(stateFrom({ ...queryFrom(state), ...Object.fromEntries(about().key.map((column) => [`key.${column}`, String(keys[0][column])])) }, forecasts));
-    return;
-  }
+  documents = { of, from, to, list, truncated: cursor !== null };
   draw();
 }
 

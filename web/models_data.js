@@ -21,8 +21,8 @@ const NAIVE = [
 export const ahead = (horizon) => `${String(horizon).replace(/^(\d+)/, "$1 ")} ahead`;
 
 /** The champion as `{version, trained_at, promoted_at}`, of which the moments may be unknown; null where there is none. */
-export function championOf({ champion }) {
-  const known = typeof champion === "number" ? { version: champion } : champion;
+export function championOf({ champion, trained_at, promoted_at }) {
+  const known = typeof champion === "number" ? { version: champion, trained_at, promoted_at } : champion;
   return known && numeric(known.version) !== null ? known : null;
 }
 
@@ -45,8 +45,11 @@ export function scoresOf(of) {
   return { mae: score.mae, rmse, r2, mase, rows, coverage: numeric(coverage), width: numeric(width), naive };
 }
 
-/** `[tone, sentence]` of live errors beside the holdout's. `least` scored forecasts are enough to judge by. */
-export function liveWords(live, least = 0) {
+/** Scored forecasts that are enough to judge by; core/forecast/drift.rs says why. */
+const LEAST_SCORED = 24;
+
+/** `[tone, sentence]` of live errors beside the holdout's. */
+export function liveWords(live, least = LEAST_SCORED) {
   if (!live || !(live.scored > 0)) return ["wait", "no forecast has met its truth yet"];
   const ratio = numeric(live.ratio);
   const over = `over ${count(live.scored)} ${live.scored === 1 ? "forecast" : "forecasts"}`;
@@ -176,6 +179,12 @@ export function queryFrom(state) {
     from: state.window ? moment(state.window.from) : "",
     to: state.window ? moment(state.window.to) : "",
   };
+}
+
+/** Where the last bucket starts that is forecast, as far as the daemon tells; NaN where it does not. */
+export function lastForecast(forecast, horizon) {
+  const last = Date.parse(horizon?.last);
+  return Number.isFinite(last) ? last : Date.parse(forecast.made_from) + (horizon?.buckets || 0) * forecast.bucket_seconds * 1000;
 }
 
 /** The span of a range that ends with the last bucket that is forecast; open at both ends where all is wanted. */

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { chosenSize, difference, runRows, seconds, sizesOf, verdictWords } from "../comparison_data.js";
-import { ahead, championOf, errorBars, forecastLines, liveWords, naiveWords, otherScores, queryFrom, scoresOf, sortedKeys, spanError, spanOf, stateFrom, verdictOf } from "../models_data.js";
+import { ahead, championOf, errorBars, forecastLines, lastForecast, liveWords, naiveWords, otherScores, queryFrom, scoresOf, sortedKeys, spanError, spanOf, stateFrom, verdictOf } from "../models_data.js";
 
 const HOLDOUT = {
   score: { rows: 4894, mae: 6.8, rmse: 12.5, r2: 0.69, mase: null },
@@ -30,7 +30,7 @@ test("a holdout's scores stand beside the naive ones, in one order, on the same 
 });
 
 test("who forecasts, and why, is told by a number or more, a sentence or more", () => {
-  assert.deepEqual([championOf({ champion: 3 }), championOf({ champion: { version: 4, trained_at: "x" } }), championOf({ champion: null })], [{ version: 3 }, { version: 4, trained_at: "x" }, null]);
+  assert.deepEqual([championOf({ champion: 3, trained_at: "y" }), championOf({ champion: { version: 4, trained_at: "x" } }), championOf({ champion: null })], [{ version: 3, trained_at: "y", promoted_at: undefined }, { version: 4, trained_at: "x" }, null]);
   assert.deepEqual([verdictOf({ verdict: "worse" }), verdictOf({ contest: { reason: "better" } }), verdictOf({})], ["worse", "better", ""]);
 });
 
@@ -38,7 +38,7 @@ test("live error is judged in words", () => {
   assert.deepEqual(liveWords({ scored: 216, mae: 8.2, ratio: 1.204, drifted: false }, 24), ["good", "1.2 times the holdout's error over 216 forecasts: holds"]);
   assert.deepEqual(liveWords({ scored: 72, mae: 20, ratio: 2.1, drifted: true }, 24), ["bad", "2.1 times the holdout's error over 72 forecasts: drifts, retraining"]);
   assert.deepEqual(liveWords({ scored: 1, mae: 20, ratio: 3, drifted: false }, 24), ["wait", "3 times the holdout's error over 1 forecast: too few to judge, 24 are enough"]);
-  assert.deepEqual(liveWords({ scored: 30, mae: 20, ratio: null, drifted: false }), ["wait", "no holdout to compare with over 30 forecasts"]);
+  assert.deepEqual(liveWords({ scored: 30, mae: 20, ratio: null, drifted: false }, 1), ["wait", "no holdout to compare with over 30 forecasts"]);
   for (const nothing of [null, undefined, { scored: 0, mae: 0, ratio: 0, drifted: false }]) {
     assert.deepEqual(liveWords(nothing), ["wait", "no forecast has met its truth yet"]);
   }
@@ -76,6 +76,9 @@ test("what is looked at is read from the address, and nonsense in it is passed o
   assert.deepEqual([stateFrom({ forecast: "empty", "key.a": "1" }, FORECASTS).key, stateFrom({}, [])], [null, null]);
   assert.deepEqual(sortedKeys([{ a: 2, b: 1 }, { a: 1, b: 1 }, { a: "2", b: 1 }], ["a", "b"]).map(({ a }) => String(a)), ["1", "2"]);
   assert.deepEqual(spanOf({ range: "24h", window: null }, Date.parse(hour(0)), 3600), { from: Date.parse("2013-09-30T01:00:00Z"), to: Date.parse(hour(1)) });
+  const hours = { bucket_seconds: 3600, made_from: hour(3) };
+  assert.deepEqual([lastForecast(hours, { buckets: 2 }), lastForecast(hours, { buckets: 2, last: hour(9) })], [Date.parse(hour(5)), Date.parse(hour(9))]);
+  assert.ok(Number.isNaN(lastForecast({ bucket_seconds: 3600, made_from: null }, undefined)));
   assert.deepEqual(spanOf({ range: "all", window: null }, NaN, 3600), { from: null, to: null });
 });
 
