@@ -2,6 +2,7 @@
 //! restart: consumer, and for each lane a decoder and a writer, joined by channels that hold one batch.
 
 mod aggregators;
+mod forecasts;
 pub mod letters;
 mod plans;
 pub mod rebuild;
@@ -35,7 +36,7 @@ use crate::core::mapping::Plan;
 use crate::core::marks::Marking;
 use crate::core::memory::{self, RecordCost};
 use crate::http::{self, DaemonInfo, HttpState};
-use crate::messages::{Assignments, Board, Freshness, Replacements, StreamTap, Tap};
+use crate::messages::{Assignments, Board, Forecasts, Freshness, Replacements, StreamTap, Tap};
 use crate::metrics::Metrics;
 use crate::ports::{
     Broker, Clock, LetterPublisher, OpenLetterPublisher, OpenSource, RecordSource, SourceError, SystemClock,
@@ -93,6 +94,8 @@ pub fn launch(config: Arc<Config>, bootstrap: &str, listener: TcpListener) -> io
     };
     let aggregators = beside.units().map_err(io::Error::other)?;
     let reconciler = reconcilers::unit(&beside).map_err(io::Error::other)?;
+    let standing = Forecasts::default();
+    let forecasts = forecasts::units(&beside, &standing);
     let units = config
         .streams
         .iter()
@@ -115,6 +118,7 @@ pub fn launch(config: Arc<Config>, bootstrap: &str, listener: TcpListener) -> io
         })
         .chain(aggregators)
         .chain(reconciler)
+        .chain(forecasts)
         .collect();
     let restarts = metrics.clone();
     let on_restart =

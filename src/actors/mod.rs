@@ -4,10 +4,13 @@
 pub mod aggregator;
 pub mod consumer;
 pub mod decoder;
+pub mod forecaster;
 pub mod history;
 pub mod lease;
 pub mod outbox;
 pub mod persist;
 pub mod reconciler;
 pub mod refresh;
+pub mod trainer;
+pub mod training;
 pub mod writer;

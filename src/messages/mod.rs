@@ -2,6 +2,7 @@
 
 mod assignments;
 mod batch;
+mod forecasts;
 mod freshness;
 mod replacements;
 mod status;
@@ -9,6 +10,7 @@ pub mod tap;
 
 pub use assignments::{Assignments, InFlight};
 pub use batch::{DeadLetter, OffsetMove, Record, RecordBatch, RowBatch};
+pub use forecasts::{ForecastStanding, Forecasts, LiveError, TrainingWanted};
 pub use freshness::{AggregateFreshness, Freshness};
 pub use replacements::{Replaced, Replacements};
 pub use status::{Board, PartitionStatus, StreamStatus, Trouble};
