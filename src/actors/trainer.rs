@@ -279,7 +279,7 @@ impl TrainerDesk {
             daemon: &settings.daemon,
             peer: "trainer",
         };
-        let trained = train_once(&order, cache.as_mut(), &*models).await?;
+        let trained = train_once(&order, cache.as_mut(), Some(&*models)).await?;
         settings.metrics.trained(cause.label(), order.at, began.elapsed().as_secs_f64());
         let TrainedVersion { model, verdict, promoted, .. } = &trained;
         if promoted.is_some() {

@@ -1,6 +1,8 @@
 //! One training of a forecast, by a daemon or a command: the history is read page by page, the fit and its contest run on a
 //! thread apart, the version is kept whatever they come to, and promoted only by the contest's verdict.
 
+use std::time::Instant;
+
 use chrono::{DateTime, Utc};
 
 use super::history;
@@ -39,6 +41,9 @@ pub struct TrainedVersion {
     pub promoted: Option<Promoted>,
     /// Documents that were left out.
     pub ignored: u64,
+    pub read_seconds: f64,
+    /// The contest included.
+    pub fit_seconds: f64,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -70,29 +75,25 @@ pub fn first_open(spec: &Spec, now: DateTime<Utc>) -> DateTime<Utc> {
     DateTime::from_timestamp_micros(spec.width.start_of(now.timestamp_micros())).unwrap_or(now)
 }
 
-/// Trains by all documents of buckets that have ended.
+/// Trains by all documents of buckets that have ended. Without a place for versions there is no champion, and nothing is
+/// kept; the version is 0 then.
 ///
 /// # Errors
 /// Nothing was kept.
 pub async fn train_once(
     order: &TrainingOrder<'_>,
     cache: &mut dyn Cache,
-    models: &dyn Models,
+    models: Option<&dyn Models>,
 ) -> Result<TrainedVersion, TrainingError> {
     let TrainingOrder { spec, at, threads, yielding, fit, daemon, peer } = *order;
-    let champion = match models.champion(&spec.name).await? {
+    let champion = match models {
+        Some(models) => champion(spec, models).await?,
         None => None,
-        Some(head) => match models.get(&spec.name, head.version).await {
-            Ok(stored) => stored.map(|stored| stored.model),
-            Err(WarehouseError::Fatal { what }) => {
-                tracing::warn!(forecast = spec.name, cause = what, "the champion takes no part in the contest");
-                None
-            }
-            Err(error) => return Err(error.into()),
-        },
     };
+    let began = Instant::now();
     let panel = history::read(cache, spec, (None, Some(first_open(spec, at))), None).await?;
     let ignored = panel.ignored();
+    let (read_seconds, began) = (began.elapsed().as_secs_f64(), Instant::now());
     let owned = spec.clone();
     // A pool's thread, not the actor's: what the actor renews meanwhile must go on.
     let fitted = tokio::task::spawn_blocking(move || {
@@ -105,16 +106,28 @@ pub async fn train_once(
         Ok::<_, TrainError>((model, verdict))
     });
     let (model, verdict) = fitted.await.map_err(|_| TrainingError::Thread)??;
-    let version = models.put(&model, &verdict.reason).await?;
-    let model = ModelVersion { version, ..model };
-    let promoted = if verdict.promote {
-        let change =
-            ModelChange { at, daemon: daemon.to_owned(), peer: peer.to_owned(), reason: verdict.reason.clone() };
-        models.promote(&spec.name, version, &change).await?
-    } else {
-        None
-    };
-    Ok(TrainedVersion { model, verdict, promoted, ignored })
+    let fit_seconds = began.elapsed().as_secs_f64();
+    let mut trained = TrainedVersion { model, verdict, promoted: None, ignored, read_seconds, fit_seconds };
+    let Some(models) = models else { return Ok(trained) };
+    trained.model.version = models.put(&trained.model, &trained.verdict.reason).await?;
+    if trained.verdict.promote {
+        let (daemon, peer) = (daemon.to_owned(), peer.to_owned());
+        let change = ModelChange { at, daemon, peer, reason: trained.verdict.reason.clone() };
+        trained.promoted = models.promote(&spec.name, trained.model.version, &change).await?;
+    }
+    Ok(trained)
+}
+
+async fn champion(spec: &Spec, models: &dyn Models) -> Result<Option<ModelVersion>, WarehouseError> {
+    let Some(head) = models.champion(&spec.name).await? else { return Ok(None) };
+    match models.get(&spec.name, head.version).await {
+        Ok(stored) => Ok(stored.map(|stored| stored.model)),
+        Err(WarehouseError::Fatal { what }) => {
+            tracing::warn!(forecast = spec.name, cause = what, "the champion takes no part in the contest");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// The thread gets what nobody else wants of the processors. Its runtime's other work of this kind is opening connections,

@@ -14,6 +14,7 @@ mod drill;
 mod healthcheck;
 mod http_client;
 mod man;
+mod models;
 mod offsets;
 mod rebuild;
 mod reconcile;
@@ -75,6 +76,8 @@ enum Command {
     Rebuild(rebuild::Args),
     /// Fit the forecasts' models, and compare them with the naive ones
     Train(train::Args),
+    /// List, show, promote and take back versions of forecasts' models
+    Models(models::Args),
     /// Show where each partition stands, and set offsets
     Offsets(offsets::Args),
     /// Inflict faults on daemons of its own at a staging, and prove that nothing was lost or doubled
@@ -125,6 +128,7 @@ pub fn main() -> u8 {
         Command::Reconcile(args) => reconcile::run(args, log),
         Command::Rebuild(args) => rebuild::run(args, log),
         Command::Train(args) => train::run(args, log),
+        Command::Models(args) => models::run(args, log),
         Command::Offsets(args) => offsets::run(args),
         Command::Drill(args) => drill::run(args, log),
         Command::Status(args) => status::run(args, &mut std::io::stdout()),

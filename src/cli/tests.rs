@@ -45,12 +45,14 @@ fn with_tapped_daemon(ready: &Arc<AtomicBool>, access: Access, tap: Tap, ask: im
         allowed_hosts: Vec::new(),
         access,
         aggregates: Vec::new(),
+        forecasts: Vec::new(),
         panels: Vec::new(),
         tables: Vec::new(),
         lanes: BTreeMap::new(),
         database: "MySQL",
         freshness: Freshness::default(),
         replacements: Replacements::default(),
+        standing: Forecasts::default(),
     };
     let sources = sources_for_tests::sources(&Arc::default());
     let (send, receive) = mpsc::channel();
