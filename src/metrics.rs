@@ -4,6 +4,7 @@
 //! Must never hold a label whose values come from records.
 
 mod aggregates;
+mod forecasts;
 mod process;
 mod reconcile;
 mod shown;
@@ -18,6 +19,7 @@ use prometheus::{
 };
 
 pub use self::aggregates::{AggregateMetrics, SourceMetrics};
+pub use self::forecasts::ForecastMetrics;
 pub use self::reconcile::ReconcileMetrics;
 use crate::core::outcome::{Counts, Reason};
 use crate::messages::{StreamStatus, Tap};
@@ -77,6 +79,7 @@ struct Series {
     /// Answers the bytes in use.
     memory_meter: OnceLock<MemoryMeter>,
     aggregates: aggregates::AggregateSeries,
+    forecasts: forecasts::ForecastSeries,
     tap: tap::TapSeries,
     reconcile: reconcile::ReconcileSeries,
     process: Option<process::ProcessSeries>,
@@ -242,6 +245,7 @@ impl Metrics {
             ),
             memory_meter: OnceLock::new(),
             aggregates: aggregates::AggregateSeries::register(&r),
+            forecasts: forecasts::ForecastSeries::register(&r),
             tap: tap::TapSeries::register(&r),
             reconcile: reconcile::ReconcileSeries::register(&r),
             process: process::ProcessSeries::register(&r),

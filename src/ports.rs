@@ -22,6 +22,7 @@ pub mod leases;
 pub mod letter_changes;
 mod letters;
 pub mod marks;
+pub mod models;
 mod rows;
 #[cfg(test)]
 pub(crate) mod testing;
@@ -33,6 +34,7 @@ pub use letters::{
     OpenLetterBook, OpenLetterPublisher, OpenLetterReader, OpenLetterWarehouse, Published,
 };
 pub use marks::{AggregateQuery, AggregateSource, OpenAggregateSource};
+pub use models::{ModelChange, ModelHead, Models, OpenModels, Promoted, StoredModel};
 pub use rows::{NewestRows, OpenRowReader, RowReader};
 
 /// What can go wrong with the warehouse as a whole; a row that is refused is no error but an answer.

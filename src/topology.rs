@@ -3,6 +3,7 @@
 
 mod aggregators;
 pub mod comparisons;
+mod forecasts;
 pub mod letters;
 mod plans;
 pub mod rebuild;
@@ -24,6 +25,7 @@ use crate::actors::consumer::{BatchLimits, Consumer, ConsumerSettings, MemoryLim
 use crate::actors::decoder::{Decoder, DecoderSettings};
 use crate::actors::outbox::{Outbox, OutboxSettings};
 use crate::actors::writer::{Writer, WriterSettings};
+use crate::adapters::jobs;
 use crate::adapters::kafka::broker::KafkaBroker;
 use crate::adapters::kafka::client::client_config;
 use crate::adapters::kafka::letters::LetterProducer;
@@ -37,7 +39,7 @@ use crate::core::mapping::Plan;
 use crate::core::marks::Marking;
 use crate::core::memory::{self, RecordCost};
 use crate::http::{self, DaemonInfo, HttpState};
-use crate::messages::{Assignments, Board, Freshness, Replacements, StreamTap, Tap};
+use crate::messages::{Assignments, Board, Forecasts, Freshness, Replacements, StreamTap, Tap};
 use crate::metrics::Metrics;
 use crate::ports::{
     Broker, Clock, LetterPublisher, OpenLetterPublisher, OpenSource, RecordSource, SourceError, SystemClock,
@@ -95,6 +97,8 @@ pub fn launch(config: Arc<Config>, bootstrap: &str, listener: TcpListener) -> io
     };
     let aggregators = beside.units().map_err(io::Error::other)?;
     let reconciler = reconcilers::unit(&beside).map_err(io::Error::other)?;
+    let standing = Forecasts::default();
+    let forecasts = forecasts::units(&beside, &standing);
     let units = config
         .streams
         .iter()
@@ -118,13 +122,14 @@ pub fn launch(config: Arc<Config>, bootstrap: &str, listener: TcpListener) -> io
         .chain(aggregators)
         .chain(reconciler)
         .chain(comparisons::unit(&beside))
+        .chain(forecasts)
         .collect();
     let restarts = metrics.clone();
     let on_restart =
         Arc::new(move |_: &str, actor: &str, _: &crate::runtime::Exit| restarts.actor_restarts(actor).inc());
     let supervisor = Supervisor::launch(units, Options { on_restart: Some(on_restart), ..Options::default() });
     let (statuses, checked, troubles) = (supervisor.board().clone(), supervisor.board().clone(), board.clone());
-    let (fresh, settings) = (freshness.clone(), settings::of_units(&config));
+    let (fresh, settings, comparison) = (freshness.clone(), settings::of_units(&config), config.compare.newest());
     let server = http::serve(
         listener,
         HttpState {
@@ -142,12 +147,15 @@ pub fn launch(config: Arc<Config>, bootstrap: &str, listener: TcpListener) -> io
             allowed_hosts: config.daemon.allowed_hosts.clone(),
             access: config.daemon.access.clone(),
             aggregates: config.aggregates.clone(),
+            forecasts: config.forecasts.clone(),
             panels: config.panels.clone(),
             tables: served::tables(&config),
             lanes: served::lanes(&config),
             database: served::database(&config),
             freshness,
             replacements,
+            standing,
+            comparison: Arc::new(move || jobs::newest(&comparison)),
         },
         served::sources(&config, &board),
     )?;

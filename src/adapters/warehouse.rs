@@ -8,7 +8,7 @@ use super::{bookkeeping, migrations, mysql, newest_rows, sqlite};
 use crate::config::WarehouseConfig;
 use crate::ports::{
     Catalog, OpenAggregateSource, OpenBookkeeping, OpenLeases, OpenLetterBook, OpenLetterReader, OpenLetterWarehouse,
-    OpenRowReader, OpenWarehouse, WarehouseError,
+    OpenModels, OpenRowReader, OpenWarehouse, WarehouseError,
 };
 
 /// How a writer opens its side of the warehouse.
@@ -44,6 +44,11 @@ pub fn open_bookkeeping(settings: &WarehouseConfig) -> OpenBookkeeping {
 /// How an actor or a command opens what is agreed on in the database: leases, and how far a rebuild got.
 pub fn open_leases(settings: &WarehouseConfig) -> OpenLeases {
     bookkeeping::open_leases(settings)
+}
+
+/// How an actor or a command opens the versions of forecasts' models.
+pub fn open_models(settings: &WarehouseConfig) -> OpenModels {
+    bookkeeping::open_models(settings)
 }
 
 /// How an actor or a command opens what reads rows and marks for aggregates.

@@ -16,6 +16,7 @@ mod drill;
 mod healthcheck;
 mod http_client;
 mod man;
+mod models;
 mod offsets;
 mod rebuild;
 mod reconcile;
@@ -79,6 +80,8 @@ enum Command {
     Compare(compare::Args),
     /// Fit the forecasts' models, and compare them with the naive ones
     Train(train::Args),
+    /// List, show, promote and take back versions of forecasts' models
+    Models(models::Args),
     /// Show where each partition stands, and set offsets
     Offsets(offsets::Args),
     /// Inflict faults on daemons of its own at a staging, and prove that nothing was lost or doubled
@@ -133,6 +136,7 @@ pub fn main() -> u8 {
         Command::Rebuild(args) => rebuild::run(args, log),
         Command::Compare(args) => compare::run(args, log),
         Command::Train(args) => train::run(args, log),
+        Command::Models(args) => models::run(args, log),
         Command::Offsets(args) => offsets::run(args),
         Command::Drill(args) => drill::run(args, log),
         Command::Status(args) => status::run(args, &mut std::io::stdout()),

@@ -14,7 +14,7 @@ use super::{exit, healthcheck, status, tap, top};
 use crate::config::{Access, Secret};
 use crate::http::{Check, DaemonInfo, HttpState, serve, sources_for_tests};
 use crate::messages::tap::{Sample, Stage};
-use crate::messages::{Board, Freshness, Replacements, Tap};
+use crate::messages::{Board, Forecasts, Freshness, Replacements, Tap};
 use crate::metrics::Metrics;
 
 /// Runs `ask` with the address of a daemon whose readiness is `ready`.
@@ -45,12 +45,15 @@ fn with_tapped_daemon(ready: &Arc<AtomicBool>, access: Access, tap: Tap, ask: im
         allowed_hosts: Vec::new(),
         access,
         aggregates: Vec::new(),
+        forecasts: Vec::new(),
         panels: Vec::new(),
         tables: Vec::new(),
         lanes: BTreeMap::new(),
         database: "MySQL",
         freshness: Freshness::default(),
         replacements: Replacements::default(),
+        standing: Forecasts::default(),
+        comparison: Arc::new(|| Ok(None)),
     };
     let sources = sources_for_tests::sources(&Arc::default());
     let (send, receive) = mpsc::channel();

@@ -1,18 +1,19 @@
-//! `bief train`: fits the forecasts' models to the documents in the cache, and shows how they stand beside the naive ones.
+//! `bief train`: fits the forecasts' models to the documents in the cache, shows how they stand beside the naive ones,
+//! keeps the versions and promotes those whose contest says so.
 
-use std::path::PathBuf;
-use std::time::Instant;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 use super::exit;
-use super::support::{fail, load, log_command, print_json};
+use super::support::{fail, load, log_command, owner, print_json};
 use super::table::{Align, Table, grouped};
-use crate::actors::history;
+use crate::actors::training::{FIT, TrainingOrder, train_once};
 use crate::adapters::cache::open_cache;
-use crate::config::{Config, Forecast};
+use crate::adapters::warehouse;
+use crate::config::{Config, Forecast, WarehouseConfig};
 use crate::core::forecast::model::Fit;
-use crate::core::forecast::{HorizonModel, ModelVersion, Score, Training, train};
+use crate::core::forecast::{HorizonModel, ModelVersion, Score};
 use crate::ports::{Clock, SystemClock};
 
 #[derive(Debug, clap::Args)]
@@ -21,6 +22,7 @@ Examples:
   bief train                             every forecast of the configuration
   bief train orders_next_hour            one
   bief train --json                      all figures, coefficients too
+  bief train --dry-run                   the figures alone: nothing is kept or promoted
 
 The last stretch of the history, `holdout`, is not seen by the fit that is judged. A baseline and the model are
 compared on the rows for which both have a forecast.
@@ -33,6 +35,9 @@ pub struct Args {
     /// Configuration file
     #[arg(short, long, value_name = "FILE", default_value = "actors.toml")]
     config: PathBuf,
+    /// Keep and promote nothing
+    #[arg(long)]
+    dry_run: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -53,7 +58,7 @@ pub fn run(args: &Args, log: Option<&str>) -> u8 {
             return exit::USAGE;
         }
     };
-    match super::support::block_on(train_all(&loaded.config, &chosen)) {
+    match super::support::block_on(train_all(&loaded.config, &chosen, !args.dry_run)) {
         Ok(trained) => {
             if args.json {
                 print_json(&serde_json::json!({ "trained": trained }));
@@ -90,26 +95,51 @@ pub struct Trained {
     pub ignored: u64,
     pub read_seconds: f64,
     pub fit_seconds: f64,
+    /// Whether the version was kept.
+    pub kept: bool,
+    /// Whether it forecasts from now on.
+    pub promoted: bool,
+    /// What the contest came to.
+    pub verdict: String,
 }
 
-async fn train_all(config: &Config, chosen: &[&Forecast]) -> Result<Vec<Trained>, String> {
+async fn train_all(config: &Config, chosen: &[&Forecast], keep: bool) -> Result<Vec<Trained>, String> {
     let Some(settings) = &config.cache else { return Err("the configuration has no [cache]".to_owned()) };
     let mut cache = (open_cache(&settings.url))().await.map_err(|e| e.to_string())?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let models = match keep {
+        true => {
+            // The tables alone: the domain's are the daemon's.
+            let books = WarehouseConfig { migrations: None, ..config.warehouse.clone() };
+            warehouse::prepare(&books, Path::new("")).await.map_err(|e| e.to_string())?;
+            Some((warehouse::open_models(&books))().await.map_err(|e| e.to_string())?)
+        }
+        false => None,
+    };
+    let peer = owner();
     let mut trained = Vec::with_capacity(chosen.len());
     for Forecast { spec, .. } in chosen {
-        let began = Instant::now();
-        let panel = history::read(cache.as_mut(), spec, (None, None), None).await.map_err(|e| e.to_string())?;
-        let (read_seconds, began) = (began.elapsed().as_secs_f64(), Instant::now());
-        let training = Training { version: 1, at: SystemClock.now(), code_version: env!("CARGO_PKG_VERSION"), threads };
-        let model = train(spec, &panel, &training).map_err(|e| format!("the forecast `{}`: {e}", spec.name))?;
+        let order = TrainingOrder {
+            spec,
+            at: SystemClock.now(),
+            threads,
+            yielding: false,
+            fit: FIT,
+            daemon: &config.daemon.name,
+            peer: &peer,
+        };
+        let done = train_once(&order, cache.as_mut(), models.as_deref()).await;
+        let done = done.map_err(|e| format!("the forecast `{}`: {e}", spec.name))?;
         trained.push(Trained {
-            model,
+            model: done.model,
             target: spec.target.clone(),
             interval: spec.interval,
-            ignored: panel.ignored(),
-            read_seconds,
-            fit_seconds: began.elapsed().as_secs_f64(),
+            ignored: done.ignored,
+            read_seconds: done.read_seconds,
+            fit_seconds: done.fit_seconds,
+            kept: keep,
+            promoted: done.promoted.is_some(),
+            verdict: done.verdict.reason,
         });
     }
     Ok(trained)
@@ -118,7 +148,7 @@ async fn train_all(config: &Config, chosen: &[&Forecast]) -> Result<Vec<Trained>
 impl Trained {
     /// For people: a table for each horizon.
     fn text(&self) -> String {
-        let ModelVersion { forecast, data, keys, horizons, .. } = &self.model;
+        let ModelVersion { forecast, version, data, keys, horizons, .. } = &self.model;
         let day = |moment: chrono::DateTime<chrono::Utc>| moment.format("%Y-%m-%d %H:%M").to_string();
         let mut out = format!(
             "{forecast}: {} of {} series, {} to {}; read in {:.1} s, fitted in {:.2} s\n",
@@ -157,6 +187,11 @@ impl Trained {
             );
             out += &folds(judged);
         }
+        out += &match (self.kept, self.promoted) {
+            (false, _) => format!("\nnot kept; {}\n", self.verdict),
+            (true, true) => format!("\nversion {version} is kept, and forecasts: {}\n", self.verdict),
+            (true, false) => format!("\nversion {version} is kept, not promoted: {}\n", self.verdict),
+        };
         out
     }
 }

@@ -11,7 +11,6 @@ use super::Shared;
 use super::answers::{self, Query, Refusal, bytes, refused, tagged};
 use super::desks::{Desk, Unanswered};
 use super::problem::problem;
-use crate::config::Aggregate;
 use crate::core::document::{Fields, Value};
 use crate::messages::AggregateFreshness;
 use crate::ports::Cache;
@@ -123,7 +122,7 @@ fn names(fields: &Fields) -> Vec<String> {
     fields.iter().map(|(name, _)| name.clone()).collect()
 }
 
-fn desk(shared: &Shared) -> Result<&Desk<Box<dyn Cache>>, Refusal> {
+pub(super) fn desk(shared: &Shared) -> Result<&Desk<Box<dyn Cache>>, Refusal> {
     shared.desks.cache.as_ref().ok_or_else(|| Unanswered::NotConfigured(NO_CACHE).answer().into())
 }
 
@@ -166,13 +165,13 @@ fn asked(request: &HttpRequest, name: &str, shared: &Shared) -> Result<(CacheQue
         limit: query.limit(PAGE, LARGEST_PAGE)?,
         after: after.transpose()?,
     };
-    Ok((asked, key_of(&query, aggregate)?))
+    Ok((asked, key_of(&query, &aggregate.key)?))
 }
 
 /// Values by column, spelt as configured.
-fn key_of(query: &Query, aggregate: &Aggregate) -> Result<Vec<(String, String)>, Refusal> {
+pub(super) fn key_of(query: &Query, columns: &[String]) -> Result<Vec<(String, String)>, Refusal> {
     let column = |(name, value): (&str, &str)| {
-        let column = aggregate.key.iter().find(|column| column.eq_ignore_ascii_case(name));
+        let column = columns.iter().find(|column| column.eq_ignore_ascii_case(name));
         column
             .map(|column| (column.clone(), value.to_owned()))
             .ok_or_else(|| refused("A key.COLUMN names no column of the aggregate's key; /api/v1/aggregates has them."))
@@ -193,7 +192,7 @@ async fn read(shared: &Shared, mut query: CacheQuery, key: Vec<(String, String)>
 }
 
 /// In an address a number is written like a text of its digits: what the column holds decides.
-async fn typed(cache: &mut dyn Cache, name: &str, key: Vec<(String, String)>) -> Result<Fields, Unanswered> {
+pub(super) async fn typed(cache: &mut dyn Cache, name: &str, key: Vec<(String, String)>) -> Result<Fields, Unanswered> {
     let may_be_number = key.iter().any(|(_, text)| text.parse::<f64>().is_ok());
     let sample = if may_be_number { sample(cache, name).await? } else { None };
     let held = sample.map(|document| document.key).unwrap_or_default();

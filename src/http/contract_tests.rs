@@ -113,7 +113,7 @@ fn must_fit(document: &Value, asked: &str, operation: &Value, answer: &Answer) {
 }
 
 /// What is asked of each path that is read: rightly, and wrongly.
-const READ: [(&str, &str, u16); 33] = [
+const READ: [(&str, &str, u16); 43] = [
     ("/", "/", 200),
     ("/static/{name}", "/static/app.js", 200),
     ("/static/{name}", "/static/nothing.js", 404),
@@ -131,6 +131,16 @@ const READ: [(&str, &str, u16); 33] = [
     ("/api/v1/aggregates/{name}", "/api/v1/aggregates/sums?key.colour=red", 400),
     ("/api/v1/aggregates/{name}", "/api/v1/aggregates/sums?limit=5001", 400),
     ("/api/v1/aggregates/{name}", "/api/v1/aggregates/sums?cursor=!", 400),
+    ("/api/v1/forecasts", "/api/v1/forecasts", 200),
+    ("/api/v1/forecasts", "/api/v1/forecasts?name=sales", 400),
+    ("/api/v1/forecasts/{name}/documents", "/api/v1/forecasts/sales/documents?horizon=1h&key.shop=north", 200),
+    ("/api/v1/forecasts/{name}/documents", "/api/v1/forecasts/sales/documents?horizon=7h", 400),
+    ("/api/v1/forecasts/{name}/documents", "/api/v1/forecasts/nothing/documents?horizon=1h", 404),
+    ("/api/v1/comparison", "/api/v1/comparison", 200),
+    ("/api/v1/comparison", "/api/v1/comparison?newest=1", 400),
+    ("/api/v1/models", "/api/v1/models?forecast=sales&limit=2", 200),
+    ("/api/v1/models", "/api/v1/models?forecast=sales&after=x", 400),
+    ("/api/v1/models", "/api/v1/models?forecast=nothing", 404),
     ("/api/v1/panels", "/api/v1/panels", 200),
     ("/api/v1/rows/{table}", "/api/v1/rows/sale?limit=2", 200),
     ("/api/v1/rows/{table}", "/api/v1/rows/bief_offset", 404),

@@ -20,7 +20,7 @@ use tokio::task::LocalSet;
 
 use super::problem::problem;
 use crate::ports::letter_changes::{LetterChanges, OpenLetterChanges};
-use crate::ports::{Cache, LetterReader, OpenCache, OpenLetterReader, OpenRowReader, RowReader};
+use crate::ports::{Cache, LetterReader, Models, OpenCache, OpenLetterReader, OpenModels, OpenRowReader, RowReader};
 
 /// Far more than an indexed query takes; less than a page's patience.
 const READING_LIMIT: Duration = Duration::from_secs(5);
@@ -40,6 +40,7 @@ pub struct Sources {
     pub letters: OpenLetterReader,
     pub rows: OpenRowReader,
     pub changes: OpenLetterChanges,
+    pub models: OpenModels,
 }
 
 /// Where questions are handed in.
@@ -48,6 +49,7 @@ pub(super) struct Desks {
     pub letters: Desk<Box<dyn LetterReader>>,
     pub rows: Desk<Box<dyn RowReader>>,
     pub changes: Desk<Box<dyn LetterChanges>>,
+    pub models: Desk<Box<dyn Models>>,
 }
 
 /// Why there is no answer.
@@ -160,10 +162,17 @@ impl Desks {
         let (cache, cache_jobs) = Desk::new(READING_LIMIT, READING_QUEUE, true);
         let (letters, letter_jobs) = Desk::new(READING_LIMIT, READING_QUEUE, true);
         let (rows, row_jobs) = Desk::new(ROWS_LIMIT, READING_QUEUE, true);
+        let (models, model_jobs) = Desk::new(READING_LIMIT, READING_QUEUE, true);
         // A change that was begun is done, whoever waits.
         let (changes, change_jobs) = Desk::new(CHANGE_LIMIT, 1, false);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let Sources { cache: open_cache, letters: open_letters, rows: open_rows, changes: open_changes } = sources;
+        let Sources {
+            cache: open_cache,
+            letters: open_letters,
+            rows: open_rows,
+            changes: open_changes,
+            models: open_models,
+        } = sources;
         let cache = open_cache.is_some().then_some(cache);
         thread::Builder::new().name("http-desks".to_owned()).spawn(move || {
             let served = join(
@@ -173,13 +182,13 @@ impl Desks {
                             serve(opening(open), cache_jobs).await;
                         }
                     },
-                    serve(opening(open_letters), letter_jobs),
+                    join(serve(opening(open_letters), letter_jobs), serve(opening(open_models), model_jobs)),
                 ),
                 join(serve(opening(open_rows), row_jobs), serve(opening(open_changes), change_jobs)),
             );
             LocalSet::new().block_on(&runtime, served);
         })?;
-        Ok(Self { cache, letters, rows, changes })
+        Ok(Self { cache, letters, rows, changes, models })
     }
 }
 

@@ -16,6 +16,7 @@ mod desks;
 mod events;
 #[cfg(test)]
 mod events_tests;
+mod forecasts;
 mod guard;
 mod health;
 mod letters;
@@ -57,8 +58,9 @@ use chrono::{DateTime, Utc};
 
 pub use self::desks::Sources;
 use self::places::Places;
-use crate::config::{Access, Aggregate, Panel};
-use crate::messages::{Board, Freshness, Replacements, Tap};
+use crate::config::{Access, Aggregate, Forecast, Panel};
+use crate::core::comparison::Comparison;
+use crate::messages::{Board, Forecasts, Freshness, Replacements, Tap};
 use crate::metrics::Metrics;
 
 /// A client gets so long to send its request's head, and so long to go after the answer.
@@ -110,6 +112,7 @@ pub struct HttpState {
     pub access: Access,
     /// As configured.
     pub aggregates: Vec<Aggregate>,
+    pub forecasts: Vec<Forecast>,
     pub panels: Vec<Panel>,
     /// That streams feed.
     pub tables: Vec<String>,
@@ -119,6 +122,10 @@ pub struct HttpState {
     pub database: &'static str,
     pub freshness: Freshness,
     pub replacements: Replacements,
+    /// How forecasts stand.
+    pub standing: Forecasts,
+    /// Reads the newest stored comparison of frameworks; may block.
+    pub comparison: Arc<dyn Fn() -> io::Result<Option<Comparison>> + Send + Sync>,
 }
 
 /// What all handlers share.

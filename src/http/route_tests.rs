@@ -15,7 +15,7 @@ use crate::config::Secret;
 const TOKEN: &str = "0123456789abcdef-token";
 
 /// Pattern, a path that it serves, who may ask, what asking does.
-const CASES: [(&str, &str, Needs, Does); 21] = [
+const CASES: [(&str, &str, Needs, Does); 25] = [
     ("/", "/", Needs::Nothing, Does::Reads),
     ("/static/{name}", "/static/app.js", Needs::Nothing, Does::Reads),
     ("/livez", "/livez", Needs::Nothing, Does::Reads),
@@ -27,6 +27,10 @@ const CASES: [(&str, &str, Needs, Does); 21] = [
     ("/api/v1/status", "/api/v1/status", Needs::Token, Does::Reads),
     ("/api/v1/aggregates", "/api/v1/aggregates", Needs::Token, Does::Reads),
     ("/api/v1/aggregates/{name}", "/api/v1/aggregates/sums", Needs::Token, Does::Reads),
+    ("/api/v1/forecasts", "/api/v1/forecasts", Needs::Token, Does::Reads),
+    ("/api/v1/forecasts/{name}/documents", "/api/v1/forecasts/sales/documents?horizon=1h", Needs::Token, Does::Reads),
+    ("/api/v1/comparison", "/api/v1/comparison", Needs::Token, Does::Reads),
+    ("/api/v1/models", "/api/v1/models?forecast=sales", Needs::Token, Does::Reads),
     ("/api/v1/panels", "/api/v1/panels", Needs::Token, Does::Reads),
     ("/api/v1/rows/{table}", "/api/v1/rows/sale", Needs::Token, Does::Reads),
     ("/api/v1/dead-letters", "/api/v1/dead-letters", Needs::Token, Does::Reads),

@@ -4,7 +4,7 @@
 use actix_web::http::Method;
 use actix_web::{Route, web};
 
-use super::{aggregates, changes, contract, events, health, letters, page, rows, status, tap};
+use super::{aggregates, changes, contract, events, forecasts, health, letters, page, rows, status, tap};
 
 /// Who may ask.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +74,10 @@ pub(super) fn table() -> Vec<Served> {
         reads("/api/v1/status", Needs::Token, || web::to(status::status)),
         reads("/api/v1/aggregates", Needs::Token, || web::to(aggregates::list)),
         reads("/api/v1/aggregates/{name}", Needs::Token, || web::to(aggregates::documents)),
+        reads("/api/v1/forecasts", Needs::Token, || web::to(forecasts::list)),
+        reads("/api/v1/forecasts/{name}/documents", Needs::Token, || web::to(forecasts::documents)),
+        reads("/api/v1/comparison", Needs::Token, || web::to(forecasts::comparison)),
+        reads("/api/v1/models", Needs::Token, || web::to(forecasts::models)),
         reads("/api/v1/panels", Needs::Token, || web::to(aggregates::panels)),
         reads("/api/v1/rows/{table}", Needs::Token, || web::to(rows::newest)),
         reads("/api/v1/dead-letters", Needs::Token, || web::to(letters::list)),

@@ -10,18 +10,21 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::LocalBoxFuture;
 
 use super::Sources;
-use crate::config::{Aggregate, AggregatePlaces, Panel, PanelKind};
+use crate::config::{Aggregate, AggregatePlaces, Forecast, Location, Panel, PanelKind};
 use crate::core::document::{Bucket, document_id};
+use crate::core::forecast::baselines::Baseline;
+use crate::core::forecast::model::{Beside, Range};
+use crate::core::forecast::{HorizonScores, ModelVersion, Score, Spec};
 use crate::core::outcome::{Reason, Rejection};
-use crate::messages::DeadLetter;
+use crate::messages::{DeadLetter, ForecastStanding, LiveError};
 use crate::ports::cache::{
     BucketState, Cache, CacheCounts, CacheError, CacheQuery, CachedAggregate, Cursor, Document, Page, Replaced,
     Replacement,
 };
 use crate::ports::letter_changes::{DroppedLetters, LetterChanges, LetterRequest, RetriedLetters, RetryOptions};
 use crate::ports::{
-    AuditEntry, DeadLetterFilter, LetterGroup, LetterHead, LetterReader, NewestRows, RowReader, StoredDeadLetter,
-    WarehouseError,
+    AuditEntry, DeadLetterFilter, LetterGroup, LetterHead, LetterReader, ModelChange, ModelHead, Models, NewestRows,
+    Promoted, RowReader, StoredDeadLetter, StoredModel, WarehouseError,
 };
 
 /// Buckets of an hour with two documents each.
@@ -62,6 +65,7 @@ pub(crate) fn sources(world: &Arc<World>) -> Sources {
         letters: opens(world, |world| Box::new(world) as Box<dyn LetterReader>),
         rows: opens(world, |world| Box::new(world) as Box<dyn RowReader>),
         changes: opens(world, |world| Box::new(world) as Box<dyn LetterChanges>),
+        models: opens(world, |world| Box::new(world) as Box<dyn Models>),
     }
 }
 
@@ -90,6 +94,84 @@ pub(crate) fn aggregates() -> Vec<Aggregate> {
         keep: None,
         places: AggregatePlaces::default(),
     }]
+}
+
+pub(crate) fn forecasts() -> Vec<Forecast> {
+    let spec = Spec {
+        name: "sales".to_owned(),
+        aggregate: "sums".to_owned(),
+        target: "orders".to_owned(),
+        key: vec!["shop".to_owned(), "aisle".to_owned()],
+        ..crate::core::forecast::testing::spec()
+    };
+    vec![Forecast { spec, train_at: "0 3 * * *".parse().ok(), place: Location::default(), columns: Vec::new() }]
+}
+
+pub(crate) fn standing() -> ForecastStanding {
+    let live = LiveError {
+        horizon: "1h".to_owned(),
+        scored: 144,
+        mae: Some(0.9),
+        holdout_mae: 0.8,
+        ratio: Some(1.125),
+        drifted: false,
+    };
+    ForecastStanding { champion: Some(3), made_from: Some(moment(9)), trouble: None, horizons: vec![live] }
+}
+
+fn model(version: u64) -> ModelHead {
+    let range = Range { from: moment(0), to: moment(9) };
+    let score = Score { rows: 20, mae: 0.8, rmse: 1.1, r2: Some(0.7), mase: None };
+    let scores = HorizonScores {
+        horizon: "1h".to_owned(),
+        features: 4,
+        holdout: range,
+        score,
+        beside: vec![Beside { baseline: Baseline::Persistence, score, model: score }],
+        coverage: 0.8,
+        width: 2.5,
+    };
+    ModelHead {
+        forecast: "sales".to_owned(),
+        version,
+        trained_at: moment(9),
+        champion: version == 3,
+        promoted_at: (version == 3).then(|| moment(9)),
+        verdict: "it is better than persistence, and the first".to_owned(),
+        code_version: "1.2.3".to_owned(),
+        input_hash: "ab".repeat(32),
+        data: range,
+        horizons: vec![scores],
+    }
+}
+
+#[async_trait(?Send)]
+impl Models for Stand {
+    async fn put(&self, _: &ModelVersion, _: &str) -> Result<u64, WarehouseError> {
+        unreachable!("the HTTP side trains nothing")
+    }
+
+    async fn list(&self, _: &str, below: Option<u64>, limit: u64) -> Result<Vec<ModelHead>, WarehouseError> {
+        self.0.warehouse()?;
+        Ok((1..below.unwrap_or(6)).rev().map(model).take(limit as usize).collect())
+    }
+
+    async fn get(&self, _: &str, _: u64) -> Result<Option<StoredModel>, WarehouseError> {
+        unreachable!("the HTTP side shows no coefficients")
+    }
+
+    async fn champion(&self, _: &str) -> Result<Option<ModelHead>, WarehouseError> {
+        self.0.warehouse()?;
+        Ok(Some(model(3)))
+    }
+
+    async fn promote(&self, _: &str, _: u64, _: &ModelChange) -> Result<Option<Promoted>, WarehouseError> {
+        unreachable!("the HTTP side promotes nothing")
+    }
+
+    async fn rollback(&self, _: &str, _: &ModelChange) -> Result<Option<Promoted>, WarehouseError> {
+        unreachable!("the HTTP side promotes nothing")
+    }
 }
 
 pub(crate) fn panels() -> Vec<Panel> {
@@ -122,7 +204,19 @@ fn documents() -> Vec<Document> {
         computed_at: moment(hour + 1),
         offsets: [("orders".to_owned(), [(0, 12)].into())].into(),
     };
-    (0..HOURS).flat_map(|hour| [document(hour, "north"), document(hour, "south")]).collect()
+    let forecast = |hour: i64| Document {
+        aggregate: "forecast.sales.1h".to_owned(),
+        values: vec![
+            ("forecast".to_owned(), 2.5.into()),
+            ("low".to_owned(), 1.0.into()),
+            ("high".to_owned(), 4.0.into()),
+            ("model_version".to_owned(), 3.into()),
+            ("made_at".to_owned(), "2026-01-01T00:00:01.000Z".into()),
+        ],
+        ..document(hour, "north")
+    };
+    let sums = (0..HOURS).flat_map(|hour| [document(hour, "north"), document(hour, "south")]);
+    sums.chain((0..HOURS).map(forecast)).collect()
 }
 
 fn state(hour: i64) -> BucketState {

@@ -88,6 +88,8 @@ pub(super) fn daemon_that_waits(stalled_after: Duration, access: Access, routes:
     let (tap, replacements) = (Tap::default(), Replacements::default());
     let metrics = Metrics::new("1.2.3", "abc");
     metrics.stream("orders");
+    let standing = Forecasts::default();
+    standing.tell("sales", sources_for_tests::standing());
     let database_up = Arc::new(AtomicBool::new(true));
     let up = database_up.clone();
     let state = HttpState {
@@ -115,12 +117,15 @@ pub(super) fn daemon_that_waits(stalled_after: Duration, access: Access, routes:
         allowed_hosts: vec!["bief.example".into()],
         access,
         aggregates: sources_for_tests::aggregates(),
+        forecasts: sources_for_tests::forecasts(),
         panels: sources_for_tests::panels(),
         tables: vec!["sale".into()],
         lanes: BTreeMap::from([("orders".into(), 2)]),
         database: "MySQL",
         freshness: Freshness::default(),
         replacements: replacements.clone(),
+        standing,
+        comparison: Arc::new(|| Ok(None)),
     };
     let world = Arc::new(World::default());
     let sources = sources_for_tests::sources(&world);

@@ -3,6 +3,7 @@
 mod assignments;
 mod batch;
 pub mod fit;
+mod forecasts;
 mod freshness;
 mod replacements;
 mod status;
@@ -10,6 +11,7 @@ pub mod tap;
 
 pub use assignments::{Assignments, InFlight};
 pub use batch::{DeadLetter, OffsetMove, Record, RecordBatch, RowBatch};
+pub use forecasts::{ForecastStanding, Forecasts, LiveError, TrainingWanted};
 pub use freshness::{AggregateFreshness, Freshness};
 pub use replacements::{Replaced, Replacements};
 pub use status::{Board, PartitionStatus, StreamStatus, Trouble};

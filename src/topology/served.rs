@@ -24,6 +24,7 @@ pub(super) fn sources(config: &Arc<Config>, board: &Board) -> Sources {
         letters: warehouse::open_letter_reader(&config.warehouse),
         rows: warehouse::open_row_reader(&config.warehouse),
         changes: open_letter_changes(config, board),
+        models: warehouse::open_models(&config.warehouse),
     }
 }
 

@@ -9,10 +9,11 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use super::SqlBookkeeping;
+use crate::core::forecast::ModelVersion;
 use crate::core::reset::Step;
 use crate::ports::{
-    Bookkeeping, Claim, DeadLetterFilter, Lease, Leases, LetterBook, LetterKey, Loss, PartitionOffset, Rebuild,
-    StoredDeadLetter, WarehouseError,
+    Bookkeeping, Claim, DeadLetterFilter, Lease, Leases, LetterBook, LetterKey, Loss, ModelChange, ModelHead, Models,
+    PartitionOffset, Promoted, Rebuild, StoredDeadLetter, StoredModel, WarehouseError,
 };
 
 /// A claim waits for whoever writes under the partitions' rows. After 30 s without a word the server has given up a
@@ -137,6 +138,41 @@ impl Leases for Limited {
 
     async fn end_rebuild(&self, aggregate: &str) -> Result<(), WarehouseError> {
         limited(REBUILDS, ANSWER_LIMIT, self.0.end_rebuild(aggregate)).await
+    }
+}
+
+const READING_MODELS: &str = "reading versions of models";
+const MODELS: &str = "putting a version of a model down";
+
+#[async_trait(?Send)]
+impl Models for Limited {
+    async fn put(&self, model: &ModelVersion, verdict: &str) -> Result<u64, WarehouseError> {
+        limited(MODELS, ANSWER_LIMIT, self.0.put(model, verdict)).await
+    }
+
+    async fn list(&self, forecast: &str, below: Option<u64>, limit: u64) -> Result<Vec<ModelHead>, WarehouseError> {
+        limited(READING_MODELS, ANSWER_LIMIT, self.0.list(forecast, below, limit)).await
+    }
+
+    async fn get(&self, forecast: &str, version: u64) -> Result<Option<StoredModel>, WarehouseError> {
+        limited(READING_MODELS, ANSWER_LIMIT, self.0.get(forecast, version)).await
+    }
+
+    async fn champion(&self, forecast: &str) -> Result<Option<ModelHead>, WarehouseError> {
+        limited(READING_MODELS, ANSWER_LIMIT, self.0.champion(forecast)).await
+    }
+
+    async fn promote(
+        &self,
+        forecast: &str,
+        version: u64,
+        change: &ModelChange,
+    ) -> Result<Option<Promoted>, WarehouseError> {
+        limited(MODELS, ANSWER_LIMIT, self.0.promote(forecast, version, change)).await
+    }
+
+    async fn rollback(&self, forecast: &str, change: &ModelChange) -> Result<Option<Promoted>, WarehouseError> {
+        limited(MODELS, ANSWER_LIMIT, self.0.rollback(forecast, change)).await
     }
 }
 

@@ -6,7 +6,7 @@ use sea_orm::{ConnectionTrait, DbBackend, DynIden};
 use sea_orm_migration::prelude::{DbErr, MigrationName, MigrationTrait, MigratorTrait, SchemaManager, async_trait};
 
 use super::entities::{
-    audit, bucket_claim, dead_letter, dirty_bucket, dropped_letter, gap, lease, migration, offset, rebuild,
+    audit, bucket_claim, dead_letter, dirty_bucket, dropped_letter, gap, lease, migration, model, offset, rebuild,
 };
 
 /// All migrations of the bookkeeping tables, in order.
@@ -22,6 +22,7 @@ impl MigratorTrait for Migrator {
             Box::new(DirtyBuckets),
             Box::new(Audit),
             Box::new(LeasesAndRebuilds),
+            Box::new(Models),
         ]
     }
 
@@ -283,6 +284,55 @@ fn rebuild_table() -> TableCreateStatement {
         .col(ColumnDef::new(C::StartedAt).custom("DATETIME(6)").not_null())
         .col(ColumnDef::new(C::DoneUntil).custom("DATETIME(6)").null())
         .col(ColumnDef::new(C::Buckets).big_integer().not_null())
+        .take()
+}
+
+/// Since then versions of forecasts' models are kept.
+struct Models;
+
+impl MigrationName for Models {
+    fn name(&self) -> &str {
+        "m0007_models"
+    }
+}
+
+const PROMOTED: &str = "bief_model_promoted";
+
+#[async_trait::async_trait]
+impl MigrationTrait for Models {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        use model::Column as C;
+        manager.create_table(for_backend(model_table(), manager.get_database_backend())).await?;
+        if manager.has_index("bief_model", PROMOTED).await? {
+            return Ok(());
+        }
+        // The champion is the one promoted last.
+        let index = Index::create().name(PROMOTED).col(C::Forecast).col(C::PromotedAt).take();
+        manager.create_index(index.clone().table(model::Entity).take()).await
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager.get_connection().execute_unprepared("DROP TABLE IF EXISTS bief_model").await.map(drop)
+    }
+}
+
+fn model_table() -> TableCreateStatement {
+    use model::Column as C;
+    Table::create()
+        .table(model::Entity)
+        .if_not_exists()
+        .col(ColumnDef::new(C::Forecast).string_len(128).not_null())
+        .col(ColumnDef::new(C::Version).big_integer().not_null())
+        .col(ColumnDef::new(C::TrainedAt).custom("DATETIME(6)").not_null())
+        .col(ColumnDef::new(C::CodeVersion).string_len(64).not_null())
+        .col(ColumnDef::new(C::InputHash).char_len(64).not_null())
+        .col(ColumnDef::new(C::DataFrom).custom("DATETIME(6)").not_null())
+        .col(ColumnDef::new(C::DataTo).custom("DATETIME(6)").not_null())
+        .col(ColumnDef::new(C::PromotedAt).custom("DATETIME(6)").null())
+        .col(ColumnDef::new(C::Verdict).text().not_null())
+        .col(ColumnDef::new(C::Scores).custom("LONGTEXT").not_null())
+        .col(ColumnDef::new(C::Model).custom("LONGTEXT").not_null())
+        .primary_key(Index::create().col(C::Forecast).col(C::Version))
         .take()
 }
 

@@ -8,6 +8,7 @@ mod letter_book;
 mod letter_reader;
 mod limits;
 pub mod migrator;
+mod models;
 mod resets;
 mod sql_bookkeeping;
 
@@ -24,6 +25,7 @@ pub use leases::open as open_leases;
 pub use letter_reader::open as open_letter_reader;
 use limits::Limited;
 use migrator::Migrator;
+pub use models::open as open_models;
 pub use sql_bookkeeping::SqlBookkeeping;
 
 /// How an actor or a command opens the bookkeeping. The tables must be there: see [`migrate`].

@@ -20,6 +20,7 @@ pub mod model;
 pub mod scores;
 pub mod series;
 pub mod spec;
+pub mod summary;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod train;
@@ -32,4 +33,5 @@ pub use model::{HorizonModel, ModelVersion, Prediction, Refused, predict};
 pub use scores::Score;
 pub use series::{Panel, PanelBuilder};
 pub use spec::{Calendar, Covariate, Drift, Horizon, Rolling, Spec, Statistic};
+pub use summary::HorizonScores;
 pub use train::{TrainError, Training, train};

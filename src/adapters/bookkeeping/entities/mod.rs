@@ -8,5 +8,6 @@ pub mod dropped_letter;
 pub mod gap;
 pub mod lease;
 pub mod migration;
+pub mod model;
 pub mod offset;
 pub mod rebuild;

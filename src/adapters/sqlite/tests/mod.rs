@@ -4,6 +4,7 @@ mod aggregates;
 mod bookkeeping;
 mod catalog;
 mod letters;
+mod models;
 mod refusals;
 mod resets;
 mod speed;

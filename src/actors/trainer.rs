@@ -1,0 +1,303 @@
+//! Trains one forecast's model at the times of its schedule, and before where live errors show that it drifted. Of many
+//! daemons one does it, by a lease; every version is kept, and promoted only by its contest. Apart from every stream, and
+//! must never delay one: the fit runs on a thread of the lowest priority.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::lease::{Held, while_held};
+use super::training::{Fit, TrainedVersion, TrainingError, TrainingOrder, train_once};
+use crate::core::forecast::Spec;
+use crate::core::schedule::Schedule;
+use crate::messages::{Forecasts, TrainingWanted};
+use crate::metrics::ForecastMetrics;
+use crate::ports::{Clock, Lease, OpenCache, OpenLeases, OpenModels, WarehouseError};
+use crate::runtime::{Backoff, ExitGuard};
+
+/// A clock that was set, or a machine that slept, is noticed within this.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+/// First and longest wait after a failure.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_LONGEST: Duration = Duration::from_secs(60);
+/// While there is no version at all: how often it is tried whether the history suffices.
+const FIRST_EVERY: TimeDelta = TimeDelta::minutes(10);
+/// An early training waits until so many buckets have passed since the last training: one that came to nothing would come
+/// to nothing again.
+const BUCKETS_BETWEEN: i32 = 24;
+/// How long the lease is tried to be given back when the daemon ends; it ends by itself too.
+const GIVE_BACK: Duration = Duration::from_secs(2);
+
+/// What a trainer is made of.
+pub struct TrainerSettings {
+    pub spec: Spec,
+    /// Never by itself where it is off; early trainings stay.
+    pub schedule: Option<Schedule>,
+    /// `daemon.name`, for the audit.
+    pub daemon: String,
+    /// Tells this daemon from others.
+    pub owner: String,
+    /// How long the lease lasts without being renewed.
+    pub lease: Duration,
+    pub open_cache: OpenCache,
+    pub open_models: OpenModels,
+    pub open_leases: OpenLeases,
+    pub clock: Arc<dyn Clock>,
+    pub forecasts: Forecasts,
+    pub metrics: ForecastMetrics,
+    pub fit: Fit,
+}
+
+pub struct Trainer {
+    settings: Option<TrainerSettings>,
+    guard: ExitGuard,
+}
+
+impl Trainer {
+    pub fn new(settings: TrainerSettings, guard: ExitGuard) -> Self {
+        Self { settings: Some(settings), guard }
+    }
+}
+
+impl Actor for Trainer {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        let Some(settings) = self.settings.take() else { return };
+        let (cancelled, draining) = (self.guard.cancelled().clone(), self.guard.draining().clone());
+        let work = async move {
+            let mut desk = TrainerDesk::new(settings);
+            tokio::select! {
+                () = desk.keep_time() => {}
+                () = cancelled.cancelled() => {}
+                () = draining.cancelled() => {
+                    let _ = tokio::time::timeout(GIVE_BACK, desk.give_back()).await;
+                }
+            }
+        };
+        ctx.wait(work.into_actor(self).map(|(), actor, ctx| {
+            actor.guard.finish();
+            ctx.stop();
+        }));
+    }
+}
+
+/// What begins a training.
+#[derive(Debug, Clone)]
+enum Cause {
+    Due(DateTime<Utc>),
+    Early(TrainingWanted),
+    First,
+}
+
+impl Cause {
+    /// As label of a metric.
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Due(_) => "schedule",
+            Self::Early(_) => "early",
+            Self::First => "first",
+        }
+    }
+}
+
+/// What became of it.
+enum Turn {
+    Done,
+    /// Another daemon is at it, and may be for so long without a word.
+    Another(Duration),
+}
+
+/// What the actor does, a step at a time: a test calls the steps by a clock of its own.
+pub struct TrainerDesk {
+    settings: TrainerSettings,
+    lease: String,
+    /// The next time of the schedule that nobody is known to have trained for.
+    due: Option<DateTime<Utc>>,
+    /// When it is tried again whether there is a first version; none once there is one.
+    first: Option<DateTime<Utc>>,
+}
+
+impl TrainerDesk {
+    pub fn new(settings: TrainerSettings) -> Self {
+        let now = settings.clock.now();
+        let due = settings.schedule.as_ref().and_then(|schedule| schedule.next_after(now));
+        let first = settings.schedule.is_some().then_some(now);
+        Self { lease: format!("train-{}", settings.spec.name), settings, due, first }
+    }
+
+    /// For as long as the daemon lives.
+    async fn keep_time(&mut self) {
+        let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST, None);
+        loop {
+            let wait = match self.step().await {
+                Ok(wait) => {
+                    backoff.reset();
+                    wait
+                }
+                Err(error) => {
+                    let wait = backoff.next_delay();
+                    tracing::warn!(
+                        forecast = self.settings.spec.name,
+                        cause = %error,
+                        wait_seconds = wait.as_secs_f64(),
+                        "the forecast's model was not trained; it is tried again"
+                    );
+                    tokio::time::sleep(wait).await;
+                    continue;
+                }
+            };
+            let wanted = self.settings.forecasts.training_wanted(&self.settings.spec.name);
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = wanted => {}
+            }
+        }
+    }
+
+    /// Does what is due, and answers how long nothing is.
+    ///
+    /// # Errors
+    /// Those that pass; what was due still is.
+    pub async fn step(&mut self) -> Result<Duration, TrainingError> {
+        let now = self.settings.clock.now();
+        if let Some(due) = self.due
+            && due <= now
+        {
+            match self.turn(&Cause::Due(due)).await? {
+                Turn::Done => {
+                    let next = |schedule: &Schedule| schedule.next_after(due.max(self.settings.clock.now()));
+                    self.due = self.settings.schedule.as_ref().and_then(next);
+                    self.first = None;
+                }
+                // It may end sooner than its lease.
+                Turn::Another(left) => return Ok(left.clamp(RETRY_FIRST, self.settings.lease / 3)),
+            }
+        }
+        if let Some(wanted) = self.settings.forecasts.take_wanted(&self.settings.spec.name)
+            && self.rested(now, &wanted).await?
+        {
+            // Where another daemon is at it, that one's version serves all.
+            let turn = self.turn(&Cause::Early(wanted.clone())).await;
+            if let Err(error) = turn {
+                self.settings.forecasts.want_training(&self.settings.spec.name, wanted);
+                return Err(error);
+            }
+        }
+        if self.first.is_some_and(|at| at <= now) {
+            self.first = match self.newest().await? {
+                Some(_) => None,
+                None => {
+                    self.turn(&Cause::First).await?;
+                    Some(now + FIRST_EVERY)
+                }
+            };
+        }
+        let now = self.settings.clock.now();
+        let next = [self.due, self.first].into_iter().flatten().min();
+        let left = next.and_then(|next| (next - now).to_std().ok()).unwrap_or(LONGEST_SLEEP);
+        Ok(left.clamp(Duration::from_millis(1), LONGEST_SLEEP))
+    }
+
+    /// When the newest version was trained.
+    async fn newest(&self) -> Result<Option<DateTime<Utc>>, WarehouseError> {
+        let models = (self.settings.open_models)().await?;
+        Ok(models.list(&self.settings.spec.name, None, 1).await?.pop().map(|head| head.trained_at))
+    }
+
+    /// Whether the last training is so long ago that another may come to something else.
+    async fn rested(&self, now: DateTime<Utc>, wanted: &TrainingWanted) -> Result<bool, WarehouseError> {
+        if matches!(wanted, TrainingWanted::Refused { .. }) {
+            // Other features make another model, whenever the last one was trained; but not one after the other.
+            return Ok(self.newest().await?.is_none_or(|trained| trained + FIRST_EVERY <= now));
+        }
+        let rest = TimeDelta::seconds(self.settings.spec.seconds()) * BUCKETS_BETWEEN;
+        let rested = self.newest().await?.is_none_or(|trained| trained + rest <= now);
+        if !rested {
+            tracing::debug!(forecast = self.settings.spec.name, %wanted, "it was trained just now");
+        }
+        Ok(rested)
+    }
+
+    async fn turn(&self, cause: &Cause) -> Result<Turn, TrainingError> {
+        let settings = &self.settings;
+        let leases = (settings.open_leases)().await?;
+        let done_for = match leases.take(&self.lease, &settings.owner, settings.lease).await? {
+            Lease::Of { left, .. } => return Ok(Turn::Another(left)),
+            Lease::Ours { done_for } => done_for,
+        };
+        if let Cause::Due(due) = cause
+            && done_for >= Some(*due)
+        {
+            leases.give_back(&self.lease, &settings.owner).await?;
+            return Ok(Turn::Done);
+        }
+        if let Cause::Early(wanted) = cause {
+            tracing::warn!(forecast = settings.spec.name, why = %wanted, "the forecast's model is trained early");
+        }
+        let held = Held { name: &self.lease, owner: &settings.owner, lasts: settings.lease };
+        let trained = while_held(&*leases, held, self.train(cause)).await;
+        let trained = trained.map_err(|what| WarehouseError::Transient { what })?;
+        if let Err(error) = trained {
+            settings.metrics.training_failures.inc();
+            if error.passes() {
+                // Another may have more luck.
+                let _ = leases.give_back(&self.lease, &settings.owner).await;
+                return Err(error);
+            }
+            match cause {
+                // A history that has just begun is no failure.
+                Cause::First => {
+                    tracing::info!(forecast = settings.spec.name, cause = %error, "no model can be trained yet")
+                }
+                _ => {
+                    tracing::error!(forecast = settings.spec.name, cause = %error, "the forecast's model was not trained")
+                }
+            }
+        }
+        match cause {
+            // Where another has taken it over meanwhile, that one puts it down.
+            Cause::Due(due) => leases.done(&self.lease, &settings.owner, *due).await.map(drop)?,
+            Cause::Early(_) | Cause::First => leases.give_back(&self.lease, &settings.owner).await?,
+        }
+        Ok(Turn::Done)
+    }
+
+    async fn train(&self, cause: &Cause) -> Result<(), TrainingError> {
+        let settings = &self.settings;
+        let began = Instant::now();
+        let mut cache = (settings.open_cache)().await?;
+        let models = (settings.open_models)().await?;
+        let order = TrainingOrder {
+            spec: &settings.spec,
+            at: settings.clock.now(),
+            threads: 1,
+            yielding: true,
+            fit: settings.fit,
+            daemon: &settings.daemon,
+            peer: "trainer",
+        };
+        let trained = train_once(&order, cache.as_mut(), Some(&*models)).await?;
+        settings.metrics.trained(cause.label(), order.at, began.elapsed().as_secs_f64());
+        let TrainedVersion { model, verdict, promoted, .. } = &trained;
+        if promoted.is_some() {
+            settings.metrics.promotions.inc();
+        }
+        tracing::info!(
+            forecast = settings.spec.name,
+            version = model.version,
+            cause = cause.label(),
+            promoted = promoted.is_some(),
+            verdict = verdict.reason,
+            seconds = began.elapsed().as_secs_f64(),
+            "a version of the forecast's model was trained"
+        );
+        Ok(())
+    }
+
+    async fn give_back(&self) -> Result<(), WarehouseError> {
+        (self.settings.open_leases)().await?.give_back(&self.lease, &self.settings.owner).await
+    }
+}

@@ -1,0 +1,146 @@
+//! One training of a forecast, by a daemon or a command: the history is read page by page, the fit and its contest run on a
+//! thread apart, the version is kept whatever they come to, and promoted only by the contest's verdict.
+
+use std::time::Instant;
+
+use chrono::{DateTime, Utc};
+
+use super::history;
+use crate::core::forecast::{ModelVersion, Panel, Spec, TrainError, Training, Verdict, contest, train};
+use crate::ports::models::{ModelChange, Models, Promoted};
+use crate::ports::{Cache, CacheError, WarehouseError};
+
+/// Of bief.
+pub const CODE_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// How a panel becomes a version; [`train`] but in tests.
+pub type Fit = fn(&Spec, &Panel, &Training<'_>) -> Result<ModelVersion, TrainError>;
+
+/// Who trains, and how.
+#[derive(Debug, Clone, Copy)]
+pub struct TrainingOrder<'o> {
+    pub spec: &'o Spec,
+    /// Now.
+    pub at: DateTime<Utc>,
+    /// Threads of the fit; 1 beside a stream.
+    pub threads: usize,
+    /// Whether the fit runs at the lowest priority.
+    pub yielding: bool,
+    pub fit: Fit,
+    /// For the audit.
+    pub daemon: &'o str,
+    pub peer: &'o str,
+}
+
+/// What a training came to.
+#[derive(Debug, Clone)]
+pub struct TrainedVersion {
+    /// With the number that it is kept under.
+    pub model: ModelVersion,
+    pub verdict: Verdict,
+    pub promoted: Option<Promoted>,
+    /// Documents that were left out.
+    pub ignored: u64,
+    pub read_seconds: f64,
+    /// The contest included.
+    pub fit_seconds: f64,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum TrainingError {
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    #[error(transparent)]
+    Warehouse(#[from] WarehouseError),
+    /// The history does not suffice.
+    #[error(transparent)]
+    Train(#[from] TrainError),
+    #[error("the thread that fits ended before it answered")]
+    Thread,
+}
+
+impl TrainingError {
+    /// Whether the same training may go better soon.
+    pub fn passes(&self) -> bool {
+        match self {
+            Self::Cache(error) => matches!(error, CacheError::Transient { .. }),
+            Self::Warehouse(error) => !matches!(error, WarehouseError::Fatal { .. }),
+            Self::Train(_) | Self::Thread => false,
+        }
+    }
+}
+
+/// The start of the bucket that a moment falls into: all that starts before has ended.
+pub fn first_open(spec: &Spec, now: DateTime<Utc>) -> DateTime<Utc> {
+    DateTime::from_timestamp_micros(spec.width.start_of(now.timestamp_micros())).unwrap_or(now)
+}
+
+/// Trains by all documents of buckets that have ended. Without a place for versions there is no champion, and nothing is
+/// kept; the version is 0 then.
+///
+/// # Errors
+/// Nothing was kept.
+pub async fn train_once(
+    order: &TrainingOrder<'_>,
+    cache: &mut dyn Cache,
+    models: Option<&dyn Models>,
+) -> Result<TrainedVersion, TrainingError> {
+    let TrainingOrder { spec, at, threads, yielding, fit, daemon, peer } = *order;
+    let champion = match models {
+        Some(models) => champion(spec, models).await?,
+        None => None,
+    };
+    let began = Instant::now();
+    let panel = history::read(cache, spec, (None, Some(first_open(spec, at))), None).await?;
+    let ignored = panel.ignored();
+    let (read_seconds, began) = (began.elapsed().as_secs_f64(), Instant::now());
+    let owned = spec.clone();
+    // A pool's thread, not the actor's: what the actor renews meanwhile must go on.
+    let fitted = tokio::task::spawn_blocking(move || {
+        if yielding {
+            yield_to_others();
+        }
+        let training = Training { version: 0, at, code_version: CODE_VERSION, threads };
+        let model = fit(&owned, &panel, &training)?;
+        let verdict = contest(&owned, &panel, champion.as_ref(), &model);
+        Ok::<_, TrainError>((model, verdict))
+    });
+    let (model, verdict) = fitted.await.map_err(|_| TrainingError::Thread)??;
+    let fit_seconds = began.elapsed().as_secs_f64();
+    let mut trained = TrainedVersion { model, verdict, promoted: None, ignored, read_seconds, fit_seconds };
+    let Some(models) = models else { return Ok(trained) };
+    trained.model.version = models.put(&trained.model, &trained.verdict.reason).await?;
+    if trained.verdict.promote {
+        let (daemon, peer) = (daemon.to_owned(), peer.to_owned());
+        let change = ModelChange { at, daemon, peer, reason: trained.verdict.reason.clone() };
+        trained.promoted = models.promote(&spec.name, trained.model.version, &change).await?;
+    }
+    Ok(trained)
+}
+
+async fn champion(spec: &Spec, models: &dyn Models) -> Result<Option<ModelVersion>, WarehouseError> {
+    let Some(head) = models.champion(&spec.name).await? else { return Ok(None) };
+    match models.get(&spec.name, head.version).await {
+        Ok(stored) => Ok(stored.map(|stored| stored.model)),
+        Err(WarehouseError::Fatal { what }) => {
+            tracing::warn!(forecast = spec.name, cause = what, "the champion takes no part in the contest");
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The thread gets what nobody else wants of the processors. Its runtime's other work of this kind is opening connections,
+/// which can wait.
+fn yield_to_others() {
+    const LAST: i32 = 19;
+    // On Linux it is the thread's alone; elsewhere it would be the process's.
+    if cfg!(target_os = "linux")
+        && let Err(error) = rustix::process::setpriority_process(None, LAST)
+    {
+        tracing::debug!(%error, "the training runs at the daemon's own priority");
+    }
+}
+
+/// What fits unless a test plants another.
+pub const FIT: Fit = train;
