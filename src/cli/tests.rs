@@ -14,7 +14,7 @@ use super::{exit, healthcheck, status, tap, top};
 use crate::config::{Access, Secret};
 use crate::http::{Check, DaemonInfo, HttpState, serve, sources_for_tests};
 use crate::messages::tap::{Sample, Stage};
-use crate::messages::{Board, Freshness, Replacements, Tap};
+use crate::messages::{Board, Forecasts, Freshness, Replacements, Tap};
 use crate::metrics::Metrics;
 
 /// Runs `ask` with the address of a daemon whose readiness is `ready`.
