@@ -538,6 +538,14 @@ mod tests {
         metrics.aggregate("sums");
         metrics.source("order.at/1h");
         metrics.reconcile(&["sums"]);
+        metrics.forecast("sales").live(&crate::messages::LiveError {
+            horizon: "1h".to_owned(),
+            scored: 30,
+            mae: Some(1.0),
+            holdout_mae: 0.9,
+            ratio: Some(1.1),
+            drifted: false,
+        });
         metrics
     }
 

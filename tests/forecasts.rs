@@ -137,7 +137,8 @@ fn the_shipped_forecast_beats_the_naive_ones_on_the_last_three_months() {
     let folder = shipped();
     let (code, out, err) = bief(folder.path(), &["train", "--json"]);
     assert_eq!(code, 0, "{err}");
-    println!("{}", bief(folder.path(), &["train"]).1);
+    println!("{}", bief(folder.path(), &["train", "--dry-run"]).1);
+    versions_are_kept_and_changed_by_hand(folder.path());
     let answer: Json = serde_json::from_str(&out).unwrap();
     let model = &answer["trained"][0];
     assert_eq!(model["forecast"], "departure_delay");
@@ -172,6 +173,34 @@ fn the_shipped_forecast_beats_the_naive_ones_on_the_last_three_months() {
     assert_eq!(persistence["baseline"], "persistence");
     assert!(figure(&persistence["model"]["mae"]) <= 6.87, "{persistence}");
     assert!(figure(&persistence["model"]["r2"]) >= 0.68, "{persistence}");
+}
+
+/// Of a folder in which a version was trained.
+fn versions_are_kept_and_changed_by_hand(folder: &Path) {
+    let json = |arguments: &[&str]| -> Json {
+        let (code, out, err) = bief(folder, &[&["models"], arguments, &["--json"]].concat());
+        assert_eq!(code, 0, "{err}");
+        serde_json::from_str(&out).unwrap()
+    };
+    let listed = json(&["list"]);
+    let versions = listed["models"].as_array().unwrap();
+    assert_eq!(versions.len(), 1, "a dry run keeps nothing: {listed}");
+    assert_eq!((&versions[0]["version"], &versions[0]["champion"]), (&1.into(), &true.into()));
+    assert_eq!(json(&["show", "departure_delay"])["model"]["version"], 1);
+    assert_eq!(bief(folder, &["train"]).0, 0);
+    json(&["promote", "departure_delay", "2", "--reason", "a test"]);
+    assert_eq!(json(&["show", "departure_delay"])["model"]["version"], 2);
+    assert_eq!(json(&["rollback", "departure_delay"])["champion"], 1);
+    let (code, out, err) = bief(folder, &["models", "list"]);
+    assert!(code == 0 && out.contains("champion") && out.contains("departure_delay"), "{out}{err}");
+    for (arguments, told) in [
+        (&["promote", "departure_delay", "7"][..], "there is no version 7"),
+        (&["rollback", "departure_delay"], "nothing is changed"),
+        (&["show", "departure_delays"], "there is no forecast `departure_delays`"),
+    ] {
+        let (code, _, err) = bief(folder, &[&["models"], arguments].concat());
+        assert!(code == 2 && err.contains(told), "{code} {err}");
+    }
 }
 
 #[test]

@@ -24,8 +24,8 @@ const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_LONGEST: Duration = Duration::from_secs(60);
 /// While there is no version at all: how often it is tried whether the history suffices.
 const FIRST_EVERY: TimeDelta = TimeDelta::minutes(10);
-/// An early training waits until so many buckets have passed since the last training: one that came to nothing would come
-/// to nothing again.
+/// Of early trainings for drift the next waits until so many buckets have passed: one that came to nothing would come to
+/// nothing again.
 const BUCKETS_BETWEEN: i32 = 24;
 /// How long the lease is tried to be given back when the daemon ends; it ends by itself too.
 const GIVE_BACK: Duration = Duration::from_secs(2);
@@ -177,14 +177,10 @@ impl TrainerDesk {
             }
         }
         if let Some(wanted) = self.settings.forecasts.take_wanted(&self.settings.spec.name)
-            && self.rested(now, &wanted).await?
+            && let Err(error) = self.early(&wanted, now).await
         {
-            // Where another daemon is at it, that one's version serves all.
-            let turn = self.turn(&Cause::Early(wanted.clone())).await;
-            if let Err(error) = turn {
-                self.settings.forecasts.want_training(&self.settings.spec.name, wanted);
-                return Err(error);
-            }
+            self.settings.forecasts.want_training(&self.settings.spec.name, wanted);
+            return Err(error);
         }
         if self.first.is_some_and(|at| at <= now) {
             self.first = match self.newest().await? {
@@ -207,18 +203,32 @@ impl TrainerDesk {
         Ok(models.list(&self.settings.spec.name, None, 1).await?.pop().map(|head| head.trained_at))
     }
 
-    /// Whether the last training is so long ago that another may come to something else.
-    async fn rested(&self, now: DateTime<Utc>, wanted: &TrainingWanted) -> Result<bool, WarehouseError> {
-        if matches!(wanted, TrainingWanted::Refused { .. }) {
-            // Other features make another model, whenever the last one was trained; but not one after the other.
-            return Ok(self.newest().await?.is_none_or(|trained| trained + FIRST_EVERY <= now));
+    /// Trains early, unless that was done a short while ago; where another daemon is at it, that one's version serves all.
+    async fn early(&self, wanted: &TrainingWanted, now: DateTime<Utc>) -> Result<(), TrainingError> {
+        let settings = &self.settings;
+        let rest = match wanted {
+            TrainingWanted::Drifted { .. } => TimeDelta::seconds(settings.spec.seconds()) * BUCKETS_BETWEEN,
+            TrainingWanted::Refused { .. } => FIRST_EVERY,
+        };
+        let leases = (settings.open_leases)().await?;
+        // What this lease was last done for outlives the daemon, and all daemons see it.
+        let early = format!("early-{}", settings.spec.name);
+        let Lease::Ours { done_for } = leases.take(&early, &settings.owner, settings.lease).await? else {
+            return Ok(());
+        };
+        if done_for.is_some_and(|last| last + rest > now) {
+            tracing::debug!(forecast = settings.spec.name, %wanted, "it was trained early a short while ago");
+            return Ok(leases.give_back(&early, &settings.owner).await?);
         }
-        let rest = TimeDelta::seconds(self.settings.spec.seconds()) * BUCKETS_BETWEEN;
-        let rested = self.newest().await?.is_none_or(|trained| trained + rest <= now);
-        if !rested {
-            tracing::debug!(forecast = self.settings.spec.name, %wanted, "it was trained just now");
+        match self.turn(&Cause::Early(wanted.clone())).await {
+            Ok(Turn::Done) => leases.done(&early, &settings.owner, now).await.map(drop)?,
+            Ok(Turn::Another(_)) => leases.give_back(&early, &settings.owner).await?,
+            Err(error) => {
+                let _ = leases.give_back(&early, &settings.owner).await;
+                return Err(error);
+            }
         }
-        Ok(rested)
+        Ok(())
     }
 
     async fn turn(&self, cause: &Cause) -> Result<Turn, TrainingError> {

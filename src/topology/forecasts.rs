@@ -93,3 +93,6 @@ fn forecaster(given: &Surroundings, cache: &CacheConfig, forecast: &Forecast, fo
         })
     })
 }
+
+#[cfg(test)]
+mod tests;

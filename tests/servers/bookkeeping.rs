@@ -10,9 +10,11 @@ use bief::adapters::bookkeeping::connect::{Sessions, connect};
 use bief::adapters::proxy::{Proxy, Traffic};
 use bief::adapters::{bookkeeping, migrations, warehouse};
 use bief::config::{Load, Secret, Tls, WarehouseConfig};
+use bief::core::bucket::Width;
+use bief::core::forecast::{Drift, Horizon, ModelVersion, PanelBuilder, Spec, Training, train};
 use bief::core::outcome::Reason;
 use bief::core::reset::{Change, Step};
-use bief::ports::{Bookkeeping, Claim, CountsView, DeadLetterFilter, WarehouseError};
+use bief::ports::{Bookkeeping, Claim, CountsView, DeadLetterFilter, ModelChange, Promoted, WarehouseError};
 use chrono::{DateTime, Utc};
 use sea_orm::sqlx::mysql::{MySqlConnectOptions, MySqlConnection};
 use sea_orm::sqlx::{self, AssertSqlSafe, ConnectOptions, Row};
@@ -429,5 +431,69 @@ pub async fn encryption_is_what_the_settings_say(url: &str) {
     assert!(matches!(error, WarehouseError::Fatal { .. }), "{error:?}");
     assert!(!offered || error.to_string().contains("certificate"), "{error}");
     server.sql(&format!("DROP USER {user}@'%'")).await;
+    server.end().await;
+}
+
+/// An hourly series of a month with a rhythm of the day.
+fn trained() -> ModelVersion {
+    let spec = Spec {
+        name: "sales".to_owned(),
+        aggregate: "sums".to_owned(),
+        target: "sold".to_owned(),
+        key: vec!["shop".to_owned()],
+        width: Width::HOUR,
+        horizons: vec![Horizon { buckets: 1, text: "1h".to_owned() }],
+        lags: vec![0, 1],
+        seasons: Vec::new(),
+        rolling: Vec::new(),
+        others: Vec::new(),
+        calendar: Vec::new(),
+        harmonics: 1,
+        covariates: Vec::new(),
+        holdout: Duration::from_secs(7 * 86_400),
+        interval: 0.8,
+        drift: Drift { ratio: 1.5, window: Duration::from_secs(86_400) },
+    };
+    let mut builder = PanelBuilder::new(&spec);
+    for hour in 0..24 * 30 {
+        let bucket = Width::HOUR.bucket_of(hour * 3_600_000_000).unwrap();
+        let sold = ((hour * 7) % 24) as f64 + (hour % 5) as f64;
+        builder.add("sums", &vec![("shop".to_owned(), "a".into())], bucket, &vec![("sold".to_owned(), sold.into())]);
+    }
+    let training = Training { version: 0, at: DateTime::UNIX_EPOCH, code_version: "1.2.3", threads: 1 };
+    train(&spec, &builder.build(None), &training).unwrap()
+}
+
+pub async fn versions_of_models_are_kept_listed_promoted_and_taken_back(url: &str) {
+    let server = Server::new(url).await;
+    server.prepare().await.unwrap();
+    let models = warehouse::open_models(&server.settings)().await.unwrap();
+    let model = trained();
+    let puts = futures_util::future::join_all((0..4).map(|_| models.put(&model, "good"))).await;
+    let mut versions: Vec<u64> = puts.into_iter().map(Result::unwrap).collect();
+    versions.sort_unstable();
+    assert_eq!(versions, [1, 2, 3, 4], "each has a number of its own, also at once");
+    let change = || ModelChange {
+        at: DateTime::UNIX_EPOCH,
+        daemon: "bief".to_owned(),
+        peer: "test".to_owned(),
+        reason: "good".to_owned(),
+    };
+    let promoted = |version, before| Some(Promoted { version, before });
+    assert_eq!(models.champion("sales").await.unwrap(), None);
+    assert_eq!(models.promote("sales", 2, &change()).await.unwrap(), promoted(2, None));
+    assert_eq!(models.promote("sales", 1, &change()).await.unwrap(), promoted(1, Some(2)));
+    assert_eq!(models.promote("sales", 9, &change()).await.unwrap(), None);
+    assert_eq!(models.champion("sales").await.unwrap().unwrap().version, 1);
+    let listed = models.list("sales", Some(4), 2).await.unwrap();
+    let told: Vec<(u64, bool)> = listed.iter().map(|head| (head.version, head.promoted_at.is_some())).collect();
+    assert_eq!(told, [(3, false), (2, true)]);
+    assert_eq!(models.rollback("sales", &change()).await.unwrap(), promoted(2, Some(1)));
+    assert_eq!(models.rollback("sales", &change()).await.unwrap(), None);
+    let stored = models.get("sales", 2).await.unwrap().unwrap();
+    assert!(stored.head.champion && stored.model.keys == ["shop=a"] && stored.model.version == 2);
+    assert_eq!(stored.head.horizons.len(), 1);
+    let audit = warehouse::open_letter_reader(&server.settings)().await.unwrap().audit_entries(None, 10).await.unwrap();
+    assert_eq!(audit.iter().map(|entry| entry.action.as_str()).collect::<Vec<_>>(), ["rollback", "promote", "promote"]);
     server.end().await;
 }

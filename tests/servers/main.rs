@@ -70,6 +70,7 @@ fn bookkeeping_tests() -> Vec<(&'static str, Test)> {
         a_statement_in_doubt_is_found_done,
         a_wrong_password_and_an_unknown_database_are_fatal_and_print_no_secret,
         encryption_is_what_the_settings_say,
+        versions_of_models_are_kept_listed_promoted_and_taken_back,
     ]
 }
 

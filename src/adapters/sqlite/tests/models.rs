@@ -92,5 +92,6 @@ async fn ten_thousand_versions_are_listed_page_by_page_and_quickly() {
     }
     assert_eq!(seen, 10_000);
     assert_eq!(models.champion("sales").await.unwrap().unwrap().version, 10_000);
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    // A hundred pages; a machine that does much else must not fail it.
+    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
 }

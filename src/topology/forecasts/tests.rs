@@ -1,0 +1,328 @@
+//! Two simulated weeks: documents of a made-up domain come hour by hour, the trainer and the forecaster do what is due by a
+//! clock that the test moves. No time passes but that of the work.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::actors::forecaster::{ForecasterDesk, ForecasterSettings};
+use crate::actors::trainer::{TrainerDesk, TrainerSettings};
+use crate::actors::training::{FIT, Fit};
+use crate::adapters::cache::open_cache;
+use crate::adapters::warehouse;
+use crate::config::{Load, Secret, Tls, WarehouseConfig};
+use crate::core::document::{Bucket, Value};
+use crate::core::forecast::evaluation::Table;
+use crate::core::forecast::{
+    Calendar, Drift, Horizon, ModelVersion, Panel, Rolling, Spec, Statistic, TrainError, Training, matrix, train,
+};
+use crate::messages::Forecasts;
+use crate::metrics::Metrics;
+use crate::ports::cache::{Cache, CacheQuery, CachedAggregate, Document, Entry, Replacement};
+use crate::ports::models::{ModelHead, Models};
+use crate::ports::{Clock, OpenCache, OpenModels};
+
+/// 2024-01-01, a Monday.
+const START: i64 = 1_704_067_200;
+const SHOPS: [&str; 3] = ["east", "north", "west"];
+/// History before the daemon starts.
+const BEFORE: i64 = 24 * 28;
+const WEEKS: i64 = 24 * 14;
+
+struct Hand(Mutex<DateTime<Utc>>);
+
+impl Clock for Hand {
+    fn now(&self) -> DateTime<Utc> {
+        *self.0.lock().unwrap()
+    }
+}
+
+fn at(hour: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(START + hour * 3600, 0).unwrap()
+}
+
+fn spec() -> Spec {
+    Spec {
+        lags: vec![0, 1],
+        seasons: vec![24],
+        rolling: vec![Rolling { window: 6, of: Statistic::Mean, every: 1 }],
+        others: Vec::new(),
+        calendar: vec![Calendar::Hour],
+        harmonics: 2,
+        covariates: Vec::new(),
+        horizons: vec![Horizon { buckets: 1, text: "1h".to_owned() }, Horizon { buckets: 6, text: "6h".to_owned() }],
+        holdout: Duration::from_secs(7 * 86_400),
+        drift: Drift { ratio: 1.5, window: Duration::from_secs(86_400) },
+        ..crate::core::forecast::testing::spec()
+    }
+}
+
+/// A number between -1 and 1 that looks drawn.
+fn noise(seed: i64) -> f64 {
+    let mut x = (seed as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x1234_5678;
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((x ^ (x >> 31)) % 2_000_001) as f64 / 1e6 - 1.0
+}
+
+/// Sales with a rhythm of the day; from `change` on another rhythm, three times as high, and rougher.
+fn sold(shop: usize, hour: i64, change: i64) -> f64 {
+    let seed = hour * 7 + shop as i64;
+    let turn = |cycle: f64| (std::f64::consts::TAU * hour as f64 / cycle).sin();
+    let base = 20.0 + 5.0 * shop as f64;
+    match hour < change {
+        true => base + 8.0 * turn(24.0) + noise(seed),
+        false => 3.0 * base + 24.0 * turn(5.0) + 12.0 * noise(seed),
+    }
+}
+
+struct World {
+    _folder: tempfile::TempDir,
+    clock: Arc<Hand>,
+    open_cache: OpenCache,
+    open_models: OpenModels,
+    cache: Box<dyn Cache>,
+    models: Box<dyn Models>,
+    trainer: TrainerDesk,
+    forecaster: ForecasterDesk,
+    board: Forecasts,
+    metrics: Metrics,
+    change: i64,
+}
+
+impl World {
+    async fn new(change: i64, fit: Fit) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = WarehouseConfig {
+            url: Secret::new(format!("sqlite://{}/bief.db", folder.path().display())),
+            tls: Tls::Disable,
+            ca: None,
+            migrations: None,
+            load: Load::Auto,
+        };
+        warehouse::prepare(&settings, folder.path()).await.unwrap();
+        let open_cache = open_cache(&Secret::new(format!("sqlite://{}/cache.db", folder.path().display())));
+        let open_models = warehouse::open_models(&settings);
+        let clock = Arc::new(Hand(Mutex::new(at(BEFORE))));
+        let (board, metrics) = (Forecasts::default(), Metrics::new("1.2.3", "abc"));
+        let trainer = TrainerDesk::new(TrainerSettings {
+            spec: spec(),
+            schedule: "0 3 * * *".parse().ok(),
+            daemon: "bief".to_owned(),
+            owner: "this".to_owned(),
+            lease: Duration::from_secs(60),
+            open_cache: Arc::clone(&open_cache),
+            open_models: Arc::clone(&open_models),
+            open_leases: warehouse::open_leases(&settings),
+            clock: clock.clone(),
+            forecasts: board.clone(),
+            metrics: metrics.forecast("sales"),
+            fit,
+        });
+        let forecaster = ForecasterDesk::new(ForecasterSettings {
+            spec: spec(),
+            keep: None,
+            every: Duration::from_secs(5),
+            open_cache: Arc::clone(&open_cache),
+            open_models: Arc::clone(&open_models),
+            clock: clock.clone(),
+            forecasts: board.clone(),
+            metrics: metrics.forecast("sales"),
+        });
+        let (cache, models) = (open_cache().await.unwrap(), open_models().await.unwrap());
+        let mut world = Self {
+            _folder: folder,
+            clock,
+            open_cache,
+            open_models,
+            cache,
+            models,
+            trainer,
+            forecaster,
+            board,
+            metrics,
+            change,
+        };
+        let kept = CachedAggregate { name: "sales_hourly".to_owned(), key: vec!["shop".to_owned()], keep: None };
+        world.cache.prepare(&[kept]).await.unwrap();
+        for hour in 0..BEFORE {
+            world.bucket_came(hour, 1).await;
+        }
+        world
+    }
+
+    async fn bucket_came(&mut self, hour: i64, version: i64) {
+        let entry = |(shop, name): (usize, &&str)| Entry {
+            key: vec![("shop".to_owned(), (*name).into())],
+            values: vec![("sold".to_owned(), sold(shop, hour, self.change).into())],
+        };
+        let replacement = Replacement {
+            aggregate: "sales_hourly".to_owned(),
+            bucket: Bucket::new(at(hour), at(hour + 1)).unwrap(),
+            version,
+            computed_at: at(hour + 1),
+            offsets: Default::default(),
+            entries: SHOPS.iter().enumerate().map(entry).collect(),
+        };
+        self.cache.replace(&replacement).await.unwrap();
+    }
+
+    /// A bucket ends and is computed; then each actor does what is due.
+    async fn hour_passes(&mut self, hour: i64) {
+        *self.clock.0.lock().unwrap() = at(hour + 1) + TimeDelta::seconds(10);
+        self.bucket_came(hour, 1).await;
+        self.trainer.step().await.unwrap();
+        self.forecaster.round().await.unwrap();
+        // What the forecaster told is heard at once.
+        self.trainer.step().await.unwrap();
+    }
+
+    async fn versions(&self) -> Vec<ModelHead> {
+        let mut heads = self.models.list("sales", None, 1000).await.unwrap();
+        heads.reverse();
+        heads
+    }
+
+    async fn forecasts(&mut self, horizon: &str) -> Vec<Document> {
+        let query = CacheQuery { aggregate: format!("forecast.sales.{horizon}"), limit: 10_000, ..Default::default() };
+        self.cache.read(&query).await.unwrap().documents
+    }
+
+    fn counted(&self, series: &str) -> f64 {
+        let text = self.metrics.render();
+        let line = text.lines().find(|line| line.starts_with(series)).unwrap_or_else(|| panic!("no {series}"));
+        line.rsplit_once(' ').unwrap().1.parse().unwrap()
+    }
+}
+
+fn number(document: &Document, name: &str) -> Option<f64> {
+    match document.values.iter().find(|(column, _)| column == name)?.1 {
+        Value::Integer(n) => Some(n as f64),
+        Value::Float(n) => Some(n),
+        _ => None,
+    }
+}
+
+#[tokio::test]
+async fn two_weeks_pass_it_trains_daily_promotes_forecasts_and_scores() {
+    let mut world = World::new(i64::MAX, FIT).await;
+    for hour in BEFORE..BEFORE + WEEKS {
+        world.hour_passes(hour).await;
+    }
+    let versions = world.versions().await;
+    // The first at once, then one a day.
+    assert_eq!(versions.len(), 15);
+    let days: Vec<i64> = versions.windows(2).map(|two| (two[1].trained_at - two[0].trained_at).num_hours()).collect();
+    assert!(days[1..].iter().all(|hours| *hours == 24), "{days:?}");
+    assert!(versions[0].promoted_at.is_some(), "{}", versions[0].verdict);
+    assert!(versions.iter().filter(|head| head.promoted_at.is_some()).count() > 1, "a later one is no worse");
+    assert_eq!(versions.iter().filter(|head| head.champion).count(), 1);
+    for (horizon, ahead) in [("1h", 1), ("6h", 6)] {
+        let documents = world.forecasts(horizon).await;
+        // From the last hour before the start up to the last hour, each shop.
+        assert!(documents.len() as i64 >= (WEEKS - 1) * 3, "{horizon}: {}", documents.len());
+        assert_eq!(documents.last().unwrap().bucket.start(), at(BEFORE + WEEKS - 1 + ahead), "{horizon}");
+        let (scored, open): (Vec<_>, Vec<_>) = documents.iter().partition(|d| number(d, "truth").is_some());
+        assert_eq!(open.len() as i64, ahead * 3, "{horizon}: what has not come yet has no truth");
+        let (mut within, mut far) = (0, 0.0);
+        for document in &scored {
+            let value = |name| number(document, name).unwrap();
+            assert_eq!(value("error"), value("forecast") - value("truth"));
+            within += usize::from((value("low")..=value("high")).contains(&value("truth")));
+            far += value("error").abs();
+        }
+        let share = within as f64 / scored.len() as f64;
+        assert!((0.7..0.9).contains(&share), "{horizon}: the interval holds {share}");
+        assert!(far / (scored.len() as f64) < 1.0, "{horizon}: {}", far / scored.len() as f64);
+    }
+    let standing = world.board.of("sales");
+    assert_eq!(standing.champion, versions.iter().find(|head| head.champion).map(|head| head.version));
+    assert_eq!((standing.trouble, standing.made_from), (None, Some(at(BEFORE + WEEKS - 1))));
+    assert!(standing.horizons.iter().all(|of| of.scored > 0 && !of.drifted), "{:?}", standing.horizons);
+    assert_eq!(world.counted("bief_model_trainings_total{cause=\"schedule\""), 14.0);
+    assert_eq!(world.counted("bief_model_trainings_total{cause=\"early\""), 0.0);
+}
+
+#[tokio::test]
+async fn another_regime_is_noticed_and_makes_it_train_early() {
+    let change = BEFORE + 24 * 7 + 7;
+    let mut world = World::new(change, FIT).await;
+    for hour in BEFORE..change {
+        world.hour_passes(hour).await;
+    }
+    assert_eq!(world.counted("bief_model_trainings_total{cause=\"early\""), 0.0);
+    let before = world.versions().await.len();
+    for hour in change..BEFORE + WEEKS {
+        world.hour_passes(hour).await;
+    }
+    let versions = world.versions().await;
+    let early = versions[before..].iter().find(|head| head.trained_at.format("%H").to_string() != "03");
+    let early = early.expect("one that no schedule asked for");
+    assert!(early.trained_at - at(change) < TimeDelta::hours(48), "{}", early.trained_at);
+    assert!(world.counted("bief_model_trainings_total{cause=\"early\"") >= 1.0);
+    // It does not train hour by hour.
+    assert!(versions.len() - before <= 16, "{}", versions.len() - before);
+    // Once a version knows the new regime it forecasts by that.
+    let champion = versions.iter().find(|head| head.champion).unwrap();
+    assert!(champion.trained_at > at(change), "{champion:?}");
+}
+
+/// From the sixth day on a fit that is of no use, judged as every other.
+fn useless_later(spec: &Spec, panel: &Panel, training: &Training<'_>) -> Result<ModelVersion, TrainError> {
+    let mut model = train(spec, panel, training)?;
+    if training.at < at(BEFORE + 24 * 6) {
+        return Ok(model);
+    }
+    for (horizon, of) in spec.horizons.iter().zip(&mut model.horizons) {
+        for fit in [&mut of.judged, &mut of.serving] {
+            fit.coefficients.iter_mut().for_each(|coefficient| *coefficient = 0.0);
+            fit.intercept = -1000.0;
+        }
+        let matrix = matrix(spec, panel, &model.keys, horizon.buckets, 0..panel.buckets());
+        let table = Table { spec, panel, matrix: &matrix, horizon: horizon.buckets, threads: 1 };
+        of.holdout = table.judge(&of.judged, of.holdout.range.from).unwrap();
+    }
+    Ok(model)
+}
+
+#[tokio::test]
+async fn a_bad_model_is_kept_and_never_forecasts() {
+    let mut world = World::new(i64::MAX, useless_later).await;
+    for hour in BEFORE..BEFORE + WEEKS {
+        world.hour_passes(hour).await;
+    }
+    let versions = world.versions().await;
+    assert_eq!(versions.len(), 15);
+    let (bad, good): (Vec<_>, Vec<_>) = versions.iter().partition(|head| head.trained_at >= at(BEFORE + 24 * 6));
+    assert!(bad.len() >= 8 && bad.iter().all(|head| head.promoted_at.is_none() && !head.champion), "{bad:?}");
+    assert!(bad.iter().all(|head| head.verdict.contains("no better than persistence")), "{}", bad[0].verdict);
+    assert!(good.iter().any(|head| head.champion));
+    let documents = world.forecasts("1h").await;
+    assert!(documents.iter().all(|document| number(document, "forecast").unwrap() > 0.0));
+}
+
+#[tokio::test]
+async fn a_daemon_that_starts_again_and_a_second_one_write_nothing_twice() {
+    let mut world = World::new(i64::MAX, FIT).await;
+    for hour in BEFORE..BEFORE + 30 {
+        world.hour_passes(hour).await;
+    }
+    let (before, made) = (world.forecasts("6h").await, world.counted("bief_forecast_made_total"));
+    let mut another = ForecasterDesk::new(ForecasterSettings {
+        spec: spec(),
+        keep: None,
+        every: Duration::from_secs(5),
+        open_cache: Arc::clone(&world.open_cache),
+        open_models: Arc::clone(&world.open_models),
+        clock: world.clock.clone(),
+        forecasts: Forecasts::default(),
+        metrics: world.metrics.forecast("sales"),
+    });
+    another.round().await.unwrap();
+    assert_eq!((world.forecasts("6h").await, world.counted("bief_forecast_made_total")), (before, made));
+    // A bucket that is computed again, to the same, changes no forecast either.
+    world.bucket_came(BEFORE + 29, 2).await;
+    another.round().await.unwrap();
+    assert_eq!(world.counted("bief_forecast_made_total"), made);
+}
