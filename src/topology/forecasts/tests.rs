@@ -17,7 +17,7 @@ use crate::core::forecast::evaluation::Table;
 use crate::core::forecast::{
     Calendar, Drift, Horizon, ModelVersion, Panel, Rolling, Spec, Statistic, TrainError, Training, matrix, train,
 };
-use crate::messages::{Forecasts, TrainingWanted};
+use crate::messages::{AggregateFreshness, Forecasts, Freshness, TrainingWanted};
 use crate::metrics::Metrics;
 use crate::ports::cache::{Cache, CacheQuery, CachedAggregate, Document, Entry, Replacement};
 use crate::ports::models::{ModelHead, Models};
@@ -93,6 +93,8 @@ fn trainer_settings(
     (board, metrics): (&Forecasts, &Metrics),
     fit: Fit,
 ) -> TrainerSettings {
+    let freshness = Freshness::default();
+    freshness.tell("sales_hourly", AggregateFreshness { fresh_as_of: None, pending_buckets: Some(1) });
     TrainerSettings {
         spec: spec(),
         schedule: "0 3 * * *".parse().ok(),
@@ -104,6 +106,7 @@ fn trainer_settings(
         open_leases: warehouse::open_leases(&stores.settings),
         clock: clock.clone(),
         forecasts: board.clone(),
+        freshness,
         metrics: metrics.forecast("sales"),
         fit,
     }
