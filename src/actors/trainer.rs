@@ -12,7 +12,7 @@ use super::lease::{Held, while_held};
 use super::training::{Fit, TrainedVersion, TrainingError, TrainingOrder, train_once};
 use crate::core::forecast::Spec;
 use crate::core::schedule::Schedule;
-use crate::messages::{Forecasts, TrainingWanted};
+use crate::messages::{Forecasts, Freshness, TrainingWanted};
 use crate::metrics::ForecastMetrics;
 use crate::ports::{Clock, Lease, OpenCache, OpenLeases, OpenModels, WarehouseError};
 use crate::runtime::{Backoff, ExitGuard};
@@ -23,7 +23,12 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_LONGEST: Duration = Duration::from_secs(60);
 /// While there is no version at all: how often it is tried whether the history suffices.
-const FIRST_EVERY: TimeDelta = TimeDelta::minutes(10);
+const FIRST_EVERY: TimeDelta = TimeDelta::minutes(1);
+/// Buckets that may wait to be computed then: those that are being filled. A history that is only half there makes no
+/// model that would be worth anything until the schedule's time.
+const FIRST_PENDING: u64 = 5;
+/// A champion that can't forecast is trained anew no more often.
+const REFUSED_EVERY: TimeDelta = TimeDelta::minutes(10);
 /// Of early trainings for drift the next waits until so many buckets have passed: one that came to nothing would come to
 /// nothing again.
 const BUCKETS_BETWEEN: i32 = 24;
@@ -46,6 +51,8 @@ pub struct TrainerSettings {
     pub open_leases: OpenLeases,
     pub clock: Arc<dyn Clock>,
     pub forecasts: Forecasts,
+    /// Of the aggregates.
+    pub freshness: Freshness,
     pub metrics: ForecastMetrics,
     pub fit: Fit,
 }
@@ -186,7 +193,9 @@ impl TrainerDesk {
             self.first = match self.newest().await? {
                 Some(_) => None,
                 None => {
-                    self.turn(&Cause::First).await?;
+                    if self.is_computed() {
+                        self.turn(&Cause::First).await?;
+                    }
                     Some(now + FIRST_EVERY)
                 }
             };
@@ -195,6 +204,12 @@ impl TrainerDesk {
         let next = [self.due, self.first].into_iter().flatten().min();
         let left = next.and_then(|next| (next - now).to_std().ok()).unwrap_or(LONGEST_SLEEP);
         Ok(left.clamp(Duration::from_millis(1), LONGEST_SLEEP))
+    }
+
+    /// Whether all documents are there that the rows come to, but for a few.
+    fn is_computed(&self) -> bool {
+        let pending = |name: &&str| self.settings.freshness.of(name).pending_buckets;
+        self.settings.spec.aggregates().iter().all(|name| pending(name).is_some_and(|n| n <= FIRST_PENDING))
     }
 
     /// When the newest version was trained.
@@ -208,7 +223,7 @@ impl TrainerDesk {
         let settings = &self.settings;
         let rest = match wanted {
             TrainingWanted::Drifted { .. } => TimeDelta::seconds(settings.spec.seconds()) * BUCKETS_BETWEEN,
-            TrainingWanted::Refused { .. } => FIRST_EVERY,
+            TrainingWanted::Refused { .. } => REFUSED_EVERY,
         };
         let leases = (settings.open_leases)().await?;
         // What this lease was last done for outlives the daemon, and all daemons see it.
@@ -260,7 +275,7 @@ impl TrainerDesk {
             match cause {
                 // A history that has just begun is no failure.
                 Cause::First => {
-                    tracing::info!(forecast = settings.spec.name, cause = %error, "no model can be trained yet")
+                    tracing::debug!(forecast = settings.spec.name, cause = %error, "no model can be trained yet")
                 }
                 _ => {
                     tracing::error!(forecast = settings.spec.name, cause = %error, "the forecast's model was not trained")

@@ -59,6 +59,7 @@ fn trainer(
                 open_leases: warehouse::open_leases(&given.config.warehouse),
                 clock: given.clock,
                 forecasts,
+                freshness: given.freshness,
                 fit: FIT,
             };
             incarnation.placement().start("trainer", move |_| Trainer::new(settings, guard));

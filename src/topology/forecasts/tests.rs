@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::actors::forecaster::{ForecasterDesk, ForecasterSettings};
-use crate::actors::trainer::{TrainerDesk, TrainerSettings};
+use crate::actors::forecaster::{Forecaster, ForecasterDesk, ForecasterSettings};
+use crate::actors::trainer::{Trainer, TrainerDesk, TrainerSettings};
 use crate::actors::training::{FIT, Fit};
 use crate::adapters::cache::open_cache;
 use crate::adapters::warehouse;
@@ -17,11 +17,13 @@ use crate::core::forecast::evaluation::Table;
 use crate::core::forecast::{
     Calendar, Drift, Horizon, ModelVersion, Panel, Rolling, Spec, Statistic, TrainError, Training, matrix, train,
 };
-use crate::messages::Forecasts;
+use crate::messages::{AggregateFreshness, Forecasts, Freshness, TrainingWanted};
 use crate::metrics::Metrics;
 use crate::ports::cache::{Cache, CacheQuery, CachedAggregate, Document, Entry, Replacement};
 use crate::ports::models::{ModelHead, Models};
 use crate::ports::{Clock, OpenCache, OpenModels};
+use crate::runtime::Exit;
+use crate::runtime::testing::{Harness, LIMIT};
 
 /// 2024-01-01, a Monday.
 const START: i64 = 1_704_067_200;
@@ -77,11 +79,60 @@ fn sold(shop: usize, hour: i64, change: i64) -> f64 {
     }
 }
 
+/// How cache and warehouse are opened.
+struct Stores {
+    open_cache: OpenCache,
+    open_models: OpenModels,
+    settings: WarehouseConfig,
+}
+
+fn trainer_settings(
+    owner: &str,
+    stores: &Stores,
+    clock: &Arc<Hand>,
+    (board, metrics): (&Forecasts, &Metrics),
+    fit: Fit,
+) -> TrainerSettings {
+    let freshness = Freshness::default();
+    freshness.tell("sales_hourly", AggregateFreshness { fresh_as_of: None, pending_buckets: Some(1) });
+    TrainerSettings {
+        spec: spec(),
+        schedule: "0 3 * * *".parse().ok(),
+        daemon: "bief".to_owned(),
+        owner: owner.to_owned(),
+        lease: Duration::from_secs(60),
+        open_cache: Arc::clone(&stores.open_cache),
+        open_models: Arc::clone(&stores.open_models),
+        open_leases: warehouse::open_leases(&stores.settings),
+        clock: clock.clone(),
+        forecasts: board.clone(),
+        freshness,
+        metrics: metrics.forecast("sales"),
+        fit,
+    }
+}
+
+fn forecaster_settings(
+    stores: &Stores,
+    clock: &Arc<Hand>,
+    (board, metrics): (&Forecasts, &Metrics),
+) -> ForecasterSettings {
+    ForecasterSettings {
+        spec: spec(),
+        keep: None,
+        every: Duration::from_millis(20),
+        open_cache: Arc::clone(&stores.open_cache),
+        open_models: Arc::clone(&stores.open_models),
+        clock: clock.clone(),
+        forecasts: board.clone(),
+        metrics: metrics.forecast("sales"),
+    }
+}
+
 struct World {
     _folder: tempfile::TempDir,
     clock: Arc<Hand>,
-    open_cache: OpenCache,
-    open_models: OpenModels,
+    stores: Stores,
     cache: Box<dyn Cache>,
     models: Box<dyn Models>,
     trainer: TrainerDesk,
@@ -106,44 +157,12 @@ impl World {
         let open_models = warehouse::open_models(&settings);
         let clock = Arc::new(Hand(Mutex::new(at(BEFORE))));
         let (board, metrics) = (Forecasts::default(), Metrics::new("1.2.3", "abc"));
-        let trainer = TrainerDesk::new(TrainerSettings {
-            spec: spec(),
-            schedule: "0 3 * * *".parse().ok(),
-            daemon: "bief".to_owned(),
-            owner: "this".to_owned(),
-            lease: Duration::from_secs(60),
-            open_cache: Arc::clone(&open_cache),
-            open_models: Arc::clone(&open_models),
-            open_leases: warehouse::open_leases(&settings),
-            clock: clock.clone(),
-            forecasts: board.clone(),
-            metrics: metrics.forecast("sales"),
-            fit,
-        });
-        let forecaster = ForecasterDesk::new(ForecasterSettings {
-            spec: spec(),
-            keep: None,
-            every: Duration::from_secs(5),
-            open_cache: Arc::clone(&open_cache),
-            open_models: Arc::clone(&open_models),
-            clock: clock.clone(),
-            forecasts: board.clone(),
-            metrics: metrics.forecast("sales"),
-        });
+        let stores = Stores { open_cache: Arc::clone(&open_cache), open_models: Arc::clone(&open_models), settings };
+        let trainer = TrainerDesk::new(trainer_settings("this", &stores, &clock, (&board, &metrics), fit));
+        let forecaster = ForecasterDesk::new(forecaster_settings(&stores, &clock, (&board, &metrics)));
         let (cache, models) = (open_cache().await.unwrap(), open_models().await.unwrap());
-        let mut world = Self {
-            _folder: folder,
-            clock,
-            open_cache,
-            open_models,
-            cache,
-            models,
-            trainer,
-            forecaster,
-            board,
-            metrics,
-            change,
-        };
+        let mut world =
+            Self { _folder: folder, clock, stores, cache, models, trainer, forecaster, board, metrics, change };
         let kept = CachedAggregate { name: "sales_hourly".to_owned(), key: vec!["shop".to_owned()], keep: None };
         world.cache.prepare(&[kept]).await.unwrap();
         for hour in 0..BEFORE {
@@ -309,20 +328,62 @@ async fn a_daemon_that_starts_again_and_a_second_one_write_nothing_twice() {
         world.hour_passes(hour).await;
     }
     let (before, made) = (world.forecasts("6h").await, world.counted("bief_forecast_made_total"));
-    let mut another = ForecasterDesk::new(ForecasterSettings {
-        spec: spec(),
-        keep: None,
-        every: Duration::from_secs(5),
-        open_cache: Arc::clone(&world.open_cache),
-        open_models: Arc::clone(&world.open_models),
-        clock: world.clock.clone(),
-        forecasts: Forecasts::default(),
-        metrics: world.metrics.forecast("sales"),
-    });
+    let told = (&Forecasts::default(), &world.metrics);
+    let mut another = ForecasterDesk::new(forecaster_settings(&world.stores, &world.clock, told));
     another.round().await.unwrap();
     assert_eq!((world.forecasts("6h").await, world.counted("bief_forecast_made_total")), (before, made));
     // A bucket that is computed again, to the same, changes no forecast either.
     world.bucket_came(BEFORE + 29, 2).await;
     another.round().await.unwrap();
     assert_eq!(world.counted("bief_forecast_made_total"), made);
+}
+
+#[tokio::test]
+async fn of_two_daemons_one_trains() {
+    let mut world = World::new(i64::MAX, FIT).await;
+    let board = Forecasts::default();
+    let told = (&board, &world.metrics);
+    let mut another = TrainerDesk::new(trainer_settings("that", &world.stores, &world.clock, told, FIT));
+    for hour in BEFORE..BEFORE + 30 {
+        world.hour_passes(hour).await;
+        another.step().await.unwrap();
+    }
+    // The first, and the two of 3:00.
+    assert_eq!(world.versions().await.len(), 3);
+    let drifted = || TrainingWanted::Drifted { version: 1, horizon: "1h".to_owned(), live: 2.0, holdout: 1.0 };
+    for _ in 0..3 {
+        board.want_training("sales", drifted());
+        another.step().await.unwrap();
+        world.board.want_training("sales", drifted());
+        world.trainer.step().await.unwrap();
+    }
+    assert_eq!(world.versions().await.len(), 4, "one for the drift that both saw, however often");
+}
+
+#[actix::test]
+async fn as_actors_they_train_and_forecast_and_a_drain_ends_them() {
+    let world = World::new(i64::MAX, FIT).await;
+    let told = (&world.board, &world.metrics);
+    let (trainer, forecaster) = (
+        trainer_settings("this", &world.stores, &world.clock, told, FIT),
+        forecaster_settings(&world.stores, &world.clock, told),
+    );
+    let harness = Harness::new();
+    let incarnation = harness.incarnation();
+    let guard = incarnation.guard("trainer");
+    incarnation.placement().start("trainer", move |_| Trainer::new(trainer, guard));
+    let guard = incarnation.guard("forecaster");
+    incarnation.placement().start("forecaster", move |_| Forecaster::new(forecaster, guard));
+    let forecast = async {
+        while world.board.of("sales").made_from.is_none() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, forecast).await.expect("it is forecast");
+    assert_eq!(world.board.of("sales").champion, Some(1));
+    drop(incarnation);
+    harness.drain();
+    let ended = harness.ended().await;
+    assert_eq!(ended.len(), 2);
+    assert!(ended.iter().all(|(_, exit)| matches!(exit, Exit::Finished)), "{ended:?}");
 }
