@@ -41,6 +41,20 @@ pub(super) fn of_units(config: &Config) -> BTreeMap<String, Map<String, Value>> 
         });
         all.insert(reconcilers::UNIT.to_owned(), map(told));
     }
+    for forecast in &config.forecasts {
+        let spec = &forecast.spec;
+        let horizons: Vec<&str> = spec.horizons.iter().map(|horizon| horizon.text.as_str()).collect();
+        let schedule = forecast.train_at.as_ref().map_or("off".to_owned(), ToString::to_string);
+        let told = json!({ "aggregate": spec.aggregate, "target": spec.target, "train_at": schedule });
+        all.insert(format!("trainer-{}", spec.name), map(told));
+        let told = json!({
+            "aggregate": spec.aggregate,
+            "target": spec.target,
+            "horizons": horizons.join(", "),
+            "interval": spec.interval,
+        });
+        all.insert(format!("forecaster-{}", spec.name), map(told));
+    }
     all
 }
 

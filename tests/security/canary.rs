@@ -115,7 +115,7 @@ fn assert_nowhere(shown: &[(String, String)]) {
 }
 
 /// What is asked of a command, and how; the configuration's path comes last.
-const ASKED: [&[&str]; 28] = [
+const ASKED: [&[&str]; 32] = [
     &["check", "-c"],
     &["check", "--print", "-c"],
     &["check", "--json", "-c"],
@@ -129,6 +129,10 @@ const ASKED: [&[&str]; 28] = [
     &["dead-letters", "show", "1", "-c"],
     &["drill", "--yes-this-is-staging", "--faults", "1", "-c"],
     &["healthcheck", "--ready", "-c"],
+    &["models", "list", "-c"],
+    &["models", "promote", "delays", "1", "-c"],
+    &["models", "rollback", "delays", "-c"],
+    &["models", "show", "delays", "-c"],
     &["offsets", "reset", "--topic", "orders", "--to", "latest", "--yes", "-c"],
     &["offsets", "show", "-c"],
     &["rebuild", "orders_hourly", "-c"],
