@@ -266,15 +266,16 @@ impl TrainerDesk {
         let trained = while_held(&*leases, held, self.train(cause)).await;
         let trained = trained.map_err(|what| WarehouseError::Transient { what })?;
         if let Err(error) = trained {
-            settings.metrics.training_failures.inc();
+            // A history that has just begun is no failure.
+            let begun = matches!((cause, &error), (Cause::First, TrainingError::Train(_)));
+            settings.metrics.training_failures.inc_by(u64::from(!begun));
             if error.passes() {
                 // Another may have more luck.
                 let _ = leases.give_back(&self.lease, &settings.owner).await;
                 return Err(error);
             }
             match cause {
-                // A history that has just begun is no failure.
-                Cause::First => {
+                Cause::First if begun => {
                     tracing::debug!(forecast = settings.spec.name, cause = %error, "no model can be trained yet")
                 }
                 _ => {
