@@ -10,7 +10,7 @@ def session_of(settings):
 
     master = settings.get("spark_master") or f"local[{settings['workers']}]"
     # Half of what the job may take is the heap's; the rest is for the JVM itself, Python, and what lies beside the heap.
-    heap = settings.get("memory", 4 << 30) // 2 >> 20
+    heap = (settings.get("memory") or 4 << 30) // 2 >> 20
     builder = (
         SparkSession.builder.master(master)
         .appName("bief compare")

@@ -26,8 +26,8 @@ use uuid::Uuid;
 
 pub use tree::{Memory, of_process as memory_of_process};
 
-/// How often the memory of the tree is looked at: often enough for what allocates gigabytes, and well below a thousandth
-/// of a core for a tree of ten processes.
+/// How often the memory of the tree is looked at: often enough for what allocates gigabytes. The kernel walks all pages
+/// for it, which of gigabytes takes some hundredths of a second.
 pub const SAMPLED_EVERY: Duration = Duration::from_millis(100);
 /// A longer line is no message.
 const LONGEST_LINE: usize = 64 << 10;
@@ -158,12 +158,8 @@ pub async fn run(spec: &ChildSpec, cancel: &CancellationToken, mut line: impl Fn
     tokio::pin!(time_limit);
     loop {
         tokio::select! {
-            // What it said first, then how it ended.
+            // The limit first: of a program that never stops talking there is always a next line.
             biased;
-            next = started.lines.recv() => match next {
-                Some(next) => line(next),
-                None => break,
-            },
             () = cancel.cancelled() => {
                 verdict = Some(Ended::Cancelled);
                 break;
@@ -172,6 +168,10 @@ pub async fn run(spec: &ChildSpec, cancel: &CancellationToken, mut line: impl Fn
                 verdict = Some(Ended::TimeLimit);
                 break;
             }
+            next = started.lines.recv() => match next {
+                Some(next) => line(next),
+                None => break,
+            },
         }
     }
     // Its output may be closed while it still runs.

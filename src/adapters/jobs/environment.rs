@@ -124,6 +124,11 @@ impl Environments {
         let failed = |what: String| SetupError { framework, what, stderr: String::new() };
         let in_folder = |error: std::io::Error| failed(format!("{}: {error}", environment.display()));
         if environment.exists() {
+            // What was broken off before the environment was made has the requirements alone.
+            if !["pyvenv.cfg", "requirements.txt"].iter().any(|of_ours| environment.join(of_ours).exists()) {
+                let what = "is there and is no Python environment; name another folder, or remove it";
+                return Err(failed(format!("{} {what}", environment.display())));
+            }
             fs::remove_dir_all(&environment).map_err(in_folder)?;
         }
         fs::create_dir_all(&environment).map_err(in_folder)?;

@@ -27,6 +27,8 @@ pub struct ModelVersion {
     pub input_hash: String,
     /// The history that it is of.
     pub data: Range,
+    /// What it forecasts: the aggregate's name and width, and the value; none of it is in the features' names.
+    pub of: String,
     /// Labels of the keys that it knows, in the order of its one-hot columns.
     pub keys: Vec<String>,
     pub horizons: Vec<HorizonModel>,
@@ -117,6 +119,8 @@ pub struct Prediction {
 pub enum Refused {
     #[error("version {version} is of the forecast `{of}`, not of `{asked}`")]
     Other { version: u64, of: String, asked: String },
+    #[error("version {version} forecasts {of}, and the configuration asks for {asked}: train a new one")]
+    Target { version: u64, of: String, asked: String },
     #[error("version {version} has no horizon {horizon}: train a new one")]
     NoHorizon { version: u64, horizon: String },
     #[error("the features of version {version} are not those of the configuration ({difference}): train a new one")]
@@ -144,6 +148,9 @@ impl ModelVersion {
         let version = self.version;
         if self.forecast != spec.name {
             return Err(Refused::Other { version, of: self.forecast.clone(), asked: spec.name.clone() });
+        }
+        if self.of != spec.of() {
+            return Err(Refused::Target { version, of: self.of.clone(), asked: spec.of() });
         }
         let find = |model: &&HorizonModel| model.buckets == horizon.buckets && model.horizon == horizon.text;
         let Some(model) = self.horizons.iter().find(find) else {

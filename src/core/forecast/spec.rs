@@ -124,6 +124,11 @@ impl Spec {
         format!("forecast.{}.{}", self.name, horizon.text)
     }
 
+    /// What is forecast, for versions to be told apart by: the value, its aggregate and the width of its buckets.
+    pub fn of(&self) -> String {
+        format!("{} of {}/{}", self.target, self.aggregate, self.width)
+    }
+
     /// Seconds of a bucket.
     pub fn seconds(&self) -> i64 {
         self.width.micros() / 1_000_000

@@ -69,6 +69,7 @@ pub fn train(spec: &Spec, panel: &Panel, training: &Training<'_>) -> Result<Mode
         });
     }
     Ok(ModelVersion {
+        of: spec.of(),
         forecast: spec.name.clone(),
         version: training.version,
         trained_at: training.at,

@@ -137,6 +137,20 @@ fn a_version_with_other_features_is_refused_and_told_why() {
 }
 
 /// The same version, its forecasts off by so much.
+#[test]
+fn a_version_of_another_value_or_aggregate_is_refused_though_its_features_have_the_same_names() {
+    let spec = spec();
+    let model = train(&spec, &history(sales), &training(1)).unwrap();
+    assert_eq!(model.check(&spec), Ok(()));
+    for other in [
+        Spec { target: "another".to_owned(), ..spec.clone() },
+        Spec { aggregate: "elsewhere".to_owned(), ..spec.clone() },
+    ] {
+        let refused = model.check(&other).unwrap_err();
+        assert!(matches!(&refused, Refused::Target { asked, .. } if *asked == other.of()), "{refused}");
+    }
+}
+
 fn off_by(mut model: ModelVersion, spec: &Spec, panel: &Panel, by: f64) -> ModelVersion {
     for of in &mut model.horizons {
         of.judged.intercept += by;
