@@ -15,8 +15,7 @@ fn noise(seed: u64) -> impl FnMut() -> f64 {
 }
 
 fn random(rows: usize, columns: usize, seed: u64) -> Array2<f64> {
-    let mut next = noise(seed);
-    Array2::from_shape_simple_fn((rows, columns), || next())
+    Array2::from_shape_simple_fn((rows, columns), noise(seed))
 }
 
 fn near(a: f64, b: f64, tolerance: f64) -> bool {
@@ -40,9 +39,8 @@ fn textbook(x: &Array2<f64>, y: &Array1<f64>) -> Vec<f64> {
         for other in 0..size {
             if other != i {
                 let factor = table[other][i] / table[i][i];
-                for column in i..=size {
-                    table[other][column] -= factor * table[i][column];
-                }
+                let row = table[i].clone();
+                table[other].iter_mut().zip(row).skip(i).for_each(|(cell, above)| *cell -= factor * above);
             }
         }
     }
@@ -117,7 +115,7 @@ fn columns_that_almost_repeat_each_other_are_left_to_the_qr_which_gets_them_righ
     // The third is the first, but for a ten-thousandth.
     let close: Array1<f64> = x.column(0).mapv(|value| value + 1e-4 * next());
     x.column_mut(2).assign(&close);
-    let y = &x.column(0) * 2.0 - &x.column(1) + &x.column(2) * 3.0 + 7.0;
+    let y = &x.column(0) * 2.0 - x.column(1) + &x.column(2) * 3.0 + 7.0;
     let fitted = fit(x.view(), y.view(), 1).unwrap();
     assert_eq!(fitted.solver, Solver::Qr);
     for (found, expected) in fitted.coefficients.iter().zip([2.0, -1.0, 3.0]) {
@@ -177,7 +175,7 @@ fn longleys_employment_comes_out_to_ten_digits() {
         -2.020_229_803_816_83,
         -1.033_226_867_173_59,
         -0.511_041_056_535_807e-1,
-        1829.151_464_613_55,
+        1_829.151_464_613_55,
     ];
     for (found, certified) in fitted.coefficients.iter().zip(certified) {
         assert!((found / certified - 1.0).abs() < 1e-10, "{found} instead of {certified}, {:?}", fitted.solver);
