@@ -9,6 +9,7 @@ use actix::prelude::*;
 use chrono::{DateTime, Utc};
 use tokio::sync::oneshot;
 
+use super::due::wait_until;
 use super::lease::{Held, while_held};
 use crate::core::comparison::{Comparison, Framework, Machine, MatrixFacts, Outcome, Run, Sample, TOLERANCE};
 use crate::core::comparison::{parity, scaling};
@@ -22,8 +23,6 @@ use crate::runtime::ExitGuard;
 pub const LEASE: &str = "compare";
 /// How long a comparison is left undone whose daemon was killed.
 const LASTS: Duration = Duration::from_secs(60);
-/// A clock that was set, or a machine that slept, is noticed within this.
-const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
 /// What goes on, for whoever watches.
 #[derive(Debug)]
@@ -126,11 +125,7 @@ async fn attend(settings: &ComparerSettings) {
         }
         Occasion::Scheduled { schedule, owner, open_leases } => loop {
             let Some(due) = schedule.next_after(settings.clock.now()) else { return std::future::pending().await };
-            while let Ok(left) = (due - settings.clock.now()).to_std()
-                && !left.is_zero()
-            {
-                tokio::time::sleep(left.min(LONGEST_SLEEP)).await;
-            }
+            wait_until(&*settings.clock, due).await;
             match take_turn(settings, due, (owner, open_leases)).await {
                 Ok(()) => {}
                 Err(cause) => tracing::error!(cause, "frameworks could not be compared; the next time is tried"),

@@ -5,6 +5,7 @@ pub mod aggregator;
 pub mod comparer;
 pub mod consumer;
 pub mod decoder;
+mod due;
 pub mod fitter;
 pub mod forecaster;
 pub mod history;

@@ -13,6 +13,7 @@ use actix::prelude::*;
 use chrono::{DateTime, Utc};
 
 use self::pass::{Became, Finding, Pass, Tally, reconcile};
+use super::due::wait_until;
 use super::lease::{Held, while_held};
 use super::refresh::{RefreshError, RefreshPlan};
 use crate::core::schedule::Schedule;
@@ -24,8 +25,6 @@ use crate::runtime::{Backoff, ExitGuard};
 
 /// What daemons agree on.
 pub const LEASE: &str = "reconcile";
-/// A clock that was set, or a machine that slept, is noticed within this.
-const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// First and longest wait after a failure.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_LONGEST: Duration = Duration::from_secs(60);
@@ -99,14 +98,6 @@ pub async fn keep_time(settings: &ReconcilerSettings) {
         };
         wait_until(&*settings.clock, due).await;
         see_to(settings, due).await;
-    }
-}
-
-async fn wait_until(clock: &dyn Clock, moment: DateTime<Utc>) {
-    while let Ok(left) = (moment - clock.now()).to_std()
-        && !left.is_zero()
-    {
-        tokio::time::sleep(left.min(LONGEST_SLEEP)).await;
     }
 }
 

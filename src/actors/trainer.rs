@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use actix::prelude::*;
 use chrono::{DateTime, TimeDelta, Utc};
 
+use super::due::LONGEST_SLEEP;
 use super::lease::{Held, while_held};
 use super::training::{Fit, TrainedVersion, TrainingError, TrainingOrder, train_once};
 use crate::core::forecast::Spec;
@@ -17,8 +18,6 @@ use crate::metrics::ForecastMetrics;
 use crate::ports::{Clock, Lease, OpenCache, OpenLeases, OpenModels, WarehouseError};
 use crate::runtime::{Backoff, ExitGuard};
 
-/// A clock that was set, or a machine that slept, is noticed within this.
-const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// First and longest wait after a failure.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_LONGEST: Duration = Duration::from_secs(60);

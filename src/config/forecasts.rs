@@ -352,7 +352,8 @@ fn asked_of(aggregate: &Aggregate, column: &Text, locate: Locate<'_>) -> AskedCo
 
 fn read_drift(r: &mut Reader<'_>, s: &Section<'_>) -> Drift {
     let s = r.section_or_empty(s, &DRIFT);
-    let ratio = r.ratio(&s, "ratio", DEFAULT_DRIFT.ratio);
+    let help = "write a number above 1 and up to 1000, such as 1.5";
+    let ratio = r.number(&s, "ratio", DEFAULT_DRIFT.ratio, |number| number > 1.0 && number <= 1000.0, help);
     let window = r.parsed(&s, "window", DEFAULT_WINDOW, |text| daemon::between(text, Duration::from_secs(60), LONG));
     Drift { ratio, window }
 }
@@ -429,36 +430,5 @@ impl Reader<'_> {
             self.error(&item.span(), format!("`{key}` has {given}, which is out of range"), help);
         }
         count
-    }
-
-    /// A number above 1.
-    fn ratio(&mut self, s: &Section<'_>, key: &'static str, default: f64) -> f64 {
-        let Some(value) = s.value(key) else {
-            self.default(key, default.to_string());
-            return default;
-        };
-        let (shown, number) = match value.get_ref() {
-            DeValue::Float(given) => (given.to_string(), given.as_str().parse::<f64>().ok()),
-            DeValue::Integer(given) => (given.to_string(), given.as_str().parse::<f64>().ok()),
-            other => {
-                let found = described(other, false);
-                self.wrong_type(value, s.spec, key, "a number", &found);
-                return default;
-            }
-        };
-        match number.filter(|number| *number > 1.0 && *number <= 1000.0) {
-            Some(number) => {
-                self.understood.push(Line::Entry { key: key.into(), value: shown, origin: Origin::File });
-                number
-            }
-            None => {
-                self.error(
-                    &value.span(),
-                    format!("`{key}` = {shown} is out of range"),
-                    "write a number above 1 and up to 1000, such as 1.5",
-                );
-                default
-            }
-        }
     }
 }

@@ -192,6 +192,19 @@ impl Reader<'_> {
 
     /// A number from 0 to 1.
     pub fn share(&mut self, section: &Section<'_>, key: &'static str, default: f64) -> f64 {
+        let help = "write a number from 0.0 to 1.0, such as 0.05 for one in twenty";
+        self.number(section, key, default, |number| (0.0..=1.0).contains(&number), help)
+    }
+
+    /// A number that is `right`; `help` says which are.
+    pub fn number(
+        &mut self,
+        section: &Section<'_>,
+        key: &'static str,
+        default: f64,
+        right: impl Fn(f64) -> bool,
+        help: &'static str,
+    ) -> f64 {
         let Some(value) = section.value(key) else {
             self.default(key, default.to_string());
             return default;
@@ -205,17 +218,13 @@ impl Reader<'_> {
                 return default;
             }
         };
-        match number.filter(|n| (0.0..=1.0).contains(n)) {
+        match number.filter(|number| right(*number)) {
             Some(number) => {
                 self.understood.push(Line::Entry { key: key.into(), value: shown, origin: Origin::File });
                 number
             }
             None => {
-                self.error(
-                    &value.span(),
-                    format!("`{key}` = {shown} is out of range"),
-                    "write a number from 0.0 to 1.0, such as 0.05 for one in twenty",
-                );
+                self.error(&value.span(), format!("`{key}` = {shown} is out of range"), help);
                 default
             }
         }

@@ -36,7 +36,8 @@ pub fn open(settings: &WarehouseConfig) -> OpenLeases {
 const LEASING: &str = "taking a lease in bief_lease";
 const REBUILDING: &str = "putting a rebuild down in bief_rebuild";
 
-fn text(moment: DateTime<Utc>) -> String {
+/// A moment as the tables of the bookkeeping have it.
+pub(super) fn text(moment: DateTime<Utc>) -> String {
     datetime_text(moment.timestamp_micros())
 }
 

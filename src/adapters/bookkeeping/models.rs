@@ -13,13 +13,13 @@ use sea_orm::{
 use super::connect::{Sessions, connect};
 use super::entities::{audit, model};
 use super::immediate;
+use super::leases::text;
 use super::limits::Limited;
 use super::sql_bookkeeping::SqlBookkeeping;
 use crate::adapters::sql_errors::from_db_err;
 use crate::config::WarehouseConfig;
 use crate::core::forecast::ModelVersion;
 use crate::core::forecast::model::Range;
-use crate::core::time::datetime_text;
 use crate::ports::WarehouseError;
 use crate::ports::models::{ModelChange, ModelHead, Models, OpenModels, Promoted, StoredModel};
 
@@ -42,10 +42,6 @@ pub fn open(settings: &WarehouseConfig) -> OpenModels {
             Ok(if sqlite { Box::new(books) } else { Box::new(Limited(books)) as Box<dyn Models> })
         })
     })
-}
-
-fn text(moment: DateTime<Utc>) -> String {
-    datetime_text(moment.timestamp_micros())
 }
 
 fn number(version: u64) -> i64 {
