@@ -83,11 +83,12 @@ impl Harness {
     /// Waits until all actors ended; returns them in the order in which they did, those already asked for left out.
     pub async fn ended(mut self) -> Vec<(String, Exit)> {
         loop {
+            // Asked before the reports are taken, an actor might end between the two: its report would be taken, and
+            // another one waited for that never comes.
+            self.take_reports();
             let alive = self.incarnation.alive();
-            while let Ok(report) = self.reports.try_recv() {
-                self.heard.push((report.actor, report.exit));
-            }
             if alive.is_empty() {
+                self.take_reports();
                 break;
             }
             match timeout(LIMIT, self.reports.recv()).await {
@@ -98,6 +99,12 @@ impl Harness {
         self.incarnation.placement().stop();
         assert!(self.incarnation.placement().join(LIMIT).await, "a thread did not end within {LIMIT:?}");
         self.heard.drain(..).map(|(name, exit)| (name.to_string(), exit)).collect()
+    }
+
+    fn take_reports(&mut self) {
+        while let Ok(report) = self.reports.try_recv() {
+            self.heard.push((report.actor, report.exit));
+        }
     }
 }
 
