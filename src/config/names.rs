@@ -6,6 +6,9 @@ use super::reader::Fault;
 const LONGEST_IDENTIFIER: usize = 64;
 /// Kafka's limit.
 const LONGEST_TOPIC: usize = 249;
+/// What units are called that are no streams, and how the names of those begin that are there more than once.
+const UNITS: [&str; 2] = ["comparison", "reconciler"];
+const UNITS_OF: [&str; 4] = ["aggregator-", "forecaster-", "outbox-", "trainer-"];
 
 /// A table's or column's name.
 pub(super) fn identifier(name: &str) -> Result<(), Fault> {
@@ -64,6 +67,21 @@ pub(super) fn label(name: &str) -> Result<(), Fault> {
         return Err(Fault::new("is not such a name", "write 1 to 128 letters, digits, `.`, `_` and `-`"));
     }
     Ok(())
+}
+
+/// A stream's name: a label that none of the daemon's other units has.
+pub(super) fn stream(name: &str) -> Result<(), Fault> {
+    label(name)?;
+    let help = "write another `name` for the stream";
+    if UNITS.contains(&name) {
+        return Err(Fault::new("is the name of a unit of bief's own", help));
+    }
+    match UNITS_OF.iter().find(|prefix| name.starts_with(**prefix)) {
+        Some(prefix) => {
+            Err(Fault::new(format!("is reserved: `{prefix}` starts the names of units of bief's own"), help))
+        }
+        None => Ok(()),
+    }
 }
 
 fn plain(byte: u8) -> bool {

@@ -65,7 +65,12 @@ fn read_stream(r: &mut Reader<'_>, s: &Section<'_>, around: &Surroundings<'_>) -
     let topic_name = topic.as_ref().map_or(String::new(), |t| t.value.clone());
     let default_name = topic.as_ref().map_or(String::new(), |t| t.raw.clone());
     let name =
-        r.parsed(s, "name", (topic_name.clone(), &default_name), |text| names::label(text).map(|()| text.to_owned()));
+        r.parsed(s, "name", (topic_name.clone(), &default_name), |text| names::stream(text).map(|()| text.to_owned()));
+    if let (Some(topic), None) = (&topic, s.value("name"))
+        && let Err(fault) = names::stream(&name)
+    {
+        r.refuse("topic", topic, fault);
+    }
     let start = r.choice(s, "start", &[("earliest", Start::Earliest), ("latest", Start::Latest)], Start::Earliest);
     let lanes = r.integer(s, "lanes", 1..=MOST_LANES, default_lanes(around.backend));
     if lanes > 1 && around.backend == Some(Backend::Sqlite) {

@@ -10,8 +10,20 @@ use super::driver::Page;
 /// Numbers by line and bucket, out of the table beside a chart.
 pub type Numbers = BTreeMap<(DateTime<Utc>, String), i64>;
 
-/// All that the table in this part of the page holds, its older rows too. Buckets come as the page keeps them, in ms.
+/// The same with decimals, as far as the page shows them.
+pub type Figures = BTreeMap<(DateTime<Utc>, String), f64>;
+
+/// [`figures`] that are all whole.
 pub fn numbers(page: &Page, within: &str) -> Numbers {
+    let whole = |number: f64| {
+        assert_eq!(number.fract(), 0.0);
+        number as i64
+    };
+    figures(page, within).into_iter().map(|(at, number)| (at, whole(number))).collect()
+}
+
+/// All that the table in this part of the page holds, its older rows too. Buckets come as the page keeps them, in ms.
+pub fn figures(page: &Page, within: &str) -> Figures {
     let script = format!(
         "const table = document.querySelector({} + ' .numbers-table');
          for (let more = table.querySelector('.more'); !more.hidden; ) more.click();
@@ -20,11 +32,11 @@ pub fn numbers(page: &Page, within: &str) -> Numbers {
            Array.from(tr.querySelectorAll('td'), (td) => td.textContent)]);",
         json!(within)
     );
-    let mut numbers = Numbers::new();
+    let mut numbers = Figures::new();
     for row in page.js(&script).as_array().unwrap() {
         let bucket = DateTime::from_timestamp_millis(row[0].as_str().unwrap().parse().unwrap()).unwrap();
         for (name, cell) in row[1].as_array().unwrap().iter().zip(row[2].as_array().unwrap()) {
-            let text = cell.as_str().unwrap().replace(',', "");
+            let text = cell.as_str().unwrap().replace(',', "").replace('−', "-");
             if !text.is_empty() {
                 numbers.insert((bucket, name.as_str().unwrap().to_owned()), text.parse().unwrap());
             }

@@ -17,7 +17,7 @@ pub fn tests() -> Vec<(&'static str, Test)> {
     ]
 }
 
-const TABS: [&str; 4] = ["live", "explore", "pipeline", "letters"];
+const TABS: [&str; 5] = ["live", "explore", "models", "pipeline", "letters"];
 
 /// How bright what is behind the text is, and the text, 0 to 255.
 fn brightness(page: &Page) -> (f64, f64) {
@@ -84,6 +84,7 @@ fn fits_a_phone(driver: &Driver) {
         let there = match tab {
             "live" => "document.querySelector('#rows tbody tr')",
             "explore" => "document.querySelector('.explore-chart canvas')",
+            "models" => "document.querySelector('#models-told .notice')",
             "pipeline" => "document.querySelector('.ledger tbody tr')",
             _ => "document.querySelector('#letter .letter-message')",
         };

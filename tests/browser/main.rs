@@ -9,6 +9,7 @@ mod explore;
 mod letters;
 mod live;
 mod looks;
+mod models;
 mod pipeline;
 mod shop;
 
@@ -30,7 +31,8 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(1);
     let missing = Driver::start().map(|driver| DRIVER.set(driver)).err();
     let tests: Vec<(&str, Test)> =
-        [live::tests(), explore::tests(), pipeline::tests(), letters::tests(), looks::tests()].concat();
+        [live::tests(), explore::tests(), pipeline::tests(), letters::tests(), models::tests(), looks::tests()]
+            .concat();
     let count = tests.len();
     let trials = tests.into_iter().map(|(name, test)| {
         let run = move || match DRIVER.get() {

@@ -8,7 +8,7 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use bief::adapters::embedded::EmbeddedBroker;
-use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use chrono::{DateTime, DurationRound, TimeDelta, Timelike, Utc};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::{Value, json};
@@ -109,8 +109,24 @@ value = "sum_amount"
 range = "1h"
 "#;
 
+/// What is added where takings are forecast: trained by hand, when a test says so.
+const FORECAST: &str = r#"
+[[forecast]]
+name = "takings"
+aggregate = "sales_hourly"
+target = "sum_amount"
+horizons = ["1h", "3h"]
+lags = [0]
+calendar = ["hour"]
+harmonics = 2
+holdout = "4d"
+interval = 0.8
+"#;
+
 /// Hours before the present one that have sales.
 pub const HOURS: i64 = 30;
+/// The same where takings are forecast.
+pub const FORECAST_HOURS: i64 = 16 * 24;
 
 #[derive(Debug, Clone)]
 pub struct Sale {
@@ -140,6 +156,7 @@ pub struct Shops {
     daemon: Option<Daemon>,
     http: String,
     token: bool,
+    forecasts: bool,
     /// All that was sent and can be written.
     pub sales: Vec<Sale>,
     sent: i64,
@@ -153,15 +170,45 @@ struct Daemon {
 impl Shops {
     /// With the sales of [`HOURS`] hours, all of them committed and computed.
     pub fn open() -> Self {
-        Self::with(false)
+        let mut shops = Self::empty(false, false);
+        shops.sell_by_the_hour();
+        shops
     }
 
     /// A daemon that wants a token and lets who shows it change something.
     pub fn with_token() -> Self {
-        Self::with(true)
+        let mut shops = Self::empty(true, false);
+        shops.sell_by_the_hour();
+        shops
     }
 
-    fn with(token: bool) -> Self {
+    /// Takings that a model can learn: a day's tide in each shop, with a ripple that it cannot know.
+    pub fn with_forecast() -> Self {
+        let mut shops = Self::empty(false, true);
+        let present = Utc::now().duration_trunc(TimeDelta::hours(1)).unwrap();
+        for back in (1..=FORECAST_HOURS).rev() {
+            let hour = present - TimeDelta::hours(back);
+            let tide = (f64::from(hour.hour()) * std::f64::consts::TAU / 24.0).sin();
+            for (shop, height) in [("north", 300.0), ("south", 200.0)] {
+                let ripple = back * 7919 % 41 - 20;
+                shops.sell(shop, hour + TimeDelta::minutes(5), 1000 + (height * tide) as i64 + ripple);
+            }
+        }
+        shops.flush();
+        shops.wait_computed();
+        shops
+    }
+
+    /// Runs a command on the daemon's configuration; what it printed.
+    pub fn command(&self, arguments: &[&str]) -> String {
+        let config = self.folder.path().join("actors.toml");
+        let output = Command::new(env!("CARGO_BIN_EXE_bief")).args(arguments).arg("-c").arg(config).output().unwrap();
+        let (printed, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "bief {arguments:?}: {printed}{told}");
+        printed.into_owned()
+    }
+
+    fn empty(token: bool, forecasts: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let migrations = folder.path().join("migrations");
         std::fs::create_dir(&migrations).unwrap();
@@ -174,22 +221,26 @@ impl Shops {
             .create()
             .unwrap();
         let http = "127.0.0.1:0".to_owned();
-        let mut shops = Self { folder, broker, producer, daemon: None, http, token, sales: Vec::new(), sent: 0 };
+        let mut shops =
+            Self { folder, broker, producer, daemon: None, http, token, forecasts, sales: Vec::new(), sent: 0 };
         shops.start();
+        shops
+    }
+
+    fn sell_by_the_hour(&mut self) {
         let present = Utc::now().duration_trunc(TimeDelta::hours(1)).unwrap();
         for back in (1..=HOURS).rev() {
             let hour = present - TimeDelta::hours(back);
             // Nothing is alike, so that no number is right by chance.
             for number in 0..=(back % 4) {
-                shops.sell("north", hour + TimeDelta::minutes(number), 100 + 17 * back + number);
+                self.sell("north", hour + TimeDelta::minutes(number), 100 + 17 * back + number);
             }
             if back % 5 != 0 {
-                shops.sell("south", hour + TimeDelta::minutes(30), 900 - 13 * back);
+                self.sell("south", hour + TimeDelta::minutes(30), 900 - 13 * back);
             }
         }
-        shops.flush();
-        shops.wait_computed();
-        shops
+        self.flush();
+        self.wait_computed();
     }
 
     /// Starts the daemon; again under the address that it had.
@@ -200,6 +251,7 @@ impl Shops {
             .replace("TOKEN", &token)
             .replace("KAFKA", &self.broker.address().to_string())
             .replace("FOLDER", self.folder.path().to_str().unwrap());
+        let text = text + if self.forecasts { FORECAST } else { "" };
         let config = self.folder.path().join("actors.toml");
         std::fs::write(&config, text).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_bief"));

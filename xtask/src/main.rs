@@ -4,6 +4,7 @@ mod bench;
 mod browser;
 mod cache;
 mod comparison;
+mod demo;
 mod drill;
 mod interrupt;
 mod ml;

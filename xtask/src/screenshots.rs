@@ -1,17 +1,15 @@
 //! `cargo xtask screenshots`: the page of a real demo, each tab in dark and light, into `docs/images/`. The demo runs as a
 //! user runs it; some records are sent beside it, so that something comes in and some of it is set aside.
 
-use std::fmt::Write as _;
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::browser::{Driver, Page};
+use crate::demo::Demo;
 use crate::shell;
 
 #[derive(Args)]
@@ -24,16 +22,12 @@ pub struct Arguments {
     to: PathBuf,
 }
 
-/// How long the demo may take until all of it is computed.
-const LIMIT: Duration = Duration::from_secs(600);
 const WIDTH: u32 = 1280;
 /// Of a picture; what is below is more of the same.
 const MOST_HEIGHT: f64 = 1400.0;
-/// Records a second that come in while pictures are taken.
-const RATE: &str = "40";
 
 /// A tab's picture: its name, the view, and what must be there first.
-const VIEWS: [(&str, &str, &str); 4] = [
+const VIEWS: [(&str, &str, &str); 5] = [
     (
         "live",
         "#live",
@@ -46,6 +40,11 @@ const VIEWS: [(&str, &str, &str); 4] = [
     ),
     ("pipeline", "#pipeline", "document.querySelectorAll('.ledger tbody tr').length > 3"),
     ("letters", "#letters", "document.querySelector('#letter mark')"),
+    (
+        "models",
+        "#models?forecast=departure_delay&horizon=1h&range=7d",
+        "document.querySelector('#models-plot canvas') && document.querySelector('table.versions tbody tr')",
+    ),
 ];
 
 pub fn run(arguments: &Arguments) -> Result<()> {
@@ -68,9 +67,10 @@ fn take(arguments: &Arguments, driver: &Driver) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let demo = Demo::start(&bief, workspace, folder.path())?;
     demo.wait_computed()?;
-    let spoilt = demo.spoil(&bief, workspace, folder.path())?;
+    demo.train()?;
+    let spoilt = demo.spoil()?;
     eprintln!("{spoilt} records that can't be written were sent");
-    let _flow = demo.flow(&bief, workspace, folder.path())?;
+    let _flow = demo.flow()?;
     let to = workspace.join(&arguments.to);
     std::fs::create_dir_all(&to)?;
     let page = driver.page();
@@ -128,125 +128,6 @@ fn unpacked(text: &str) -> Option<Vec<u8>> {
         }
     }
     Some(bytes)
-}
-
-/// `bief demo`; ended with the value.
-struct Demo {
-    _child: Ended,
-    http: String,
-    kafka: String,
-}
-
-struct Ended(Child);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Demo {
-    fn start(bief: &Path, workspace: &Path, folder: &Path) -> Result<Self> {
-        let child = Command::new(bief)
-            .args(["demo", "--http", "127.0.0.1:0", "--folder"])
-            .arg(folder.join("demo"))
-            .current_dir(workspace)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn();
-        let mut child = Ended(child.with_context(|| format!("cannot run {}", bief.display()))?);
-        let mut lines = BufReader::new(child.0.stderr.take().context("no output")?).lines().map_while(Result::ok);
-        let told = lines.find_map(|line| {
-            let (http, rest) = line.strip_prefix("bief demo: http://")?.split_once(' ')?;
-            let kafka = rest.split_once("Kafka at ")?.1.split(',').next()?;
-            Some((http.to_owned(), kafka.to_owned()))
-        });
-        std::thread::spawn(move || lines.for_each(drop));
-        let (http, kafka) = told.context("the demo did not tell its addresses")?;
-        Ok(Self { _child: child, http, kafka })
-    }
-
-    fn status(&self) -> Option<Value> {
-        let answer = crate::bench::get(&self.http, "/status").ok()?;
-        serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
-    }
-
-    fn wait_computed(&self) -> Result<()> {
-        let began = Instant::now();
-        loop {
-            let status = self.status().unwrap_or_default();
-            let aggregates = status["aggregates"].as_array().cloned().unwrap_or_default();
-            let waiting: i64 = aggregates.iter().filter_map(|a| a["pending_buckets"].as_i64()).sum();
-            let totals = &status["totals"];
-            let is_read = totals["lag"] == 0 && totals["applied"].as_i64() > Some(300_000);
-            if is_read && waiting == 0 && aggregates.iter().all(|a| a["fresh_as_of"].is_string()) {
-                return Ok(());
-            }
-            if began.elapsed() > LIMIT {
-                bail!("the demo has not computed all in {} s: {waiting} buckets wait", LIMIT.as_secs());
-            }
-            std::thread::sleep(Duration::from_millis(500));
-        }
-    }
-
-    /// Records of some kinds that become dead letters; how many.
-    fn spoil(&self, bief: &Path, workspace: &Path, folder: &Path) -> Result<usize> {
-        let faults = ["flight,many", "dep_delay,soon", "air_time,99999999999", "origin,Newark"];
-        let mut sent = 0;
-        for (at, fault) in faults.into_iter().enumerate() {
-            let (column, value) = fault.split_once(',').unwrap_or_default();
-            let count = [7, 19, 4, 11][at];
-            let mut text = String::from("scheduled_departure,carrier,flight,origin,dest,dep_delay,air_time,distance\n");
-            for number in 0..count {
-                let of = |name: &str, good: String| if name == column { value.to_owned() } else { good };
-                writeln!(
-                    text,
-                    "2013-11-25T1{}:30:00Z,UA,{},{},IAH,{},{},1400",
-                    number % 8,
-                    of("flight", (100 + number).to_string()),
-                    of("origin", "EWR".to_owned()),
-                    of("dep_delay", "4".to_owned()),
-                    of("air_time", "190".to_owned()),
-                )?;
-                sent += 1;
-            }
-            let file = folder.join(format!("spoilt-{at}.csv"));
-            std::fs::write(&file, text)?;
-            let mut replay = self.replay(bief, workspace, folder)?;
-            replay.arg(&file).args(["--to", "flights"]);
-            shell::run(&mut replay)?;
-        }
-        Ok(sent)
-    }
-
-    /// Records of the shipped weather, once more, slowly; until the value is dropped.
-    fn flow(&self, bief: &Path, workspace: &Path, folder: &Path) -> Result<Ended> {
-        let mut replay = self.replay(bief, workspace, folder)?;
-        replay.args(["--topic", "flights", "--rate", RATE]);
-        Ok(Ended(replay.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?))
-    }
-
-    /// `bief replay` to the demo's own broker.
-    fn replay(&self, bief: &Path, workspace: &Path, folder: &Path) -> Result<Command> {
-        let shipped = std::fs::read_to_string(workspace.join("actors.toml"))?;
-        let mut config: toml::Table = shipped.parse()?;
-        let kafka = config.get_mut("kafka").and_then(toml::Value::as_table_mut).context("no [kafka]")?;
-        kafka.insert("brokers".to_owned(), self.kafka.clone().into());
-        // Paths are from where the file is.
-        for name in ["data", "migrations", "aggregates"] {
-            let link = folder.join(name);
-            if !link.exists() {
-                std::os::unix::fs::symlink(workspace.join(name), link)?;
-            }
-        }
-        let path = folder.join("actors.toml");
-        std::fs::write(&path, config.to_string())?;
-        let mut command = Command::new(bief);
-        command.arg("replay").arg("-c").arg(path);
-        Ok(command)
-    }
 }
 
 #[cfg(test)]

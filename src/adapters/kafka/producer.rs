@@ -204,6 +204,8 @@ impl RecordSink for ReplayProducer {
     }
 
     fn serve(&mut self, wait: Duration) -> Result<(), SinkError> {
+        // librdkafka counts whole milliseconds: less would be no wait at all, and who waits in turns would never rest.
+        let wait = if wait.is_zero() { wait } else { wait.max(Duration::from_millis(1)) };
         self.producer.poll(wait);
         self.failure()
     }
@@ -243,6 +245,17 @@ mod tests {
         let properties: BTreeMap<_, _> =
             properties.iter().map(|(name, value)| (name.to_string(), Secret::new(*value))).collect();
         Kafka { brokers: Brokers::Embedded, group: "g".into(), properties }
+    }
+
+    #[test]
+    fn a_wait_of_less_than_a_millisecond_is_a_wait() {
+        let cluster = MockCluster::new(1).unwrap();
+        let mut sink = ReplayProducer::new(&kafka(&[]), &cluster.bootstrap_servers()).unwrap();
+        let began = Instant::now();
+        for _ in 0..50 {
+            sink.serve(Duration::from_micros(200)).unwrap();
+        }
+        assert!(began.elapsed() >= Duration::from_millis(25), "{:?} for 50 waits", began.elapsed());
     }
 
     fn settle(sink: &mut ReplayProducer) -> Result<(), SinkError> {

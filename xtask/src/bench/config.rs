@@ -29,6 +29,8 @@ pub struct Config {
     aggregates: Vec<Value>,
     /// What its page shows of those.
     panels: Vec<Value>,
+    /// The first of what it forecasts, without covariates of streams that are not measured.
+    forecast: Option<Value>,
 }
 
 impl Config {
@@ -55,13 +57,19 @@ impl Config {
         let named = |aggregate: &Value| Some(format!("aggregate:{}", aggregate.get("name")?.as_str()?));
         let sources: Vec<String> = aggregates.iter().filter_map(named).collect();
         // Forecasts would train beside what is measured.
-        root.remove("forecast");
+        let mut forecast = root.remove("forecast").and_then(|all| all.as_array()?.first().cloned());
+        if let Some(covariates) =
+            forecast.as_mut().and_then(|one| one.get_mut("covariates")).and_then(Value::as_array_mut)
+        {
+            let of = |one: &Value| one.get("aggregate").and_then(Value::as_str).map(|name| format!("aggregate:{name}"));
+            covariates.retain(|one| of(one).is_some_and(|source| sources.contains(&source)));
+        }
         root.remove("compare");
         let mut panels = root.remove("panel").and_then(|all| all.as_array().cloned()).unwrap_or_default();
         panels.retain(|one| sources.iter().any(|s| one.get("source").and_then(Value::as_str) == Some(s)));
         keep_topic(&mut root, "stream")?;
         keep_topic(&mut root, "replay")?;
-        let mut config = Self { root, folder: folder.to_path_buf(), aggregates, panels };
+        let mut config = Self { root, folder: folder.to_path_buf(), aggregates, panels, forecast };
         config.stream()?.insert("start".into(), Value::String("earliest".into()));
         let replay = first(&mut config.root, "replay")?;
         replay.insert("partitions".into(), Value::Integer(PARTITIONS));
@@ -92,6 +100,19 @@ impl Config {
         let url = format!("sqlite://{}", self.folder.join("cache.db").display());
         self.set_cache(&url)?;
         self.root.insert("panel".into(), Value::Array(self.panels.clone()));
+        Ok(())
+    }
+
+    /// So many models alike, each trained every minute.
+    pub fn set_forecasts(&mut self, count: u32) -> Result<()> {
+        let forecast = self.forecast.as_ref().and_then(Value::as_table).context("nothing is forecast")?;
+        let one = |number| {
+            let mut one = forecast.clone();
+            one.insert("name".into(), Value::String(format!("model-{number}")));
+            one.insert("train_at".into(), Value::String("* * * * *".into()));
+            Value::Table(one)
+        };
+        self.root.insert("forecast".into(), Value::Array((0..count).map(one).collect()));
         Ok(())
     }
 

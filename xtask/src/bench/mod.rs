@@ -6,6 +6,7 @@ mod config;
 mod daemon;
 mod dashboards;
 mod database;
+mod demo;
 mod latency;
 mod null;
 mod page;
@@ -15,6 +16,7 @@ mod poison;
 mod refresh;
 mod sink;
 mod train;
+mod training;
 
 pub use daemon::get;
 
@@ -70,6 +72,12 @@ pub enum Bench {
     /// to each.
     #[command(after_help = "Example:\n  cargo xtask bench peers --rounds 3 --json")]
     Peers(PeersArguments),
+    /// What training models costs the stream: rows a second with and without, in turns.
+    #[command(after_help = "Example:\n  cargo xtask bench training --rounds 5 --json")]
+    Training(TrainingArguments),
+    /// From `bief demo` to the first chart that moves, in a real browser.
+    #[command(after_help = "Example:\n  cargo xtask bench demo --rounds 5 --json")]
+    Demo(DemoArguments),
     /// What fitting a forecast's model takes, beside the Gram product alone and beside scikit-learn. Needs no server.
     #[command(after_help = "Example:\n  cargo xtask bench train --python venv/bin/python --json")]
     Train(TrainArguments),
@@ -139,6 +147,35 @@ pub struct PoisonArguments {
     #[command(flatten)]
     common: Common,
     /// How many times all alternate; ratios are the median.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+}
+
+#[derive(Args)]
+pub struct TrainingArguments {
+    /// Print one JSON object as the last line.
+    #[arg(long)]
+    json: bool,
+    /// A binary to measure instead of building one.
+    #[arg(long, value_name = "PATH")]
+    bief: Option<PathBuf>,
+    /// Models that are trained at once.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
+    models: u32,
+    /// How often; figures are the median.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+}
+
+#[derive(Args)]
+pub struct DemoArguments {
+    /// Print one JSON object as the last line.
+    #[arg(long)]
+    json: bool,
+    /// A binary to measure instead of building one.
+    #[arg(long, value_name = "PATH")]
+    bief: Option<PathBuf>,
+    /// How often; figures are the median.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
 }
@@ -269,6 +306,11 @@ pub fn run(bench: Bench) -> Result<ExitCode> {
             let bench = Setup::new(arguments.bief.as_deref(), &interrupted)?;
             (arguments.json, runtime.block_on(peers::run(&bench, &arguments))?)
         }
+        Bench::Training(arguments) => {
+            let bench = Setup::new(arguments.bief.as_deref(), &interrupted)?;
+            (arguments.json, runtime.block_on(training::run(&bench, &arguments))?)
+        }
+        Bench::Demo(arguments) => (arguments.json, demo::run(&arguments)?),
         Bench::Train(arguments) => (arguments.json, train::run(&arguments)?),
     };
     if json {

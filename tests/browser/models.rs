@@ -1,0 +1,159 @@
+//! The tab Models: a forecast against the truth, its errors, its versions, and what is said where there is none.
+
+use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use serde_json::Value;
+
+use super::Test;
+use super::chart::{Figures, figures, inked, place};
+use super::driver::{Driver, Page};
+use super::shop::Shops;
+
+pub fn tests() -> Vec<(&'static str, Test)> {
+    vec![
+        ("models_says_what_to_do_where_nothing_is_forecast", says_what_to_do),
+        ("models_draws_forecasts_beside_the_truth", draws_forecasts),
+        ("models_zooms_and_the_address_brings_the_view_back", zooms_and_is_restored),
+        ("models_shows_a_version_that_was_trained_while_it_is_open", sees_a_new_version),
+    ]
+}
+
+const CHART: &str = "#models-pair";
+
+/// With a model that has forecast what is known.
+fn trained() -> Shops {
+    let shops = Shops::with_forecast();
+    train(&shops);
+    shops.wait("forecast", "/api/v1/forecasts", |told| {
+        let forecast = &told["forecasts"][0];
+        forecast["champion"] == 1 && forecast["horizons"][1]["live"]["scored"].as_u64() > Some(0)
+    });
+    shops
+}
+
+fn train(shops: &Shops) {
+    shops.command(&["train"]);
+}
+
+fn open(driver: &Driver, shops: &Shops, hash: &str) -> Page {
+    let page = shops.page(driver, hash);
+    page.wait("a chart", "document.querySelector('#models-plot canvas')");
+    page
+}
+
+fn documents(shops: &Shops, horizon: &str, shop: &str) -> Vec<Value> {
+    let path = format!("/api/v1/forecasts/takings/documents?horizon={horizon}&key.shop={shop}&limit=5000");
+    shops.get(&path).unwrap()["documents"].as_array().unwrap().clone()
+}
+
+fn moment(document: &Value) -> DateTime<Utc> {
+    document["at"].as_str().unwrap().parse().unwrap()
+}
+
+/// That the table shows each of the documents' numbers from `from` on, and nothing else.
+fn assert_shown(shown: &Figures, documents: &[Value], from: DateTime<Utc>) {
+    let of = |document: &Value| {
+        let at = moment(document);
+        let known = ["truth", "forecast", "error", "low", "high"].map(|name| (name, document[name].as_f64()));
+        known.into_iter().filter_map(move |(name, number)| Some(((at, name.to_owned()), number?))).collect::<Vec<_>>()
+    };
+    let expected: Figures = documents.iter().flat_map(of).filter(|((at, _), _)| *at >= from).collect();
+    assert_eq!(shown.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    for (what, number) in expected {
+        let off = (shown[&what] - number).abs();
+        assert!(off <= 0.005 * number.abs() + 0.05, "{what:?}: {number} is shown as {}", shown[&what]);
+    }
+}
+
+fn says_what_to_do(driver: &Driver) {
+    let without = Shops::open();
+    let page = without.page(driver, "#models");
+    page.wait("no forecast", "document.getElementById('models-told').innerText.includes('[[forecast]]')");
+    page.assert_nothing_went_wrong();
+    drop(without);
+
+    let untrained = Shops::with_forecast();
+    let page = untrained.page(driver, "#models");
+    page.wait("no model", "document.getElementById('models-chart-told').innerText.includes('bief train')");
+    page.wait("no version", "document.getElementById('models-versions-body').innerText.includes('bief train')");
+    page.assert_nothing_went_wrong();
+}
+
+fn draws_forecasts(driver: &Driver) {
+    let shops = trained();
+    let page = open(driver, &shops, "#models?forecast=takings&horizon=1h&range=all&key.shop=north");
+    let documents_of = |horizon: &str, shop: &str| documents(&shops, horizon, shop);
+    let north = documents_of("1h", "north");
+    let present = Utc::now().duration_trunc(TimeDelta::hours(1)).unwrap();
+    assert!(north.len() > 100 && moment(north.last().unwrap()) >= present, "the hour that is not over is forecast");
+    // The truth is what was sold.
+    let hours = shops.hours();
+    for document in north.iter().filter(|document| !document["truth"].is_null()) {
+        assert_eq!(document["truth"].as_f64(), Some(hours[&(moment(document), "north".to_owned())].1 as f64));
+    }
+    assert_shown(&figures(&page, CHART), &north, DateTime::UNIX_EPOCH);
+    assert!(inked(&page, "#models-plot canvas") > 2000);
+
+    // Its errors: each horizon has its card, with the holdout's error as the daemon has it.
+    let told = shops.get("/api/v1/forecasts").unwrap();
+    for (at, horizon) in told["forecasts"][0]["horizons"].as_array().unwrap().iter().enumerate() {
+        let card = page.text(&format!("#models-horizon-cards .horizon:nth-child({})", at + 1));
+        let ahead = horizon["horizon"].as_str().unwrap().replace('h', " h ahead");
+        assert!(card.contains(&ahead) && card.contains("less error than the best naive one"), "{card}");
+    }
+
+    // Another horizon and another shop.
+    page.click("#models-horizons button:nth-child(2)");
+    page.wait("three hours", "location.hash.includes('horizon=3h')");
+    page.js(
+        "const s = document.getElementById('models-key'); s.selectedIndex = 1; s.dispatchEvent(new Event('change'));",
+    );
+    page.wait("the other shop", "location.hash.includes('south')");
+    let south = documents_of("3h", "south");
+    page.wait("its chart", "document.getElementById('models-chart-note').innerText.startsWith('south, 3 h ahead')");
+    assert_shown(&figures(&page, CHART), &south, DateTime::UNIX_EPOCH);
+    page.assert_nothing_went_wrong();
+}
+
+fn zooms_and_is_restored(driver: &Driver) {
+    let shops = trained();
+    let page = open(driver, &shops, "#models?forecast=takings&horizon=1h&range=7d&key.shop=north");
+    let [left, top, width, height] = place(&page, "#models-plot .u-over");
+    let middle = top + 0.5 * height;
+    page.mouse(&[(left + 0.3 * width, middle), (left + 0.4 * width, middle), (left + 0.6 * width, middle)], true);
+    page.wait("zoomed", "location.hash.includes('from=')");
+    let (hash, zoomed) = (page.js("return location.hash"), figures(&page, CHART));
+    assert!(!zoomed.is_empty());
+    page.reload();
+    page.wait("a chart again", "document.querySelector('#models-plot canvas')");
+    assert_eq!(page.js("return location.hash"), hash);
+    assert_eq!(figures(&page, CHART), zoomed);
+    page.click("#models-reset");
+    page.wait("zoomed out", "!location.hash.includes('from=')");
+    page.wait_value("all of the week", "return document.querySelectorAll('#models-pair tbody tr').length", |rows| {
+        rows.as_u64().unwrap() as usize > zoomed.len() / 5
+    });
+    page.assert_nothing_went_wrong();
+}
+
+fn sees_a_new_version(driver: &Driver) {
+    let shops = trained();
+    let page = open(driver, &shops, "#models?forecast=takings");
+    let versions = "document.querySelectorAll('table.versions tbody tr').length";
+    page.wait("one version", &format!("{versions} === 1"));
+    train(&shops);
+    page.reload();
+    page.wait("two versions", &format!("{versions} === 2"));
+    let models = shops.get("/api/v1/models?forecast=takings").unwrap();
+    for (at, model) in models["models"].as_array().unwrap().iter().enumerate() {
+        let row = page.text(&format!("table.versions tbody tr:nth-child({})", at + 1));
+        let stands = if model["champion"] == true { "champion" } else { "not promoted" };
+        assert!(row.contains(&model["version"].to_string()) && row.contains(stands), "{model:#} is shown as {row}");
+        assert!(row.contains(&model["input_hash"].as_str().unwrap()[..12]), "{row}");
+    }
+    // The older one in detail.
+    page.click("table.versions tbody tr:nth-child(2) button");
+    page.wait("its detail", "document.querySelector('.version-detail h3').innerText === 'Version 1'");
+    let detail = page.text(".version-detail");
+    assert!(detail.contains("persistence") && detail.contains("covered by the 80 % interval"), "{detail}");
+    page.assert_nothing_went_wrong();
+}
