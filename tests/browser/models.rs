@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::Test;
 use super::chart::{Figures, figures, inked, place};
 use super::driver::{Driver, Page};
-use super::shop::Shops;
+use super::shop::{LATER_HOURS, Shops};
 
 pub fn tests() -> Vec<(&'static str, Test)> {
     vec![
@@ -19,13 +19,15 @@ pub fn tests() -> Vec<(&'static str, Test)> {
 
 const CHART: &str = "#models-pair";
 
-/// With a model that has forecast what is known.
+/// With a model that forecast the last two days, and what came then.
 fn trained() -> Shops {
-    let shops = Shops::with_forecast();
+    let mut shops = Shops::with_forecast();
     train(&shops);
-    shops.wait("forecast", "/api/v1/forecasts", |told| {
+    shops.sell_tides(1..LATER_HOURS + 1);
+    shops.wait("all that was forecast scored", "/api/v1/forecasts", |told| {
         let forecast = &told["forecasts"][0];
-        forecast["champion"] == 1 && forecast["horizons"][1]["live"]["scored"].as_u64() > Some(0)
+        let scored = |horizon: usize| forecast["horizons"][horizon]["live"]["scored"].as_u64();
+        forecast["champion"] == 1 && scored(0) >= Some(90) && scored(1) >= Some(90)
     });
     shops
 }
@@ -84,7 +86,10 @@ fn draws_forecasts(driver: &Driver) {
     let documents_of = |horizon: &str, shop: &str| documents(&shops, horizon, shop);
     let north = documents_of("1h", "north");
     let present = Utc::now().duration_trunc(TimeDelta::hours(1)).unwrap();
-    assert!(north.len() > 100 && moment(north.last().unwrap()) >= present, "the hour that is not over is forecast");
+    assert!(
+        north.len() as i64 > LATER_HOURS && moment(north.last().unwrap()) >= present,
+        "the hour that is not over is forecast"
+    );
     // The truth is what was sold.
     let hours = shops.hours();
     for document in north.iter().filter(|document| !document["truth"].is_null()) {

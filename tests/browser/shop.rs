@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
+use std::ops::Range;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -120,13 +121,16 @@ lags = [0]
 calendar = ["hour"]
 harmonics = 2
 holdout = "4d"
+train_at = "off"
 interval = 0.8
 "#;
 
 /// Hours before the present one that have sales.
 pub const HOURS: i64 = 30;
 /// The same where takings are forecast.
-pub const FORECAST_HOURS: i64 = 16 * 24;
+const FORECAST_HOURS: i64 = 16 * 24;
+/// The last of them, which come after the model was trained.
+pub const LATER_HOURS: i64 = 48;
 
 #[derive(Debug, Clone)]
 pub struct Sale {
@@ -182,21 +186,27 @@ impl Shops {
         shops
     }
 
-    /// Takings that a model can learn: a day's tide in each shop, with a ripple that it cannot know.
+    /// Takings that a model can learn: a day's tide in each shop, with a ripple that it cannot know. The last
+    /// [`LATER_HOURS`] are not sold yet.
     pub fn with_forecast() -> Self {
         let mut shops = Self::empty(false, true);
+        shops.sell_tides(LATER_HOURS + 1..FORECAST_HOURS);
+        shops
+    }
+
+    /// The tides of hours so many before the present one, each hour and shop one sale.
+    pub fn sell_tides(&mut self, back: Range<i64>) {
         let present = Utc::now().duration_trunc(TimeDelta::hours(1)).unwrap();
-        for back in (1..=FORECAST_HOURS).rev() {
+        for back in back.rev() {
             let hour = present - TimeDelta::hours(back);
             let tide = (f64::from(hour.hour()) * std::f64::consts::TAU / 24.0).sin();
             for (shop, height) in [("north", 300.0), ("south", 200.0)] {
                 let ripple = back * 7919 % 41 - 20;
-                shops.sell(shop, hour + TimeDelta::minutes(5), 1000 + (height * tide) as i64 + ripple);
+                self.sell(shop, hour + TimeDelta::minutes(5), 1000 + (height * tide) as i64 + ripple);
             }
         }
-        shops.flush();
-        shops.wait_computed();
-        shops
+        self.flush();
+        self.wait_computed();
     }
 
     /// Runs a command on the daemon's configuration; what it printed.

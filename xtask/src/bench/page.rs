@@ -14,7 +14,6 @@ use tokio::runtime::Runtime;
 
 use super::config::{Config, PARTITIONS};
 use super::daemon::{self, Daemon, Replay};
-use super::latency::percentile;
 use super::{PageArguments, Setup, cores, database};
 use crate::browser::{Driver, Page};
 
@@ -23,9 +22,14 @@ const WARM_UP: Duration = Duration::from_secs(10);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Between two looks at the heap, each after a collection.
 const HEAP_EVERY: Duration = Duration::from_secs(30);
+/// Seconds after which all that the page keeps for a span is full: its documents once the shipped data has come through
+/// once, its records some time before.
+const FILLED: f64 = 300.0;
 
+/// What is seen is counted in the page, by whole milliseconds, and read once at the end: what a script answers stays in
+/// the heap that is looked at.
 const OBSERVER: &str = "
-  window.drawn = [];
+  window.drawn = { took: new Uint32Array(60000), first: Infinity, last: 0 };
   const known = new Set();
   new MutationObserver(() => {
     const fresh = [];
@@ -40,17 +44,50 @@ const OBSERVER: &str = "
     if (fresh.length === 0) return;
     requestAnimationFrame(() => requestAnimationFrame(() => {
       const now = performance.timeOrigin + performance.now();
-      for (const appended of fresh) window.drawn.push([appended, now - appended]);
+      const { drawn } = window;
+      for (const appended of fresh) {
+        drawn.took[Math.min(Math.max(0, Math.round(now - appended)), drawn.took.length - 1)] += 1;
+        drawn.first = Math.min(drawn.first, appended);
+        drawn.last = Math.max(drawn.last, appended);
+      }
     }));
   }).observe(document.getElementById('records'), { childList: true });";
 
-/// A record that was drawn, milliseconds.
+/// Forgets what the warm-up came to.
+const BEGIN: &str = "window.drawn.took.fill(0); window.drawn.first = Infinity; window.drawn.last = 0;";
+/// How often something took so many milliseconds, where it did; and the span of the appends.
+const DRAWN: &str = "const { took, first, last } = window.drawn;
+  return { took: Array.from(took.entries()).filter(([, count]) => count > 0), first, last };";
+
+/// How long records took until they were drawn.
+#[derive(serde::Deserialize)]
 struct Drawn {
-    appended: f64,
-    took: f64,
+    /// Milliseconds, and how many records.
+    took: Vec<(u32, u64)>,
+    /// First and last append, milliseconds since 1970.
+    first: f64,
+    last: f64,
+}
+
+impl Drawn {
+    fn count(&self) -> u64 {
+        self.took.iter().map(|(_, count)| count).sum()
+    }
+
+    /// The milliseconds within which so large a share was drawn.
+    fn percentile(&self, share: f64) -> u32 {
+        let wanted = (self.count() as f64 * share).ceil() as u64;
+        let mut seen = 0;
+        let reaches = |(ms, count): &(u32, u64)| {
+            seen += count;
+            (seen >= wanted).then_some(*ms)
+        };
+        self.took.iter().find_map(reaches).unwrap_or_default()
+    }
 }
 
 /// The page's heap after a collection.
+#[derive(Clone, Copy)]
 struct Heap {
     seconds: f64,
     bytes: f64,
@@ -69,7 +106,7 @@ fn measure(
     arguments: &PageArguments,
     runtime: &Runtime,
     driver: &Driver,
-) -> Result<(Vec<Drawn>, Vec<Heap>, u64)> {
+) -> Result<(Drawn, Vec<Heap>, u64)> {
     let mysql = setup.mysql()?;
     let http = daemon::free_address()?;
     let mut config = Config::shipped(&setup.folder(), setup.kafka()?, mysql, &http)?;
@@ -86,7 +123,7 @@ fn measure(
     page.js(OBSERVER);
 
     let began = Instant::now();
-    let (mut drawn, mut heap, mut heap_at) = (Vec::new(), Vec::new(), Instant::now());
+    let (mut heap, mut heap_at) = (Vec::new(), Instant::now());
     while began.elapsed() < WARM_UP + Duration::from_secs(arguments.seconds) {
         std::thread::sleep(LOOK_EVERY);
         bief.look(setup)?;
@@ -94,56 +131,45 @@ fn measure(
         if replay.is_done(setup)? {
             replay = Replay::start(setup, &path, None, Some(arguments.rate))?;
         }
-        let news = take(&page)?;
         if began.elapsed() < WARM_UP {
             continue;
         }
-        drawn.extend(news);
+        if heap.is_empty() {
+            page.js(BEGIN);
+        }
         if heap.is_empty() || heap_at.elapsed() >= HEAP_EVERY {
             heap_at = Instant::now();
             page.devtools("HeapProfiler.collectGarbage", json!({}));
             let usage = page.devtools("Runtime.getHeapUsage", json!({}));
             let bytes = usage["usedSize"].as_f64().context("the browser tells no heap")?;
             heap.push(Heap { seconds: began.elapsed().as_secs_f64(), bytes });
-            eprintln!(
-                "{:.0} s: heap {:.2} MiB, {} records drawn",
-                began.elapsed().as_secs_f64(),
-                bytes / 1048576.0,
-                drawn.len()
-            );
+            eprintln!("{:.0} s: heap {:.2} MiB", began.elapsed().as_secs_f64(), bytes / 1048576.0);
         }
     }
+    let drawn = serde_json::from_value(page.js(DRAWN)).context("the page tells nothing of what was drawn")?;
     let records = daemon::records_in_topic(setup)?;
     drop(page);
     bief.stop(setup)?;
     Ok((drawn, heap, records))
 }
 
-fn take(page: &Page) -> Result<Vec<Drawn>> {
-    let taken: Vec<(f64, f64)> = serde_json::from_value(page.js("return window.drawn.splice(0)"))?;
-    Ok(taken.into_iter().map(|(appended, took)| Drawn { appended, took }).collect())
-}
-
-fn summary(arguments: &PageArguments, drawn: &[Drawn], heap: &[Heap], records: u64) -> Result<Value> {
-    let mut took: Vec<i64> = drawn.iter().map(|one| (one.took * 1000.0).round() as i64).collect();
-    took.sort_unstable();
-    if took.is_empty() {
+fn summary(arguments: &PageArguments, drawn: &Drawn, heap: &[Heap], records: u64) -> Result<Value> {
+    if drawn.count() == 0 {
         bail!("nothing was drawn after the warm-up");
     }
-    let at = |share: f64| percentile(&took, share) as f64 / 1000.0;
-    let (p50, p95, max) = (at(0.5), at(0.95), at(1.0));
-    let first = drawn.iter().map(|one| one.appended).fold(f64::INFINITY, f64::min);
-    let last = drawn.iter().map(|one| one.appended).fold(0.0, f64::max);
-    let slope = slope(heap).map(|bytes| bytes * 60.0 / 1024.0);
+    let (p50, p95, max) = (drawn.percentile(0.5), drawn.percentile(0.95), drawn.percentile(1.0));
+    // While what is kept for a span fills up it grows.
+    let filled: Vec<Heap> = heap.iter().filter(|look| look.seconds >= FILLED).copied().collect();
+    let slope = slope(&filled).map(|bytes| bytes * 60.0 / 1024.0);
     let heaps: Vec<f64> = heap.iter().map(|one| one.bytes).collect();
     println!(
-        "{} records/s: p50 {p50:.0} ms, p95 {p95:.0} ms, max {max:.0} ms from append to drawn, of {} records drawn in \
+        "{} records/s: p50 {p50} ms, p95 {p95} ms, max {max} ms from append to drawn, of {} records drawn in \
          {:.0} s; heap {}; {} cores",
         arguments.rate,
-        took.len(),
-        (last - first) / 1000.0,
-        slope.map_or("looked at once".to_owned(), |slope| format!(
-            "from {:.2} to {:.2} MiB, {slope:+.1} KiB a minute",
+        drawn.count(),
+        (drawn.last - drawn.first) / 1000.0,
+        slope.map_or("not looked at for long enough".to_owned(), |slope| format!(
+            "from {:.2} to {:.2} MiB, {slope:+.1} KiB a minute after the first {FILLED} s",
             heaps.first().unwrap_or(&0.0) / 1048576.0,
             heaps.last().unwrap_or(&0.0) / 1048576.0
         )),
@@ -153,7 +179,7 @@ fn summary(arguments: &PageArguments, drawn: &[Drawn], heap: &[Heap], records: u
         "rate": arguments.rate,
         "seconds": arguments.seconds,
         "records_appended": records,
-        "records_drawn": took.len(),
+        "records_drawn": drawn.count(),
         "p50_ms": p50,
         "p95_ms": p95,
         "max_ms": max,
@@ -179,6 +205,12 @@ fn slope(heap: &[Heap]) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_share_is_reached_where_so_many_were_drawn() {
+        let drawn = Drawn { took: vec![(10, 5), (20, 4), (90, 1)], first: 0.0, last: 1.0 };
+        assert_eq!([0.5, 0.9, 0.91, 1.0].map(|share| drawn.percentile(share)), [10, 20, 90, 90]);
+    }
 
     #[test]
     fn a_slope_is_that_of_the_line_through_all_looks() {
