@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use bief::messages::LiveError;
 use bief::metrics::Metrics;
 use serde_json::Value;
 
@@ -162,6 +163,15 @@ fn registered() -> BTreeMap<String, Family> {
     metrics.aggregate("sums");
     metrics.reconcile(&["sums"]);
     metrics.source("order.at/1h");
+    let live = LiveError {
+        horizon: "1h".to_owned(),
+        scored: 1,
+        mae: Some(2.0),
+        holdout_mae: 1.0,
+        ratio: Some(2.0),
+        drifted: true,
+    };
+    metrics.forecast("tides").live(&live);
     let mut families: BTreeMap<String, Family> = BTreeMap::new();
     let mut last = String::new();
     for line in metrics.render().lines() {

@@ -15,7 +15,7 @@ use tokio::runtime::Runtime;
 use super::config::{Config, PARTITIONS};
 use super::daemon::{self, Daemon, Replay};
 use super::{PageArguments, Setup, cores, database};
-use crate::browser::{Driver, Page};
+use crate::browser::Driver;
 
 /// The broker is cold, the page is loading.
 const WARM_UP: Duration = Duration::from_secs(10);
@@ -57,10 +57,9 @@ const OBSERVER: &str = "
 const BEGIN: &str = "window.drawn.took.fill(0); window.drawn.first = Infinity; window.drawn.last = 0;";
 /// How often something took so many milliseconds, where it did; and the span of the appends.
 const DRAWN: &str = "const { took, first, last } = window.drawn;
-  return { took: Array.from(took.entries()).filter(([, count]) => count > 0), first, last };";
+  return [Array.from(took.entries()).filter(([, count]) => count > 0), Number.isFinite(first) ? first : 0, last];";
 
 /// How long records took until they were drawn.
-#[derive(serde::Deserialize)]
 struct Drawn {
     /// Milliseconds, and how many records.
     took: Vec<(u32, u64)>,
@@ -146,7 +145,9 @@ fn measure(
             eprintln!("{:.0} s: heap {:.2} MiB", began.elapsed().as_secs_f64(), bytes / 1048576.0);
         }
     }
-    let drawn = serde_json::from_value(page.js(DRAWN)).context("the page tells nothing of what was drawn")?;
+    let told: (Vec<(u32, u64)>, f64, f64) =
+        serde_json::from_value(page.js(DRAWN)).context("the page tells nothing of what was drawn")?;
+    let drawn = Drawn { took: told.0, first: told.1, last: told.2 };
     let records = daemon::records_in_topic(setup)?;
     drop(page);
     bief.stop(setup)?;
