@@ -222,7 +222,7 @@ fn put_together(
     runs: Vec<Run>,
     made_at: DateTime<Utc>,
 ) -> Comparison {
-    // The one in this process, or the first that was asked for.
+    // Linfa, or the first that was asked for.
     let of_linfa = described.iter().map(|told| told.framework).min();
     let reference = of_linfa.map_or("", Framework::name);
     Comparison {
