@@ -136,7 +136,7 @@ fn why(outcome: Outcome) -> String {
 fn a_job_that_keeps_the_contract_is_measured() {
     let Some(ground) = Ground::new() else { return };
     let Outcome::Fitted(fitted) = ground.fit("", LONG) else { panic!("no model") };
-    assert_eq!((fitted.workers, fitted.intercept, fitted.predictions.len()), (2, 2.0, 20));
+    assert_eq!((fitted.workers_had, fitted.intercept, fitted.predictions.len()), (2, 2.0, 20));
     assert!(fitted.seconds.start_up > 0.0 && fitted.seconds.start_up < fitted.seconds.wall, "{fitted:?}");
     assert!(fitted.garbage_lines == 0 && fitted.remarks.is_empty(), "{fitted:?}");
 }
@@ -239,7 +239,7 @@ fn what_is_part_of_the_binary_fits_in_a_process_of_its_own_and_is_measured_there
     let [linfa, bief] = OWN.map(|framework| fitted(ground.fit_by_own(framework, LONG)));
     assert!(difference(&bief.coefficients, &linfa.coefficients) < 1e-9);
     assert!(difference(&bief.predictions, &linfa.predictions) < 1e-9);
-    assert_eq!((linfa.workers, bief.workers), (1, 2));
+    assert_eq!((linfa.workers_had, bief.workers_had), (1, 2));
     for fitted in [linfa, bief] {
         let seconds = &fitted.seconds;
         let phases = seconds.load + seconds.fit + seconds.predict;

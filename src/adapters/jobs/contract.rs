@@ -218,7 +218,7 @@ fn judge(job: &FitJob, report: &Report, (ready, garbage): (Option<Duration>, &Ga
         versions: read.versions,
         settings: read.settings,
         solver: read.solver,
-        workers: read.workers,
+        workers_had: read.workers,
         coefficients: read.coefficients,
         intercept: read.intercept,
         predictions: read.predictions,

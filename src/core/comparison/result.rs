@@ -120,7 +120,7 @@ pub struct Run {
     pub size: u32,
     /// Rows that are fitted.
     pub rows: u64,
-    /// As asked for.
+    /// As asked for; how many there were is in the outcome.
     pub workers: u32,
     #[serde(flatten)]
     pub outcome: Outcome,
@@ -149,8 +149,8 @@ pub struct Fitted {
     pub settings: BTreeMap<String, serde_json::Value>,
     /// How least squares are solved.
     pub solver: String,
-    /// That there were.
-    pub workers: u32,
+    /// Threads, processes or cores that there were, however many were asked for.
+    pub workers_had: u32,
     /// In the order of the features.
     pub coefficients: Vec<f64>,
     pub intercept: f64,
