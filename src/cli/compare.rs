@@ -198,15 +198,16 @@ async fn hold(args: &Args, compare: CompareConfig, config: Option<&Config>) -> u
     let commission = Commission { compare, take, out: Some(out.clone()), on_progress, nice: 0 };
     let (supervisor, told) = comparisons::once(commission);
     let made = tokio::select! {
-        // A result, where there is one, comes before the end.
+        // A signal before all: what it breaks off is told as that, whatever it comes to. A result, where there is one,
+        // before the end.
         biased;
-        made = told => made.unwrap_or_else(|_| Err("the comparison ended without a result".to_owned())),
-        units = supervisor.board().ended() => Err(last_error(&units)),
         _ = signals.first() => {
             supervisor.drain(END_LIMIT).await;
             fail(args.json, "stopped by a signal; nothing that was started stays");
             return exit::INTERRUPTED;
         }
+        made = told => made.unwrap_or_else(|_| Err("the comparison ended without a result".to_owned())),
+        units = supervisor.board().ended() => Err(last_error(&units)),
     };
     supervisor.drain(END_LIMIT).await;
     match made {
