@@ -23,7 +23,8 @@ def job(matrix, settings, phase):
             )
         client = Client(address or cluster)
         client.wait_for_workers(settings["workers"])
-        workers = len(client.scheduler_info(n_workers=-1)["workers"])
+        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+        threads = sum(worker["nthreads"] for worker in workers)
     with phase("load"):
         names = settings["features"]
         frame = dask.dataframe.read_parquet(matrix, split_row_groups=True)
@@ -49,7 +50,7 @@ def job(matrix, settings, phase):
         "versions": {"dask-ml": dask_ml.__version__, "dask": dask.__version__},
         "settings": ESTIMATOR,
         "solver": "Newton's method on the standardised columns",
-        "workers": workers,
+        "workers": threads,
         "coefficients": model.coef_.tolist(),
         "intercept": float(model.intercept_),
         "predictions": predictions.tolist(),

@@ -29,6 +29,14 @@ def session_of(settings):
     return session
 
 
+def cores_of(context):
+    """Those that there are, however many were asked for."""
+    if context.master.startswith("local"):
+        return context.defaultParallelism
+    # Executors of one core each; the driver is told among them.
+    return len(context._jsc.sc().statusTracker().getExecutorInfos()) - 1
+
+
 def job(matrix, settings, phase):
     with phase("start"):
         import pyspark
@@ -52,7 +60,7 @@ def job(matrix, settings, phase):
         "versions": {"pyspark": pyspark.__version__},
         "settings": ESTIMATOR,
         "solver": "normal equations and Cholesky",
-        "workers": session.sparkContext.defaultParallelism,
+        "workers": cores_of(session.sparkContext),
         "coefficients": model.coefficients.toArray().tolist(),
         "intercept": model.intercept,
         "predictions": [row.prediction for row in rows],

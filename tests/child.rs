@@ -129,6 +129,53 @@ fn a_program_that_hangs_is_killed_with_all_that_it_started() {
     none_alive(&ground.pids(2));
 }
 
+/// What this process has in memory.
+fn resident() -> u64 {
+    let told = fs::read_to_string("/proc/self/statm").unwrap();
+    told.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * rustix::param::page_size() as u64
+}
+
+#[test]
+fn a_program_that_floods_its_output_meets_its_limit_and_costs_no_memory() {
+    for slowly in [false, true] {
+        let ground = Ground::new();
+        let mut spec = ground.spec("exec yes 'far more than anyone reads'");
+        spec.limits.time = Duration::from_secs(1);
+        let (began, before, mut most, mut lines) = (Instant::now(), resident(), 0, 0u64);
+        let report = block_on(run(&spec, &CancellationToken::new(), |line| {
+            assert_eq!(line, Line::Text("far more than anyone reads".to_owned()));
+            if lines.is_multiple_of(1000) {
+                most = most.max(resident());
+            }
+            lines += 1;
+            // Who takes its time holds the program up.
+            if slowly {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }));
+        let report = report.unwrap();
+        assert_eq!((&report.ended, report.stderr.as_str()), (&Ended::TimeLimit, ""), "{report:?}");
+        assert!(
+            report.describe().starts_with("had not ended after 1 s, its limit, and was killed after "),
+            "{report:?}"
+        );
+        assert!(began.elapsed() < Duration::from_secs(10) && lines > 100, "{lines} lines in {:?}", began.elapsed());
+        // Other tests of this process run meanwhile.
+        assert!(most.saturating_sub(before) < 64 << 20, "{lines} lines: {before} bytes became {most}");
+    }
+}
+
+#[test]
+fn a_program_that_floods_its_standard_error_is_told_by_the_end_of_it() {
+    let ground = Ground::new();
+    let mut spec = ground.spec("exec yes 'why' >&2");
+    spec.limits.time = Duration::from_millis(500);
+    let before = resident();
+    let (report, _) = run_to_end(&spec);
+    assert_eq!((report.ended.clone(), report.stderr.len()), (Ended::TimeLimit, 16 << 10));
+    assert!(resident().saturating_sub(before) < 64 << 20);
+}
+
 #[test]
 fn a_program_that_closes_its_output_and_hangs_is_killed_too() {
     let ground = Ground::new();

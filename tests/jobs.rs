@@ -1,5 +1,6 @@
-//! Python jobs that misbehave, by plain Python without any framework: each ends in a clear report, nothing of it stays, and
-//! the next fit of the same process goes well. Left out where there is no python3.
+//! Jobs as child processes. Those in Rust are held, measured and ended as every other. Python jobs that misbehave, by plain
+//! Python without any framework: each ends in a clear report, nothing of it stays, and the next fit of the same process goes
+//! well; left out where there is no python3.
 
 #![allow(clippy::unwrap_used, reason = "a test states what must hold")]
 
@@ -9,8 +10,8 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bief::adapters::jobs::{Environments, JobFiles, JobSettings, PythonJob, write_matrix};
-use bief::core::comparison::{Framework, Outcome, Sample};
+use bief::adapters::jobs::{Environments, JobFiles, JobSettings, OwnJob, PythonJob, write_matrix};
+use bief::core::comparison::{Fitted, Framework, Outcome, Sample, difference};
 use bief::ports::frameworks::{FitFramework, FitJob};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -40,9 +41,13 @@ impl Ground {
             println!("left out: there is no python3");
             return None;
         }
-        let ground = Self { folder: tempfile::tempdir().unwrap(), sample: Arc::new(Sample::generated(100, 3, 20)) };
+        Some(Self::of(Sample::generated(100, 3, 20)))
+    }
+
+    fn of(sample: Sample) -> Self {
+        let ground = Self { folder: tempfile::tempdir().unwrap(), sample: Arc::new(sample) };
         write_matrix(&ground.sample.grown(1), &ground.matrix()).unwrap();
-        Some(ground)
+        ground
     }
 
     fn matrix(&self) -> PathBuf {
@@ -58,7 +63,7 @@ impl Ground {
         outcome
     }
 
-    fn fit_once(&self, extra: &str, (time, memory): (Duration, Option<u64>), cancel: &CancellationToken) -> Outcome {
+    fn fit_once(&self, extra: &str, limits: (Duration, Option<u64>), cancel: &CancellationToken) -> Outcome {
         let text: &'static str = Box::leak(WELL.replace("EXTRA", extra).into_boxed_str());
         let files = Box::leak(Box::new(JobFiles {
             framework: Framework::ScikitLearn,
@@ -67,14 +72,26 @@ impl Ground {
             requirements: "",
             needs: "",
         }));
-        let settings = JobSettings {
+        self.fit_by(&PythonJob { files, settings: self.settings() }, limits, cancel)
+    }
+
+    fn settings(&self) -> JobSettings {
+        JobSettings {
             environments: Environments { folder: PathBuf::new(), python: Some("python3".into()) },
             spark_master: None,
             dask_scheduler: None,
             folder: self.folder.path().join("work"),
             nice: 0,
             guardian: env!("CARGO_BIN_EXE_bief").into(),
-        };
+        }
+    }
+
+    fn fit_by(
+        &self,
+        framework: &dyn FitFramework,
+        (time, memory): (Duration, Option<u64>),
+        cancel: &CancellationToken,
+    ) -> Outcome {
         let job = FitJob {
             sample: Arc::clone(&self.sample),
             size: 1,
@@ -84,7 +101,14 @@ impl Ground {
             memory_limit: memory,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(PythonJob { files, settings }.fit(&job, cancel))
+        runtime.block_on(framework.fit(&job, cancel))
+    }
+
+    /// By linfa or bief's own way.
+    fn fit_by_own(&self, framework: Framework, limits: (Duration, Option<u64>)) -> Outcome {
+        let outcome = self.fit_by(&OwnJob { framework, settings: self.settings() }, limits, &CancellationToken::new());
+        self.nothing_stays();
+        outcome
     }
 
     /// No process works in the jobs' folder, and no file is left in it.
@@ -112,7 +136,7 @@ fn why(outcome: Outcome) -> String {
 fn a_job_that_keeps_the_contract_is_measured() {
     let Some(ground) = Ground::new() else { return };
     let Outcome::Fitted(fitted) = ground.fit("", LONG) else { panic!("no model") };
-    assert_eq!((fitted.workers, fitted.intercept, fitted.predictions.len()), (2, 2.0, 20));
+    assert_eq!((fitted.workers_had, fitted.intercept, fitted.predictions.len()), (2, 2.0, 20));
     assert!(fitted.seconds.start_up > 0.0 && fitted.seconds.start_up < fitted.seconds.wall, "{fitted:?}");
     assert!(fitted.garbage_lines == 0 && fitted.remarks.is_empty(), "{fitted:?}");
 }
@@ -158,6 +182,19 @@ fn a_job_that_prints_garbage_is_believed_by_its_result_alone_and_the_garbage_is_
 }
 
 #[test]
+fn a_job_that_prints_without_end_is_killed_at_its_limit_and_told() {
+    let Some(ground) = Ground::new() else { return };
+    let floods = "import os\n    while True: os.write(1, b'y\\n' * 32768)";
+    let Outcome::Failed { why, stderr } = ground.fit(floods, (Duration::from_secs(1), None)) else {
+        panic!("no failure")
+    };
+    assert!(why.starts_with("failed: it had not ended after 1 s, its limit, and was killed"), "{why}");
+    assert!(why.ends_with(" lines of its output were no message"), "{why}");
+    // The last ones alone are kept.
+    assert!(stderr.ends_with("no message:\ny\ny\ny\ny\ny\ny\ny\ny\n") && stderr.len() < 20_000, "{stderr}");
+}
+
+#[test]
 fn a_job_whose_result_is_garbage_has_failed() {
     let Some(ground) = Ground::new() else { return };
     let told = why(ground.fit("n = 7", LONG));
@@ -185,4 +222,43 @@ fn a_framework_that_is_absent_is_told_with_how_to_get_it() {
         why.contains("No module named 'a_framework_that_is_absent'") && why.contains("bief compare --setup"),
         "{why}"
     );
+}
+
+fn fitted(outcome: Outcome) -> Fitted {
+    match outcome {
+        Outcome::Fitted(fitted) => *fitted,
+        other => panic!("{other:?}"),
+    }
+}
+
+const OWN: [Framework; 2] = [Framework::Linfa, Framework::Bief];
+
+#[test]
+fn what_is_part_of_the_binary_fits_in_a_process_of_its_own_and_is_measured_there() {
+    let ground = Ground::of(Sample::generated(50_000, 20, 100));
+    let [linfa, bief] = OWN.map(|framework| fitted(ground.fit_by_own(framework, LONG)));
+    assert!(difference(&bief.coefficients, &linfa.coefficients) < 1e-9);
+    assert!(difference(&bief.predictions, &linfa.predictions) < 1e-9);
+    assert_eq!((linfa.workers_had, bief.workers_had), (1, 2));
+    for fitted in [linfa, bief] {
+        let seconds = &fitted.seconds;
+        let phases = seconds.load + seconds.fit + seconds.predict;
+        assert!(seconds.start_up > 0.0 && seconds.fit > 0.0 && seconds.start_up + phases < seconds.wall, "{seconds:?}");
+        // Of the process alone: the matrix is 8 MB, this test another.
+        assert!(fitted.cpu_seconds > 0.0 && fitted.cpu_seconds < 2.0 * seconds.wall + 0.1, "{fitted:?}");
+        assert!((1 << 20..512 << 20).contains(&fitted.peak_memory_bytes), "{}", fitted.peak_memory_bytes);
+        assert!(fitted.garbage_lines == 0 && fitted.remarks.is_empty());
+    }
+}
+
+#[test]
+fn what_is_part_of_the_binary_is_held_within_its_time_and_its_memory() {
+    let ground = Ground::of(Sample::generated(300_000, 20, 100));
+    for framework in OWN {
+        let told = why(ground.fit_by_own(framework, (Duration::from_millis(20), None)));
+        assert!(told.starts_with("failed: it had not ended after 0.02 s, its limit, and was killed"), "{told}");
+        // The matrix is 46 MiB.
+        let told = why(ground.fit_by_own(framework, (LONG.0, Some(40 << 20))));
+        assert!(told.starts_with("ran out of memory: it "), "{told}");
+    }
 }

@@ -63,6 +63,12 @@ function about({ made_at: made, version, optimised, machine, matrix }) {
 
 const HEADS = ["framework", "workers", "start-up s", "load s", "fit s", "predict s", "all s", "CPU s", "peak MB", "fit grows by", "the same model?"];
 
+/** The number that was asked for, and how many there were where that is another. */
+function workersWords({ workers, had }) {
+  if (had === null || had === workers) return [count(workers)];
+  return [`${count(workers)} (${count(had)})`, false, `${count(workers)} were asked for, ${count(had)} were there`];
+}
+
 function runTable(rows) {
   const made = rows.map((row) => {
     const head = element("th", "", row.framework);
@@ -82,7 +88,7 @@ function runTable(rows) {
     const last = group("td", "", parity);
     for (const remark of [row.why, ...row.remarks].filter(Boolean)) last.append(element("p", "quiet why", remark));
     return group(
-      "tr", "", head, number(count(row.workers)), number(seconds(startUp)), number(seconds(load)), number(seconds(fit), has("fit")),
+      "tr", "", head, number(...workersWords(row)), number(seconds(startUp)), number(seconds(load)), number(seconds(fit), has("fit")),
       number(seconds(predict)), number(seconds(wall), has("wall")), number(seconds(row.cpu)),
       number(memory, has("memory"), row.isResident ? "some pages may be counted more than once" : ""), number(grows), last,
     );

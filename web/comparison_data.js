@@ -32,7 +32,7 @@ export function chosenSize(comparison, asked) {
 const same = (run) => (one) => one.framework === run.framework && one.workers === run.workers;
 
 /**
- * A row for each run of a size: `{framework, workers, outcome, seconds, cpu, megabytes, isResident, exponent, parity:
+ * A row for each run of a size: `{framework, workers, had, outcome, seconds, cpu, megabytes, isResident, exponent, parity:
  * [tone, words], why, remarks, least}`, `least` holding what no other run of the size has less of: `fit`, `wall`, `memory`.
  */
 export function runRows(comparison, size) {
@@ -47,6 +47,7 @@ export function runRows(comparison, size) {
     return {
       framework: run.framework,
       workers: run.workers,
+      had: isFitted ? numeric(run.workers_had) : null,
       rows: run.rows,
       outcome: run.outcome,
       seconds: isFitted ? run.seconds : {},

@@ -101,10 +101,12 @@ impl Actor for Comparer {
         let (cancelled, draining) = (self.guard.cancelled().clone(), self.guard.draining().clone());
         let work = async move {
             tokio::select! {
-                () = attend(&settings) => {}
-                // A comparison may take an hour; nothing is lost that cannot be done again.
+                // A comparison may take an hour; nothing is lost that cannot be done again. The end comes first: of what
+                // is broken off some fits were cancelled, and it is no result though the last of them has ended.
+                biased;
                 () = cancelled.cancelled() => {}
                 () = draining.cancelled() => {}
+                () = attend(&settings) => {}
             }
         };
         ctx.wait(work.into_actor(self).map(|(), actor, ctx| {
@@ -222,7 +224,7 @@ fn put_together(
     runs: Vec<Run>,
     made_at: DateTime<Utc>,
 ) -> Comparison {
-    // The one in this process, or the first that was asked for.
+    // Linfa, or the first that was asked for.
     let of_linfa = described.iter().map(|told| told.framework).min();
     let reference = of_linfa.map_or("", Framework::name);
     Comparison {

@@ -1,6 +1,6 @@
-//! One framework: fits the matrices that it is asked to, one after the other. A framework outside is a child process that
-//! this actor alone answers for: when the actor's unit is taken down, whatever the cause, the child is killed with all
-//! that it started. Must never let a fit's failure end it: that is an answer.
+//! One framework: fits the matrices that it is asked to, one after the other. A fit is a child process that this actor
+//! alone answers for: when the actor's unit is taken down, whatever the cause, the child is killed with all that it
+//! started. Must never let a fit's failure end it: that is an answer.
 
 use std::rc::Rc;
 

@@ -1,5 +1,5 @@
-//! `bief compare`: the forecasts' model made by linfa, scikit-learn, Dask-ML and Spark MLlib on the same matrix, whether
-//! they agree, and what each takes. Installs them with `--setup`, and nothing without.
+//! `bief compare`: the forecasts' model made by linfa, bief's own way, scikit-learn, Dask-ML and Spark MLlib on the same
+//! matrix, whether they agree, and what each takes. Installs them with `--setup`, and nothing without.
 
 mod shown;
 
@@ -30,8 +30,8 @@ Examples:
   bief compare --generated 26000x40 --frameworks linfa,scikit-learn
   bief compare --spark-master spark://host:7077 --dask-scheduler tcp://host:8786 --workers 8
 
-Each framework but linfa is a child process, killed with all that it started when it takes longer or more memory than it \
-may, and when this ends. One that is not installed is told as absent, with how to get it. On a cluster the matrix's \
+Each fit is a child process, killed with all that it started when it takes longer or more memory than it may, and when \
+this ends. One that is not installed is told as absent, with how to get it. On a cluster the matrix's \
 folder (`folder` of [compare]) must be one that all workers see.
 
 Exit codes: 0 all fitted and agree, 1 failed, 2 usage or configuration, 3 a framework is absent or failed, or they \
@@ -198,15 +198,16 @@ async fn hold(args: &Args, compare: CompareConfig, config: Option<&Config>) -> u
     let commission = Commission { compare, take, out: Some(out.clone()), on_progress, nice: 0 };
     let (supervisor, told) = comparisons::once(commission);
     let made = tokio::select! {
-        // A result, where there is one, comes before the end.
+        // A signal before all: what it breaks off is told as that, whatever it comes to. A result, where there is one,
+        // before the end.
         biased;
-        made = told => made.unwrap_or_else(|_| Err("the comparison ended without a result".to_owned())),
-        units = supervisor.board().ended() => Err(last_error(&units)),
         _ = signals.first() => {
             supervisor.drain(END_LIMIT).await;
             fail(args.json, "stopped by a signal; nothing that was started stays");
             return exit::INTERRUPTED;
         }
+        made = told => made.unwrap_or_else(|_| Err("the comparison ended without a result".to_owned())),
+        units = supervisor.board().ended() => Err(last_error(&units)),
     };
     supervisor.drain(END_LIMIT).await;
     match made {

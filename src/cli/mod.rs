@@ -13,6 +13,7 @@ mod dead_letters;
 mod demo;
 mod domain_tests;
 mod drill;
+mod fit_exec;
 mod healthcheck;
 mod http_client;
 mod man;
@@ -103,6 +104,9 @@ enum Command {
     /// Guard a program that runs beside the daemon
     #[command(hide = true)]
     ChildExec(child_exec::Args),
+    /// Fit a matrix in a process of its own
+    #[command(hide = true)]
+    FitExec(fit_exec::Args),
 }
 
 /// The whole command line, for completions and manual pages.
@@ -147,5 +151,6 @@ pub fn main() -> u8 {
         Command::Completions(args) => completions::run(args, &mut command(), &mut std::io::stdout()),
         Command::Man(args) => man::run(args, command(), &mut std::io::stdout()),
         Command::ChildExec(args) => child_exec::run(args),
+        Command::FitExec(args) => fit_exec::run(args),
     }
 }

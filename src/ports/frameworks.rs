@@ -1,4 +1,4 @@
-//! The port of what fits a matrix: a framework in this process or beside it; and of where the matrix comes from and the
+//! The port of what fits a matrix, a framework in a process beside this one; and of where the matrix comes from and the
 //! comparison goes.
 
 use std::path::PathBuf;

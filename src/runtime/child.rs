@@ -4,13 +4,19 @@
 //!
 //! Between the daemon and the program stands the [`guardian`], this same binary under a hidden command: it is the
 //! subreaper of all that the program starts, measures it, and kills it when its standard input, a pipe that only the
-//! daemon holds, is closed. What a killed guardian leaves is found by a variable that every descendant inherits.
+//! daemon holds, is closed. Where the guardian itself is killed the kernel kills the program, and the daemon those of its
+//! descendants that are left, which it knows by a variable that they inherited: one that has cleared its environment stays.
+//! Where guardian and daemon are both killed, nobody is left who could: the program dies, what it had started may stay.
 //!
 //! Memory is the sum over all processes of the proportional set size (`Pss` in `/proc/PID/smaps_rollup`), or of the
-//! resident one where that cannot be read, sampled every [`SAMPLED_EVERY`]; a peak between two samples is not seen. Each
-//! process is held below the same limit by RLIMIT_DATA, so that one that asks for too much at once is refused it at once.
+//! resident one where that cannot be read. It is looked at every [`SAMPLED_EVERY`], at first oftener: the resident sizes
+//! each time, the proportional ones seldom, and what the resident ones have grown by since is added (`child/meter.rs`). So
+//! a peak between two looks is not seen, and pages that came since the last exact reading and are shared count more than
+//! once until the next. No tree is killed for its memory but by an exact reading. Each process is held below the same limit
+//! by RLIMIT_DATA, so that one that asks for too much at once is refused it at once.
 
 pub mod guardian;
+mod meter;
 mod tree;
 
 use std::collections::VecDeque;
@@ -24,11 +30,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-pub use tree::{Memory, of_process as memory_of_process};
+pub use tree::Memory;
 
-/// How often the memory of the tree is looked at: often enough for what allocates gigabytes. The kernel walks all pages
-/// for it, which of gigabytes takes some hundredths of a second.
-pub const SAMPLED_EVERY: Duration = Duration::from_millis(100);
+/// How often the memory of the tree is looked at: often enough for what allocates gigabytes.
+const SAMPLED_EVERY: Duration = Duration::from_millis(100);
 /// A longer line is no message.
 const LONGEST_LINE: usize = 64 << 10;
 /// What is kept of the standard error.
@@ -37,7 +42,7 @@ const STDERR_KEPT: usize = 16 << 10;
 const LINES_WAITING: usize = 256;
 /// How long the guardian may take to end what it guards before it is killed itself.
 const END_LIMIT: Duration = Duration::from_secs(15);
-/// The variable by which every descendant is known, whatever it did.
+/// The variable by which descendants are known that have no guardian any more, unless they cleared their environment.
 const MARK: &str = "BIEF_CHILD";
 
 /// What is run, and within what.
@@ -102,7 +107,7 @@ pub struct Report {
     pub wall: Duration,
     /// Of all processes that were waited for.
     pub cpu: Duration,
-    /// The highest sample of the whole tree.
+    /// The highest of the whole tree that was found.
     pub peak_memory: Memory,
     /// Processes that still ran when the program itself had ended, by name; they were killed.
     pub left_behind: Vec<String>,

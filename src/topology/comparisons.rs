@@ -15,7 +15,7 @@ use crate::actors::comparer::{Comparer, ComparerSettings, Contender, Extent, Occ
 use crate::actors::fitter::Fitter;
 use crate::actors::history;
 use crate::adapters::cache::open_cache;
-use crate::adapters::jobs::{self, Environments, Ground, InProcess, JobSettings, PythonJob, job_of};
+use crate::adapters::jobs::{self, Environments, Ground, JobSettings, OwnJob, PythonJob, job_of};
 use crate::adapters::warehouse;
 use crate::config::{CompareConfig, Config};
 use crate::core::comparison::{Comparison, Framework, Sample};
@@ -139,9 +139,8 @@ fn open_ground(commission: &Commission) -> OpenGround {
 fn open(framework: Framework, commission: &Commission) -> OpenFramework {
     let settings = job_settings(&commission.compare, commission.nice);
     Arc::new(move || match job_of(framework) {
-        None if framework == Framework::Bief => Box::new(InProcess::bief()) as Box<dyn FitFramework>,
-        None => Box::new(InProcess::linfa()),
-        Some(files) => Box::new(PythonJob { files, settings: settings.clone() }),
+        Some(files) => Box::new(PythonJob { files, settings: settings.clone() }) as Box<dyn FitFramework>,
+        None => Box::new(OwnJob { framework, settings: settings.clone() }),
     })
 }
 

@@ -79,6 +79,14 @@ impl ComparisonGround for InMemory {
 type Answer = oneshot::Receiver<Result<Comparison, String>>;
 
 fn begin(harness: &Harness, frameworks: &[(Framework, Does)]) -> (Answer, Arc<Mutex<Option<Comparison>>>) {
+    begin_with(harness, frameworks, (&[1, 10], &[1, 2]))
+}
+
+fn begin_with(
+    harness: &Harness,
+    frameworks: &[(Framework, Does)],
+    (sizes, workers): (&[u32], &[u32]),
+) -> (Answer, Arc<Mutex<Option<Comparison>>>) {
     let (tell, told) = oneshot::channel();
     let kept: Arc<Mutex<Option<Comparison>>> = Arc::default();
     let ground = Arc::clone(&kept);
@@ -90,8 +98,8 @@ fn begin(harness: &Harness, frameworks: &[(Framework, Does)]) -> (Answer, Arc<Mu
     start_actors(&harness.incarnation(), opened, |contenders| ComparerSettings {
         contenders,
         extent: Extent {
-            sizes: vec![1, 10],
-            workers: vec![1, 2],
+            sizes: sizes.to_vec(),
+            workers: workers.to_vec(),
             time_limit: Duration::from_secs(1),
             memory_limit: None,
             machine: Machine { processor: String::new(), cores: 1, memory_bytes: 0 },
@@ -137,10 +145,7 @@ async fn each_framework_has_its_turn_whatever_the_others_do_and_all_is_kept() {
     assert!(harness.ended().await.iter().all(|(_, exit)| *exit == Exit::Finished));
 }
 
-#[actix::test]
-async fn a_fit_under_way_is_cancelled_when_the_daemon_drains() {
-    let harness = Harness::placed(Placement::Threads);
-    let (told, kept) = begin(&harness, &[(Framework::SparkMllib, Does::Hangs)]);
+async fn until_it_fits(harness: &Harness) {
     let fits = || {
         let unit = harness.unit();
         unit.actors.iter().any(|actor| actor.note.as_deref() == Some("fits 1 times the matrix"))
@@ -148,9 +153,29 @@ async fn a_fit_under_way_is_cancelled_when_the_daemon_drains() {
     while !fits() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+#[actix::test]
+async fn a_fit_under_way_is_cancelled_when_the_daemon_drains() {
+    let harness = Harness::placed(Placement::Threads);
+    let (told, kept) = begin(&harness, &[(Framework::SparkMllib, Does::Hangs)]);
+    until_it_fits(&harness).await;
     harness.drain();
     assert!(harness.ended().await.iter().all(|(_, exit)| *exit == Exit::Finished));
     assert!(told.await.is_err() && kept.lock().unwrap().is_none());
+}
+
+#[actix::test]
+async fn a_comparison_whose_last_fit_was_cancelled_is_no_result() {
+    // Who is told first of the drain, the comparer or the fit that it waits for, differs.
+    for _ in 0..20 {
+        let harness = Harness::placed(Placement::Threads);
+        let (told, kept) = begin_with(&harness, &[(Framework::SparkMllib, Does::Hangs)], (&[1], &[1]));
+        until_it_fits(&harness).await;
+        harness.drain();
+        harness.ended().await;
+        assert!(told.await.is_err() && kept.lock().unwrap().is_none());
+    }
 }
 
 #[actix::test]

@@ -150,10 +150,11 @@ const ASKED: [&[&str]; 32] = [
     &["verify", "--json", "-c"],
 ];
 
-const NOT_ASKED: [(&str, &str); 4] = [
+const NOT_ASKED: [(&str, &str); 5] = [
     ("child-exec", "reads no configuration"),
     ("completions", "reads no configuration"),
     ("demo", "takes the brokers and the database of its own in place of those that have secrets"),
+    ("fit-exec", "reads no configuration"),
     ("man", "reads no configuration"),
 ];
 

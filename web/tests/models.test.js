@@ -82,7 +82,7 @@ test("what is looked at is read from the address, and nonsense in it is passed o
   assert.deepEqual(spanOf({ range: "all", window: null }, NaN, 3600), { from: null, to: null });
 });
 
-const run = (framework, size, workers, fit, memory) => ({ framework, size, rows: size * 10, workers, outcome: "fitted", seconds: { start_up: 0, load: 0, fit, predict: 0, wall: fit + 1 }, cpu_seconds: fit, peak_memory_bytes: memory, memory_is_resident: false, remarks: [] });
+const run = (framework, size, workers, fit, memory) => ({ framework, size, rows: size * 10, workers, workers_had: 1, outcome: "fitted", seconds: { start_up: 0, load: 0, fit, predict: 0, wall: fit + 1 }, cpu_seconds: fit, peak_memory_bytes: memory, memory_is_resident: false, remarks: [] });
 const parity = (framework, size, agrees) => ({ framework, reference: "linfa", size, workers: 1, coefficients: 2.4e-13, predictions: agrees ? 2.7e-10 : 0.5, agrees });
 const COMPARISON = {
   tolerance: 1e-8,
@@ -97,6 +97,7 @@ test("each run of a size is a row, with what it took and whether it agrees", () 
   assert.deepEqual([linfa.parity, linfa.least, linfa.exponent], [["good", "the reference"], ["memory"], null]);
   assert.deepEqual([bief.parity, bief.least, bief.exponent, bief.megabytes], [["good", "agrees, 2.7e-10 apart"], ["fit", "wall"], 0.93, 9]);
   assert.deepEqual([dask.parity, dask.why, dask.megabytes, dask.least], [["wait", "absent"], "run bief compare --setup", null, []]);
+  assert.deepEqual([bief.workers, bief.had, dask.had], [1, 1, null], "how many there were is known of those that fitted");
   assert.deepEqual(runRows(COMPARISON, 1)[0].least, [], "the only one is not the best");
 });
 

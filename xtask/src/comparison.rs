@@ -59,7 +59,10 @@ struct Run {
     solver: String,
     size: u64,
     rows: f64,
+    /// As asked for.
     workers: u64,
+    /// Where there were so many in place of them.
+    had: Option<u64>,
     start_up: f64,
     load: f64,
     fit: f64,
@@ -92,6 +95,7 @@ fn runs(comparison: &Value) -> Vec<Run> {
             size: run["size"].as_u64().unwrap_or_default(),
             rows: number(&run["rows"]),
             workers: number_of_workers(run),
+            had: run["workers_had"].as_u64().filter(|had| *had != number_of_workers(run)),
             start_up: seconds("start_up"),
             load: seconds("load"),
             fit: seconds("fit"),
@@ -293,7 +297,7 @@ fn figures(comparison: &Value, runs: &[Run]) -> String {
             run.framework,
             run.size,
             grouped(run.rows),
-            run.workers,
+            run.had.map_or_else(|| run.workers.to_string(), |had| format!("{} (had {had})", run.workers)),
             run.start_up,
             run.load,
             run.fit,

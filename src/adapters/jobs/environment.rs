@@ -44,14 +44,6 @@ pub struct Environments {
     pub python: Option<PathBuf>,
 }
 
-/// How a framework is run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Interpreter {
-    pub python: PathBuf,
-    /// Bytes of what is installed; not known of an interpreter that was given.
-    pub install_bytes: Option<u64>,
-}
-
 /// What an installation tells.
 #[derive(Debug)]
 pub enum Setup<'s> {
@@ -76,9 +68,11 @@ impl Environments {
         self.folder.join(framework.name())
     }
 
+    /// Its interpreter.
+    ///
     /// # Errors
     /// Why the framework is absent, and how to get it.
-    pub fn find(&self, job: &JobFiles) -> Result<Interpreter, String> {
+    pub fn find(&self, job: &JobFiles) -> Result<PathBuf, String> {
         if job.framework == Framework::SparkMllib && !is_there("JAVA_HOME", "java") {
             return Err(
                 "no Java: install version 17, such as Debian's openjdk-17-jre-headless, or set JAVA_HOME".into()
@@ -88,21 +82,25 @@ impl Environments {
             if python.is_absolute() && !python.is_file() {
                 return Err(format!("{} is not there: mend `python`, or run bief compare --setup", python.display()));
             }
-            return Ok(Interpreter { python: python.clone(), install_bytes: None });
+            return Ok(python.clone());
         }
         let environment = self.of(job.framework);
         let python = environment.join("bin/python");
         match fs::read_to_string(environment.join(MADE_FROM)) {
             Ok(made_from) if made_from == hash_of(job.requirements) && python.is_file() => {
                 // The interpreter's own path, links not followed: by it Python knows the environment.
-                let python = std::path::absolute(&python).unwrap_or(python);
-                Ok(Interpreter { python, install_bytes: Some(size_of(&environment.join("lib"))) })
+                Ok(std::path::absolute(&python).unwrap_or(python))
             }
             Ok(_) => {
                 Err(format!("what is in {} is of other versions: run bief compare --setup", environment.display()))
             }
             Err(_) => Err("not installed: run bief compare --setup".to_owned()),
         }
+    }
+
+    /// Bytes of what is installed; not known of an interpreter that was given. Looks at every file: thousands.
+    pub(super) fn install_bytes(&self, framework: Framework) -> Option<u64> {
+        self.python.is_none().then(|| size_of(&self.of(framework).join("lib")))
     }
 
     /// Makes what is missing or of other versions.
@@ -217,7 +215,20 @@ mod tests {
         assert!(environments.find(job).unwrap_err().ends_with("is of other versions: run bief compare --setup"));
         fs::write(folder.path().join("scikit-learn").join(MADE_FROM), hash_of(job.requirements)).unwrap();
         fs::write(folder.path().join("scikit-learn/bin/python"), "").unwrap();
-        assert!(environments.find(job).unwrap().python.is_absolute());
+        assert!(environments.find(job).unwrap().is_absolute());
+    }
+
+    #[test]
+    fn what_an_environment_takes_is_the_sum_of_its_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let within = folder.path().join("scikit-learn/lib/python3/site-packages");
+        fs::create_dir_all(&within).unwrap();
+        fs::write(within.join("one"), [0; 1000]).unwrap();
+        fs::write(within.join("../two"), [0; 24]).unwrap();
+        let environments = Environments { folder: folder.path().to_owned(), python: None };
+        assert_eq!(environments.install_bytes(Framework::ScikitLearn), Some(1024));
+        let given = Environments { python: Some("python3".into()), ..environments };
+        assert_eq!(given.install_bytes(Framework::ScikitLearn), None);
     }
 
     #[test]

@@ -1,16 +1,19 @@
 //! A matrix as a Parquet file: a column `row` that numbers the rows, one of doubles for each feature, and the target.
-//! Written in row groups, each built and forgotten before the next, so that memory stays the same whatever the size.
+//! Written and read in row groups, each built and forgotten before the next, so that memory stays the same whatever the size.
 //! Not compressed: readings differ in their last bits, and what is measured is no decompressor.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 use std::sync::Arc;
 
+use ndarray::{Array1, Array2};
 use parquet::basic::{Compression, Encoding, Repetition, Type as PhysicalType};
+use parquet::column::reader::ColumnReader;
 use parquet::data_type::{DoubleType, Int64Type};
 use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::reader::{FileReader, RowGroupReader, SerializedFileReader};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::Type;
 
@@ -73,9 +76,85 @@ pub fn write(grown: &Grown<'_>, path: &Path) -> Result<(), ParquetError> {
     Ok(())
 }
 
+/// What a file holds.
+pub struct Matrix {
+    /// Rows × features.
+    pub x: Array2<f64>,
+    /// Of all rows.
+    pub y: Array1<f64>,
+}
+
+/// Why there is none.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    #[error(transparent)]
+    File(#[from] io::Error),
+    #[error(transparent)]
+    Parquet(#[from] ParquetError),
+    #[error("it has no column `{0}` of doubles in each row")]
+    Column(String),
+    #[error("there is no memory for the matrix")]
+    Memory(#[from] std::collections::TryReserveError),
+}
+
+/// Reads these features and the target.
+pub fn read(path: &Path, features: &[String], target: &str) -> Result<Matrix, ReadError> {
+    let file = SerializedFileReader::new(File::open(path)?)?;
+    let metadata = file.metadata();
+    let rows = usize::try_from(metadata.file_metadata().num_rows()).unwrap_or_default();
+    let schema = metadata.file_metadata().schema_descr();
+    let place = |name: &str| {
+        let found = schema.columns().iter().position(|column| column.name() == name);
+        found.ok_or_else(|| ReadError::Column(name.to_owned()))
+    };
+    let columns = features.iter().map(|name| place(name)).collect::<Result<Vec<_>, _>>()?;
+    let target_at = place(target)?;
+    let (mut x, mut y) = (zeros(rows * columns.len())?, Vec::new());
+    y.try_reserve_exact(rows)?;
+    let mut values = Vec::with_capacity(GROUP.min(rows));
+    let mut from = 0;
+    for group in 0..file.num_row_groups() {
+        let group = file.get_row_group(group)?;
+        for (at, (column, name)) in columns.iter().zip(features).enumerate() {
+            doubles(&*group, (*column, name.as_str()), &mut values)?;
+            let cells = x[from * columns.len()..].chunks_exact_mut(columns.len());
+            cells.zip(&values).for_each(|(row, value)| row[at] = *value);
+        }
+        doubles(&*group, (target_at, target), &mut values)?;
+        y.extend_from_slice(&values);
+        from += values.len();
+    }
+    let x = Array2::from_shape_vec((rows, columns.len()), x);
+    let x = x.map_err(|error| ParquetError::General(error.to_string()))?;
+    Ok(Matrix { x, y: y.into() })
+}
+
+/// Refused rather than an end of the process where there is not as much.
+fn zeros(count: usize) -> Result<Vec<f64>, std::collections::TryReserveError> {
+    let mut all = Vec::new();
+    all.try_reserve_exact(count)?;
+    all.resize(count, 0.0);
+    Ok(all)
+}
+
+/// A column of a row group, in place of what `values` held.
+fn doubles(group: &dyn RowGroupReader, (at, name): (usize, &str), values: &mut Vec<f64>) -> Result<(), ReadError> {
+    let none = || ReadError::Column(name.to_owned());
+    let rows = usize::try_from(group.metadata().num_rows()).unwrap_or_default();
+    let ColumnReader::DoubleColumnReader(mut column) = group.get_column_reader(at)? else { return Err(none()) };
+    values.clear();
+    while values.len() < rows {
+        let before = values.len();
+        column.read_records(rows - before, None, None, values)?;
+        if values.len() == before {
+            return Err(none());
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
-    use parquet::file::reader::{FileReader, SerializedFileReader};
     use parquet::record::RowAccessor;
 
     use super::*;
@@ -101,5 +180,25 @@ mod tests {
             rows += 1;
         }
         assert_eq!(rows, grown.rows());
+    }
+
+    #[test]
+    fn what_was_written_is_read_in_the_order_in_which_it_is_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("matrix.parquet");
+        let sample = Sample::generated(40_000, 3, 100);
+        let grown = sample.grown(2);
+        write(&grown, &path).unwrap();
+        let names = ["x2", "x0"].map(str::to_owned);
+        let read_back = read(&path, &names, TARGET).unwrap();
+        assert_eq!((read_back.x.dim(), read_back.y.len()), ((grown.rows(), 2), grown.rows()));
+        for row in [0, 65_535, 65_536, grown.rows() - 1] {
+            assert_eq!(read_back.x[[row, 0]].to_bits(), grown.value(row, 2).to_bits());
+            assert_eq!(read_back.x[[row, 1]].to_bits(), grown.value(row, 0).to_bits());
+            assert_eq!(read_back.y[row].to_bits(), grown.value(row, 3).to_bits());
+        }
+        assert!(matches!(read(&path, &names, "absent"), Err(ReadError::Column(name)) if name == "absent"));
+        // Numbers, and no doubles.
+        assert!(matches!(read(&path, &names, ROW), Err(ReadError::Column(name)) if name == ROW));
     }
 }

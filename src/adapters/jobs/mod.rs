@@ -1,17 +1,20 @@
-//! Frameworks behind their port: linfa in this process; scikit-learn, Dask-ML and Spark MLlib as Python jobs (`ml/`), each
-//! in a virtual environment of its own that is made from pinned requirements. Jobs and requirements are part of the
-//! binary, so that they are always of its version.
+//! Frameworks behind their port, each fit a process of its own below a guardian: linfa and bief's own way by this binary;
+//! scikit-learn, Dask-ML and Spark MLlib as Python jobs (`ml/`), each in a virtual environment of its own that is made from
+//! pinned requirements. Jobs and requirements are part of the binary, so that they are always of its version.
 
+mod contract;
 mod environment;
-mod in_process;
 mod matrix_file;
+mod own;
+pub mod own_fit;
 mod python;
 mod store;
 
-pub use environment::{Environments, Interpreter, Setup, SetupError};
-pub use in_process::InProcess;
+pub use contract::JobSettings;
+pub use environment::{Environments, Setup, SetupError};
 pub use matrix_file::write as write_matrix;
-pub use python::{JobSettings, PythonJob};
+pub use own::OwnJob;
+pub use python::PythonJob;
 pub use store::{Ground, machine, newest, read, write};
 
 use crate::core::comparison::{Complexity, Framework};

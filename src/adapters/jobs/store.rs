@@ -96,3 +96,46 @@ pub fn machine() -> Machine {
         memory_bytes: kibibytes.unwrap_or_default() << 10,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::comparison::{Fitted, MatrixFacts, Outcome, Run, Seconds};
+
+    fn comparison(fitted: Fitted) -> Comparison {
+        let (framework, outcome) = ("bief".to_owned(), Outcome::Fitted(Box::new(fitted)));
+        Comparison {
+            made_at: chrono::DateTime::UNIX_EPOCH,
+            version: String::new(),
+            revision: String::new(),
+            optimised: true,
+            machine: machine(),
+            matrix: MatrixFacts {
+                source: String::new(),
+                features: 1,
+                train_rows: 1,
+                holdout_rows: 1,
+                left_out: Vec::new(),
+            },
+            tolerance: 1e-8,
+            frameworks: Vec::new(),
+            runs: vec![Run { framework, size: 1, rows: 1, workers: 2, outcome }],
+            parity: Vec::new(),
+            scaling: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn what_is_stored_is_read_back_to_the_last_digit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("compare/newest.json");
+        assert!(newest(&path).unwrap().is_none());
+        let coefficients: Vec<f64> = (1..2000).map(|at| f64::from(at).sin() * 10f64.powi(at % 40 - 20)).collect();
+        let seconds = Seconds { fit: 0.1 + 0.2, ..Seconds::default() };
+        let fitted = Fitted { coefficients, workers_had: 1, intercept: 1e-300, seconds, ..Fitted::default() };
+        let made = comparison(fitted);
+        write(&path, &made).unwrap();
+        let found = newest(&path).unwrap().unwrap();
+        assert_eq!((&found.runs, &found.machine), (&made.runs, &made.machine));
+    }
+}

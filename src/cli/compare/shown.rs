@@ -37,6 +37,16 @@ fn workers_text(workers: u32) -> String {
     if workers == 1 { "1 worker".to_owned() } else { format!("{workers} workers") }
 }
 
+/// As asked for, and how many there were where that is another number.
+fn workers_of(run: &Run) -> String {
+    match &run.outcome {
+        Outcome::Fitted(fitted) if fitted.workers_had != run.workers => {
+            format!("{} (had {})", run.workers, fitted.workers_had)
+        }
+        _ => run.workers.to_string(),
+    }
+}
+
 fn outcome(run: &Run) -> String {
     match &run.outcome {
         Outcome::Fitted(fitted) => {
@@ -64,7 +74,7 @@ pub fn text(comparison: &Comparison) -> String {
         ("PARITY", Align::Left),
     ]);
     for run in &comparison.runs {
-        let head = [run.framework.clone(), run.size.to_string(), run.workers.to_string()];
+        let head = [run.framework.clone(), run.size.to_string(), workers_of(run)];
         let Outcome::Fitted(fitted) = &run.outcome else {
             let mut cells = head.to_vec();
             cells.resize(10, "-".to_owned());

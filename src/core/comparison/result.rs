@@ -14,9 +14,9 @@ pub const UNKNOWN_FRAMEWORK: &str = "write one of linfa, bief, scikit-learn, das
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Framework {
-    /// In this process; what the others are measured against.
+    /// A part of bief; what the others are measured against.
     Linfa,
-    /// In this process too: what the trainer does each day.
+    /// A part of bief too: what the trainer does each day.
     Bief,
     ScikitLearn,
     DaskMl,
@@ -120,7 +120,7 @@ pub struct Run {
     pub size: u32,
     /// Rows that are fitted.
     pub rows: u64,
-    /// As asked for.
+    /// As asked for; how many there were is in the outcome.
     pub workers: u32,
     #[serde(flatten)]
     pub outcome: Outcome,
@@ -149,8 +149,8 @@ pub struct Fitted {
     pub settings: BTreeMap<String, serde_json::Value>,
     /// How least squares are solved.
     pub solver: String,
-    /// That there were.
-    pub workers: u32,
+    /// Threads, processes or cores that there were, however many were asked for.
+    pub workers_had: u32,
     /// In the order of the features.
     pub coefficients: Vec<f64>,
     pub intercept: f64,
@@ -158,7 +158,7 @@ pub struct Fitted {
     #[serde(skip_serializing, default)]
     pub predictions: Vec<f64>,
     pub seconds: Seconds,
-    /// Of all processes; of the fit alone where it is in this process.
+    /// Of all processes, from start to end.
     pub cpu_seconds: f64,
     /// Of all processes together.
     pub peak_memory_bytes: u64,

@@ -33,7 +33,7 @@ pub struct Gram {
 pub fn gram(x: ArrayView2<'_, f64>, y: ArrayView1<'_, f64>, threads: usize) -> Gram {
     let (rows, p) = x.dim();
     let centre = centre(x, y);
-    let threads = threads.clamp(1, rows.div_ceil(ROWS_OF_A_THREAD).max(1));
+    let threads = threads_of(rows, threads);
     let each = rows.div_ceil(threads);
     let ranges: Vec<Range<usize>> = (0..threads).map(|i| (i * each).min(rows)..((i + 1) * each).min(rows)).collect();
     let parts: Vec<(Array1<f64>, Array2<f64>)> = if threads == 1 {
@@ -61,6 +61,11 @@ pub fn gram(x: ArrayView2<'_, f64>, y: ArrayView1<'_, f64>, threads: usize) -> G
         }
     }
     Gram { rows, means: centre + shift, sums }
+}
+
+/// How many threads so many rows are worth, of those that are allowed.
+pub fn threads_of(rows: usize, allowed: usize) -> usize {
+    allowed.clamp(1, rows.div_ceil(ROWS_OF_A_THREAD).max(1))
 }
 
 /// The mean of rows that lie evenly over all of them.

@@ -17,11 +17,15 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
 use super::SAMPLED_EVERY;
+use super::meter::Meter;
 use super::tree::{self, Memory, Process};
 
 /// How long what the child started may take to end by itself once the child has: a virtual machine or a pool of workers
 /// that notices its parent's end.
 const LINGER: Duration = Duration::from_secs(2);
+/// When the memory is first looked at; then after twice as long, up to [`SAMPLED_EVERY`], so that a program that ends soon
+/// has been looked at too.
+const FIRST_SAMPLE: Duration = Duration::from_millis(1);
 /// How often it is looked whether all have ended.
 const LOOKED_EVERY: Duration = Duration::from_millis(10);
 /// What shells answer where a program cannot be run.
@@ -83,8 +87,10 @@ async fn watch(guarded: &Guarded) -> io::Result<Account> {
     let child = enter_later(guarded, own.as_raw_pid()).spawn()?;
     let child = i32::try_from(child.id()).map_err(io::Error::other)?;
     let mut account = Account::default();
-    let mut sample = tokio::time::interval(SAMPLED_EVERY);
-    sample.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut meter = Meter::new(guarded.memory);
+    let mut wait = FIRST_SAMPLE;
+    let sample = tokio::time::sleep(wait);
+    tokio::pin!(sample);
     loop {
         if let Some(status) = collect(child) {
             account.code = status.exit_status();
@@ -96,18 +102,17 @@ async fn watch(guarded: &Guarded) -> io::Result<Account> {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = &mut released => break,
-            _ = sample.tick() => {
-                let now = tree::memory(&tree::descendants(own.as_raw_pid()));
-                if now.bytes > account.peak_memory.bytes {
-                    account.peak_memory = now;
-                }
-                if guarded.memory.is_some_and(|limit| now.bytes > limit) {
+            () = &mut sample => {
+                if meter.is_over(&tree::descendants(own.as_raw_pid())) {
                     account.over_memory = true;
                     break;
                 }
+                wait = (2 * wait).min(SAMPLED_EVERY);
+                sample.as_mut().reset(tokio::time::Instant::now() + wait);
             }
         }
     }
+    account.peak_memory = meter.peak();
     let find = || tree::descendants(own.as_raw_pid());
     if account.code.is_some() || account.signal.is_some() {
         let began = Instant::now();

@@ -75,9 +75,15 @@ fn below(of: i32, all: Vec<Process>) -> Vec<Process> {
     found
 }
 
+/// The resident sizes of these together, in which pages that are shared count for each.
+pub(super) fn resident(of: &[Process]) -> u64 {
+    let pages = |pid: i32| text_of(pid, "statm")?.split(' ').nth(1)?.parse::<u64>().ok();
+    let each = of.iter().filter(|process| !process.zombie).filter_map(|process| pages(process.pid));
+    each.sum::<u64>() * rustix::param::page_size() as u64
+}
+
 /// What one process takes: its proportional share, or where that is not told its resident size.
-pub fn of_process(pid: u32) -> Memory {
-    let pid = i32::try_from(pid).unwrap_or_default();
+fn of_process(pid: i32) -> Memory {
     let bytes = |file: &str, name: &str| {
         let text = text_of(pid, file)?;
         let line = text.lines().find_map(|line| line.strip_prefix(name))?;
@@ -94,7 +100,7 @@ pub fn of_process(pid: u32) -> Memory {
 
 /// What these take together.
 pub(super) fn memory(of: &[Process]) -> Memory {
-    let each = of.iter().filter(|process| !process.zombie).map(|p| of_process(p.pid.unsigned_abs()));
+    let each = of.iter().filter(|process| !process.zombie).map(|p| of_process(p.pid));
     each.fold(Memory::default(), |sum, one| Memory {
         bytes: sum.bytes + one.bytes,
         resident: sum.resident || one.resident,
@@ -186,7 +192,10 @@ mod tests {
 
     #[test]
     fn the_memory_of_this_process_is_told() {
-        assert!(of_process(std::process::id()).bytes > 1 << 20);
-        assert_eq!(of_process(u32::MAX), Memory::default());
+        let own = i32::try_from(std::process::id()).unwrap();
+        let this = Process { pid: own, parent: 1, name: "x".to_owned(), zombie: false };
+        let (exact, resident) = (memory(std::slice::from_ref(&this)), resident(&[this]));
+        assert!(exact.bytes > 1 << 20 && resident > 1 << 20, "{exact:?}, {resident}");
+        assert_eq!(of_process(i32::MAX), Memory::default());
     }
 }
