@@ -2,7 +2,7 @@
 //! with models that are all trained at the full minute, which comes while the records do. The documents that they are
 //! trained on are in the cache before; both compute them again as the rows come.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
@@ -74,7 +74,7 @@ fn named(config: &Config, name: &str) -> Result<PathBuf> {
 }
 
 /// Until all documents are in the cache.
-async fn compute(setup: &Setup, config: &PathBuf, http: &str, records: u64) -> Result<()> {
+async fn compute(setup: &Setup, config: &Path, http: &str, records: u64) -> Result<()> {
     let mut conn = database::connect(setup.mysql()?, true).await?;
     let mut daemon = Daemon::start(setup, config)?;
     daemon.wait_ready(setup, http)?;
@@ -92,7 +92,7 @@ async fn compute(setup: &Setup, config: &PathBuf, http: &str, records: u64) -> R
 }
 
 /// Rows a second, and versions that were trained meanwhile.
-async fn pass(setup: &Setup, config: &PathBuf, records: u64) -> Result<(f64, u64)> {
+async fn pass(setup: &Setup, config: &Path, records: u64) -> Result<(f64, u64)> {
     let mysql = setup.mysql()?;
     database::recreate(mysql).await?;
     let second = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs() % 60;
