@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 
-use super::history;
+use super::history::{self, HistoryError};
 use crate::core::forecast::{ModelVersion, Panel, Spec, TrainError, Training, Verdict, contest, train};
 use crate::ports::models::{ModelChange, Models, Promoted};
 use crate::ports::{Cache, CacheError, WarehouseError};
@@ -52,11 +52,20 @@ pub enum TrainingError {
     Cache(#[from] CacheError),
     #[error(transparent)]
     Warehouse(#[from] WarehouseError),
-    /// The history does not suffice.
+    /// The history does not suffice, or is too much.
     #[error(transparent)]
     Train(#[from] TrainError),
     #[error("the thread that fits ended before it answered")]
     Thread,
+}
+
+impl From<HistoryError> for TrainingError {
+    fn from(error: HistoryError) -> Self {
+        match error {
+            HistoryError::Cache(error) => Self::Cache(error),
+            HistoryError::TooLarge(error) => Self::Train(error.into()),
+        }
+    }
 }
 
 impl TrainingError {
@@ -68,11 +77,6 @@ impl TrainingError {
             Self::Train(_) | Self::Thread => false,
         }
     }
-}
-
-/// The start of the bucket that a moment falls into: all that starts before has ended.
-pub fn first_open(spec: &Spec, now: DateTime<Utc>) -> DateTime<Utc> {
-    DateTime::from_timestamp_micros(spec.width.start_of(now.timestamp_micros())).unwrap_or(now)
 }
 
 /// Trains by all documents of buckets that have ended. Without a place for versions there is no champion, and nothing is
@@ -91,7 +95,7 @@ pub async fn train_once(
         None => None,
     };
     let began = Instant::now();
-    let panel = history::read(cache, spec, (None, Some(first_open(spec, at))), None).await?;
+    let panel = history::read_until(cache, spec, at).await?;
     let ignored = panel.ignored();
     let (read_seconds, began) = (began.elapsed().as_secs_f64(), Instant::now());
     let owned = spec.clone();

@@ -12,7 +12,8 @@ use crate::actors::training::{FIT, TrainingOrder, train_once};
 use crate::adapters::cache::open_cache;
 use crate::adapters::warehouse;
 use crate::config::{Config, Forecast, WarehouseConfig};
-use crate::core::forecast::model::Fit;
+use crate::core::forecast::interval::errors_needed;
+use crate::core::forecast::model::{Evaluation, Fit};
 use crate::core::forecast::{HorizonModel, ModelVersion, Score};
 use crate::ports::{Clock, SystemClock};
 
@@ -179,12 +180,7 @@ impl Trained {
             }
             let lines = table.render();
             lines.lines().for_each(|line| out += &format!("  {line}\n"));
-            out += &format!(
-                "  the {:.0} % interval holds {:.1} % of the truth, {:.1} wide on average\n",
-                self.interval * 100.0,
-                holdout.coverage * 100.0,
-                holdout.width
-            );
+            out += &interval(self.interval, judged, holdout);
             out += &folds(judged);
         }
         out += &match (self.kept, self.promoted) {
@@ -205,11 +201,28 @@ fn cells(name: String, score: &Score, model: Option<&Score>) -> Vec<String> {
     cells
 }
 
+/// What the interval came to in the holdout, and what it is of where that is not the rolling origin.
+fn interval(share: f64, fit: &Fit, holdout: &Evaluation) -> String {
+    let percent = format!("{:.3}", share * 100.0);
+    let percent = percent.trim_end_matches('0').trim_end_matches('.');
+    let Some((coverage, width)) = holdout.coverage.zip(holdout.width) else {
+        let (errors, needed) = (count(fit.bands.errors), count(errors_needed(share)));
+        return format!("  no {percent} % interval: it takes {needed} errors of forecasts, and there are {errors}\n");
+    };
+    let coverage = coverage * 100.0;
+    let mut text =
+        format!("  the {percent} % interval holds {coverage:.1} % of the truth, {width:.1} wide on average\n");
+    if fit.folds.iter().map(|fold| fold.score.rows).sum::<usize>() < errors_needed(share) {
+        text += "  the history is too short for a rolling origin of as many errors as the interval takes: it is of the fit's own\n";
+    }
+    text
+}
+
 /// The rolling origin before the holdout, in a line; and features without a coefficient.
 fn folds(fit: &Fit) -> String {
     let errors: Vec<String> = fit.folds.iter().map(|fold| format!("{:.2}", fold.score.mae)).collect();
     let mut text = match errors.is_empty() {
-        true => "  the history is too short for a rolling origin: the interval is of the fit's own errors\n".to_owned(),
+        true => String::new(),
         false => format!("  MAE of the rolling origin before it: {}\n", errors.join(", ")),
     };
     if !fit.aliased.is_empty() {

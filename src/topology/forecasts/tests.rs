@@ -298,7 +298,7 @@ fn useless_later(spec: &Spec, panel: &Panel, training: &Training<'_>) -> Result<
             fit.coefficients.iter_mut().for_each(|coefficient| *coefficient = 0.0);
             fit.intercept = -1000.0;
         }
-        let matrix = matrix(spec, panel, &model.keys, horizon.buckets, 0..panel.buckets());
+        let matrix = matrix(spec, panel, &model.keys, horizon.buckets, 0..panel.buckets()).unwrap();
         let table = Table { spec, panel, matrix: &matrix, horizon: horizon.buckets, threads: 1 };
         of.holdout = table.judge(&of.judged, of.holdout.range.from).unwrap();
     }
