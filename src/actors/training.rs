@@ -6,12 +6,10 @@ use std::time::Instant;
 use chrono::{DateTime, Utc};
 
 use super::history::{self, HistoryError};
+use crate::core::build::code_version;
 use crate::core::forecast::{ModelVersion, Panel, Spec, TrainError, Training, Verdict, contest, train};
 use crate::ports::models::{ModelChange, Models, Promoted};
 use crate::ports::{Cache, CacheError, WarehouseError};
-
-/// Of bief.
-pub const CODE_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// How a panel becomes a version; [`train`] but in tests.
 pub type Fit = fn(&Spec, &Panel, &Training<'_>) -> Result<ModelVersion, TrainError>;
@@ -104,7 +102,7 @@ pub async fn train_once(
         if yielding {
             yield_to_others();
         }
-        let training = Training { version: 0, at, code_version: CODE_VERSION, threads };
+        let training = Training { version: 0, at, code_version: &code_version(), threads };
         let model = fit(&owned, &panel, &training)?;
         let verdict = contest(&owned, &panel, champion.as_ref(), &model);
         Ok::<_, TrainError>((model, verdict))

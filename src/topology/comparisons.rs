@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::aggregators::Surroundings;
-use super::{REVISION, prepare};
+use super::prepare;
 use crate::actors::comparer::{Comparer, ComparerSettings, Contender, Extent, Occasion, OnProgress};
 use crate::actors::fitter::Fitter;
 use crate::actors::history;
@@ -19,6 +19,7 @@ use crate::adapters::cache::open_cache;
 use crate::adapters::jobs::{self, Environments, Ground, InProcess, JobSettings, PythonJob, job_of};
 use crate::adapters::warehouse;
 use crate::config::{CompareConfig, Config};
+use crate::core::build::{REVISION, VERSION};
 use crate::core::comparison::{Comparison, Framework, Sample};
 use crate::core::forecast::{Spec, Split, matrix};
 use crate::ports::frameworks::{ComparisonGround, FitFramework, OpenFramework, OpenGround};
@@ -97,7 +98,7 @@ fn start(incarnation: &Incarnation, commission: &Commission, occasion: Occasion,
         time_limit: compare.time_limit,
         memory_limit: Some(compare.memory),
         machine: jobs::machine(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: VERSION.to_owned(),
         revision: REVISION.to_owned(),
     };
     start_actors(incarnation, frameworks, |contenders| ComparerSettings {

@@ -21,7 +21,7 @@ pub struct ModelVersion {
     /// From 1, ascending for each forecast.
     pub version: u64,
     pub trained_at: DateTime<Utc>,
-    /// Of bief.
+    /// Of bief, with its revision.
     pub code_version: String,
     /// SHA-256 of all that the fits saw, in hexadecimal.
     pub input_hash: String,

@@ -19,7 +19,7 @@ pub struct Training<'a> {
     pub version: u64,
     /// Now.
     pub at: DateTime<Utc>,
-    /// Of bief.
+    /// Of bief, with its revision.
     pub code_version: &'a str,
     /// Threads that sum the Gram matrix; 1 beside a stream.
     pub threads: usize,
