@@ -25,6 +25,8 @@ pub struct TrainingOrder<'o> {
     /// Whether the fit runs at the lowest priority.
     pub yielding: bool,
     pub fit: Fit,
+    /// Whether the version is kept, and promoted where its contest says so. Otherwise versions are only read.
+    pub keep: bool,
     /// For the audit.
     pub daemon: &'o str,
     pub peer: &'o str,
@@ -33,7 +35,7 @@ pub struct TrainingOrder<'o> {
 /// What a training came to.
 #[derive(Debug, Clone)]
 pub struct TrainedVersion {
-    /// With the number that it is kept under.
+    /// With the number that it is kept under; 0 where it is not kept.
     pub model: ModelVersion,
     pub verdict: Verdict,
     pub promoted: Option<Promoted>,
@@ -78,7 +80,7 @@ impl TrainingError {
 }
 
 /// Trains by all documents of buckets that have ended. Without a place for versions there is no champion, and nothing is
-/// kept; the version is 0 then.
+/// kept.
 ///
 /// # Errors
 /// Nothing was kept.
@@ -87,7 +89,7 @@ pub async fn train_once(
     cache: &mut dyn Cache,
     models: Option<&dyn Models>,
 ) -> Result<TrainedVersion, TrainingError> {
-    let TrainingOrder { spec, at, threads, yielding, fit, daemon, peer } = *order;
+    let TrainingOrder { spec, at, threads, yielding, fit, keep, daemon, peer } = *order;
     let champion = match models {
         Some(models) => champion(spec, models).await?,
         None => None,
@@ -110,7 +112,7 @@ pub async fn train_once(
     let (model, verdict) = fitted.await.map_err(|_| TrainingError::Thread)??;
     let fit_seconds = began.elapsed().as_secs_f64();
     let mut trained = TrainedVersion { model, verdict, promoted: None, ignored, read_seconds, fit_seconds };
-    let Some(models) = models else { return Ok(trained) };
+    let Some(models) = models.filter(|_| keep) else { return Ok(trained) };
     trained.model.version = models.put(&trained.model, &trained.verdict.reason).await?;
     if trained.verdict.promote {
         let (daemon, peer) = (daemon.to_owned(), peer.to_owned());

@@ -15,7 +15,8 @@ use crate::config::{Config, Forecast, WarehouseConfig};
 use crate::core::forecast::interval::errors_needed;
 use crate::core::forecast::model::{Evaluation, Fit};
 use crate::core::forecast::{HorizonModel, ModelVersion, Score};
-use crate::ports::{Clock, SystemClock};
+use crate::ports::models::Models;
+use crate::ports::{Clock, SystemClock, WarehouseError};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -23,7 +24,7 @@ Examples:
   bief train                             every forecast of the configuration
   bief train orders_next_hour            one
   bief train --json                      all figures, coefficients too
-  bief train --dry-run                   the figures alone: nothing is kept or promoted
+  bief train --dry-run                   figures and verdict alone: nothing is kept or promoted
 
 The last stretch of the history, `holdout`, is not seen by the fit that is judged. A baseline and the model are
 compared on the rows for which both have a forecast.
@@ -98,6 +99,8 @@ pub struct Trained {
     pub fit_seconds: f64,
     /// Whether the version was kept.
     pub kept: bool,
+    /// Whether its contest would have it forecast.
+    pub wins: bool,
     /// Whether it forecasts from now on.
     pub promoted: bool,
     /// What the contest came to.
@@ -108,15 +111,7 @@ async fn train_all(config: &Config, chosen: &[&Forecast], keep: bool) -> Result<
     let Some(settings) = &config.cache else { return Err("the configuration has no [cache]".to_owned()) };
     let mut cache = (open_cache(&settings.url))().await.map_err(|e| e.to_string())?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let models = match keep {
-        true => {
-            // The tables alone: the domain's are the daemon's.
-            let books = WarehouseConfig { migrations: None, ..config.warehouse.clone() };
-            warehouse::prepare(&books, Path::new("")).await.map_err(|e| e.to_string())?;
-            Some((warehouse::open_models(&books))().await.map_err(|e| e.to_string())?)
-        }
-        false => None,
-    };
+    let models = open_models(&config.warehouse, keep).await.map_err(|e| e.to_string())?;
     let peer = owner();
     let mut trained = Vec::with_capacity(chosen.len());
     for Forecast { spec, .. } in chosen {
@@ -126,6 +121,7 @@ async fn train_all(config: &Config, chosen: &[&Forecast], keep: bool) -> Result<
             threads,
             yielding: false,
             fit: FIT,
+            keep,
             daemon: &config.daemon.name,
             peer: &peer,
         };
@@ -139,11 +135,23 @@ async fn train_all(config: &Config, chosen: &[&Forecast], keep: bool) -> Result<
             read_seconds: done.read_seconds,
             fit_seconds: done.fit_seconds,
             kept: keep,
+            wins: done.verdict.promote,
             promoted: done.promoted.is_some(),
             verdict: done.verdict.reason,
         });
     }
     Ok(trained)
+}
+
+/// Where versions are. A dry run makes nothing: where nobody has made the tables yet there is no champion.
+async fn open_models(settings: &WarehouseConfig, keep: bool) -> Result<Option<Box<dyn Models>>, WarehouseError> {
+    if !keep {
+        return warehouse::open_models_if_there(settings).await;
+    }
+    // The tables alone: the domain's are the daemon's.
+    let books = WarehouseConfig { migrations: None, ..settings.clone() };
+    warehouse::prepare(&books, Path::new("")).await?;
+    Ok(Some((warehouse::open_models(&books))().await?))
 }
 
 impl Trained {
@@ -184,7 +192,8 @@ impl Trained {
             out += &folds(judged);
         }
         out += &match (self.kept, self.promoted) {
-            (false, _) => format!("\nnot kept; {}\n", self.verdict),
+            (false, _) if self.wins => format!("\nnothing is kept; it would forecast: {}\n", self.verdict),
+            (false, _) => format!("\nnothing is kept; it would not forecast: {}\n", self.verdict),
             (true, true) => format!("\nversion {version} is kept, and forecasts: {}\n", self.verdict),
             (true, false) => format!("\nversion {version} is kept, not promoted: {}\n", self.verdict),
         };

@@ -19,6 +19,9 @@ use super::split::embargo;
 /// Rows below which two versions are not compared, unless the whole holdout has no more: as few errors tell nothing.
 const LEAST_ROWS: usize = LEAST_ERRORS;
 
+/// A stored coefficient has lost its last digit: a version is no worse than itself.
+const ROUNDING: f64 = 1e-9;
+
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
@@ -175,7 +178,7 @@ fn judge(horizons: &[Compared], champion: Option<u64>, objection: Option<Objecti
     let ratios: Vec<f64> = horizons.iter().filter_map(|of| Some(ratio(of.challenger, of.champion?))).collect();
     let ratio = ratios.iter().sum::<f64>() / ratios.len().max(1) as f64;
     let figures = format!("mean ratio of their MAE {ratio:.4}");
-    match ratio <= 1.0 {
+    match ratio <= 1.0 + ROUNDING {
         true => (true, format!("it is no worse than version {version}: {figures}")),
         false => (false, format!("it is worse than version {version}: {figures}")),
     }
