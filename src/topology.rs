@@ -32,6 +32,7 @@ use crate::adapters::kafka::letters::LetterProducer;
 use crate::adapters::kafka::source::{KafkaSource, SourceSettings};
 use crate::adapters::warehouse;
 use crate::config::{Config, OnFatal, Start, Stream};
+use crate::core::build::{REVISION, VERSION};
 use crate::core::commit_plan::Known;
 use crate::core::doubt;
 use crate::core::letter_share::LetterShare;
@@ -59,12 +60,6 @@ const QUEUE: usize = 1;
 /// What an outbox holds in memory of dead letters, at most, unless one is larger.
 const OUTBOX_BYTES: i64 = 16 << 20;
 
-/// The revision that the binary was built from, where the build tells it.
-pub const REVISION: &str = match option_env!("BIEF_REVISION") {
-    Some(revision) => revision,
-    None => "unknown",
-};
-
 /// A running daemon.
 pub struct Daemon {
     pub supervisor: SupervisorHandle,
@@ -77,7 +72,7 @@ pub struct Daemon {
 /// Starts everything on the present actix system. The database may be away: the daemon is up and says so.
 pub fn launch(config: Arc<Config>, bootstrap: &str, listener: TcpListener) -> io::Result<Daemon> {
     let board = Board::default();
-    let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), REVISION);
+    let metrics = Metrics::new(VERSION, REVISION);
     let tap = Tap::default();
     let prepared = Arc::new(Mutex::new(false));
     let lanes: usize = config.streams.iter().map(|s| s.lanes).sum();
@@ -135,7 +130,7 @@ pub fn launch(config: Arc<Config>, bootstrap: &str, listener: TcpListener) -> io
         HttpState {
             daemon: DaemonInfo {
                 name: config.daemon.name.clone(),
-                version: env!("CARGO_PKG_VERSION"),
+                version: VERSION,
                 revision: REVISION,
                 started_at: Utc::now(),
             },

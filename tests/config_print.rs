@@ -102,6 +102,7 @@ harmonics = 2
 train_at = "off"
 holdout = "14d"
 interval = 0.9
+memory = "64MiB"
 rolling = [{ window = 28, of = "max", every = 24 }, { window = 3 }]
 covariates = [{ aggregate = "orders_daily", fields = ["visitors", "rain"] }]
 drift = { ratio = 2, window = "12h" }
@@ -222,6 +223,7 @@ fn every_value_of_a_whole_file_is_taken() {
     assert_eq!(spec.covariate_names(), ["orders_daily.visitors", "orders_daily.rain"]);
     assert_eq!((spec.holdout, spec.interval, ahead.train_at.is_none()), (Duration::from_secs(14 * 86_400), 0.9, true));
     assert_eq!(spec.drift, Drift { ratio: 2.0, window: Duration::from_secs(12 * 3600) });
+    assert_eq!((spec.memory, all.spec.memory), (64 << 20, 1 << 30));
     assert_eq!((all.spec.harmonics, all.spec.interval, all.spec.key.len()), (1, 0.8, 0));
     assert_eq!(all.train_at.as_ref().unwrap().to_string(), "0 3 * * *");
     assert_eq!((all.spec.drift.ratio, all.spec.holdout), (1.5, Duration::from_secs(28 * 86_400)));

@@ -137,7 +137,9 @@ fn the_shipped_forecast_beats_the_naive_ones_on_the_last_three_months() {
     let folder = shipped();
     let (code, out, err) = bief(folder.path(), &["train", "--json"]);
     assert_eq!(code, 0, "{err}");
-    println!("{}", bief(folder.path(), &["train", "--dry-run"]).1);
+    let (_, shown, err) = bief(folder.path(), &["train", "--dry-run"]);
+    println!("{shown}");
+    assert!(shown.contains("nothing is kept; it would forecast: it is no worse than version 1"), "{shown}{err}");
     versions_are_kept_and_changed_by_hand(folder.path());
     let answer: Json = serde_json::from_str(&out).unwrap();
     let model = &answer["trained"][0];

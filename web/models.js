@@ -310,7 +310,8 @@ function drawChart() {
     toldOfChart(null);
   }
   const { scored, mae, inside: share } = spanError(lines.table, span);
-  const off = scored === 0 ? "no truth in this span yet" : `off by ${figure(mae)} on average over ${figure(scored)} with a truth, ${percent(share)} of them within the ${intervalName(interval)}`;
+  const within = share === null ? "" : `, ${percent(share)} of them within the ${intervalName(interval)}`;
+  const off = scored === 0 ? "no truth in this span yet" : `off by ${figure(mae)} on average over ${figure(scored)} with a truth${within}`;
   setText(byId("models-chart-note"), isThere ? `${state.key ? `${keyLabel(state.key, about().key)}, ` : ""}${ahead(state.horizon)}; ${off}` : "");
   if (!isThere) return;
   makeChart();

@@ -121,18 +121,23 @@ function grid(starts, step) {
   return Array.from({ length: Math.round(steps) + 1 }, (_, at) => first + at * step);
 }
 
-/** How far forecasts of a span were off: `{scored, mae, inside}`, `inside` the share of truths within the interval. */
+/**
+ * How far forecasts of a span were off: `{scored, mae, inside}`, `inside` the share of truths within their interval, of those
+ * that have one; null where none has.
+ */
 export function spanError({ times, lines }, { from, to }) {
   const of = (name) => lines.find((line) => line.name === name).values;
   const [truth, forecast, low, high] = ["truth", "forecast", "low", "high"].map(of);
-  let [scored, sum, inside] = [0, 0, 0];
+  let [scored, sum, inside, withInterval] = [0, 0, 0, 0];
   times.forEach((time, at) => {
     if (time < from || time >= to || truth[at] === null || forecast[at] === null) return;
     scored += 1;
     sum += Math.abs(truth[at] - forecast[at]);
+    if (low[at] === null || high[at] === null) return;
+    withInterval += 1;
     if (truth[at] >= low[at] && truth[at] <= high[at]) inside += 1;
   });
-  return scored === 0 ? { scored, mae: null, inside: null } : { scored, mae: sum / scored, inside: inside / scored };
+  return { scored, mae: scored === 0 ? null : sum / scored, inside: withInterval === 0 ? null : inside / withInterval };
 }
 
 /** A key as one text, which no other key of the forecast has. */

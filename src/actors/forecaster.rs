@@ -10,8 +10,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
-use super::history;
-use super::training::first_open;
+use super::history::{self, HistoryError, first_open};
 use crate::core::document::{Bucket, Fields, Value};
 use crate::core::forecast::{Horizon, ModelVersion, Prediction, Spec, predict};
 use crate::messages::{ForecastStanding, Forecasts, LiveError, TrainingWanted};
@@ -79,6 +78,8 @@ impl Actor for Forecaster {
 pub enum ForecastError {
     #[error(transparent)]
     Cache(#[from] CacheError),
+    #[error(transparent)]
+    History(#[from] HistoryError),
     #[error(transparent)]
     Warehouse(#[from] WarehouseError),
 }
@@ -352,7 +353,7 @@ async fn store(
     predictions: &[Prediction],
     now: DateTime<Utc>,
 ) -> Result<u64, CacheError> {
-    let finite = |p: &&Prediction| [p.forecast, p.low, p.high].iter().all(|value| value.is_finite());
+    let finite = |p: &&Prediction| p.forecast.is_finite();
     let entries: Vec<Entry> = predictions
         .iter()
         .filter(finite)
@@ -387,10 +388,12 @@ async fn store(
 
 fn values(prediction: &Prediction, version: u64, now: DateTime<Utc>) -> Fields {
     let named = |name: &str, value: Value| (name.to_owned(), value);
+    let ends = prediction.interval.filter(|(low, high)| low.is_finite() && high.is_finite()).unzip();
+    let end = |end: Option<f64>| end.map_or(Value::Null, Value::from);
     vec![
         named("forecast", prediction.forecast.into()),
-        named("low", prediction.low.into()),
-        named("high", prediction.high.into()),
+        named("low", end(ends.0)),
+        named("high", end(ends.1)),
         named("model_version", Value::Integer(i64::try_from(version).unwrap_or(i64::MAX))),
         named("made_at", Value::Text(now.to_rfc3339_opts(SecondsFormat::Millis, true))),
     ]

@@ -301,6 +301,7 @@ impl TrainerDesk {
             threads: 1,
             yielding: true,
             fit: settings.fit,
+            keep: true,
             daemon: &settings.daemon,
             peer: "trainer",
         };

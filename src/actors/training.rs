@@ -5,13 +5,11 @@ use std::time::Instant;
 
 use chrono::{DateTime, Utc};
 
-use super::history;
+use super::history::{self, HistoryError};
+use crate::core::build::code_version;
 use crate::core::forecast::{ModelVersion, Panel, Spec, TrainError, Training, Verdict, contest, train};
 use crate::ports::models::{ModelChange, Models, Promoted};
 use crate::ports::{Cache, CacheError, WarehouseError};
-
-/// Of bief.
-pub const CODE_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// How a panel becomes a version; [`train`] but in tests.
 pub type Fit = fn(&Spec, &Panel, &Training<'_>) -> Result<ModelVersion, TrainError>;
@@ -27,6 +25,8 @@ pub struct TrainingOrder<'o> {
     /// Whether the fit runs at the lowest priority.
     pub yielding: bool,
     pub fit: Fit,
+    /// Whether the version is kept, and promoted where its contest says so. Otherwise versions are only read.
+    pub keep: bool,
     /// For the audit.
     pub daemon: &'o str,
     pub peer: &'o str,
@@ -35,7 +35,7 @@ pub struct TrainingOrder<'o> {
 /// What a training came to.
 #[derive(Debug, Clone)]
 pub struct TrainedVersion {
-    /// With the number that it is kept under.
+    /// With the number that it is kept under; 0 where it is not kept.
     pub model: ModelVersion,
     pub verdict: Verdict,
     pub promoted: Option<Promoted>,
@@ -52,11 +52,20 @@ pub enum TrainingError {
     Cache(#[from] CacheError),
     #[error(transparent)]
     Warehouse(#[from] WarehouseError),
-    /// The history does not suffice.
+    /// The history does not suffice, or is too much.
     #[error(transparent)]
     Train(#[from] TrainError),
     #[error("the thread that fits ended before it answered")]
     Thread,
+}
+
+impl From<HistoryError> for TrainingError {
+    fn from(error: HistoryError) -> Self {
+        match error {
+            HistoryError::Cache(error) => Self::Cache(error),
+            HistoryError::TooLarge(error) => Self::Train(error.into()),
+        }
+    }
 }
 
 impl TrainingError {
@@ -70,13 +79,8 @@ impl TrainingError {
     }
 }
 
-/// The start of the bucket that a moment falls into: all that starts before has ended.
-pub fn first_open(spec: &Spec, now: DateTime<Utc>) -> DateTime<Utc> {
-    DateTime::from_timestamp_micros(spec.width.start_of(now.timestamp_micros())).unwrap_or(now)
-}
-
 /// Trains by all documents of buckets that have ended. Without a place for versions there is no champion, and nothing is
-/// kept; the version is 0 then.
+/// kept.
 ///
 /// # Errors
 /// Nothing was kept.
@@ -85,13 +89,13 @@ pub async fn train_once(
     cache: &mut dyn Cache,
     models: Option<&dyn Models>,
 ) -> Result<TrainedVersion, TrainingError> {
-    let TrainingOrder { spec, at, threads, yielding, fit, daemon, peer } = *order;
+    let TrainingOrder { spec, at, threads, yielding, fit, keep, daemon, peer } = *order;
     let champion = match models {
         Some(models) => champion(spec, models).await?,
         None => None,
     };
     let began = Instant::now();
-    let panel = history::read(cache, spec, (None, Some(first_open(spec, at))), None).await?;
+    let panel = history::read_until(cache, spec, at).await?;
     let ignored = panel.ignored();
     let (read_seconds, began) = (began.elapsed().as_secs_f64(), Instant::now());
     let owned = spec.clone();
@@ -100,7 +104,7 @@ pub async fn train_once(
         if yielding {
             yield_to_others();
         }
-        let training = Training { version: 0, at, code_version: CODE_VERSION, threads };
+        let training = Training { version: 0, at, code_version: &code_version(), threads };
         let model = fit(&owned, &panel, &training)?;
         let verdict = contest(&owned, &panel, champion.as_ref(), &model);
         Ok::<_, TrainError>((model, verdict))
@@ -108,7 +112,7 @@ pub async fn train_once(
     let (model, verdict) = fitted.await.map_err(|_| TrainingError::Thread)??;
     let fit_seconds = began.elapsed().as_secs_f64();
     let mut trained = TrainedVersion { model, verdict, promoted: None, ignored, read_seconds, fit_seconds };
-    let Some(models) = models else { return Ok(trained) };
+    let Some(models) = models.filter(|_| keep) else { return Ok(trained) };
     trained.model.version = models.put(&trained.model, &trained.verdict.reason).await?;
     if trained.verdict.promote {
         let (daemon, peer) = (daemon.to_owned(), peer.to_owned());

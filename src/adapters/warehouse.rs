@@ -6,6 +6,7 @@ use super::bookkeeping::connect::{Sessions, connect, connect_sqlite};
 use super::migrations::Applied;
 use super::{bookkeeping, migrations, mysql, newest_rows, sqlite};
 use crate::config::WarehouseConfig;
+use crate::ports::models::Models;
 use crate::ports::{
     Catalog, OpenAggregateSource, OpenBookkeeping, OpenLeases, OpenLetterBook, OpenLetterReader, OpenLetterWarehouse,
     OpenModels, OpenRowReader, OpenWarehouse, WarehouseError,
@@ -49,6 +50,15 @@ pub fn open_leases(settings: &WarehouseConfig) -> OpenLeases {
 /// How an actor or a command opens the versions of forecasts' models.
 pub fn open_models(settings: &WarehouseConfig) -> OpenModels {
     bookkeeping::open_models(settings)
+}
+
+/// Opens the versions of forecasts' models for reading; `None` where nobody has made their table yet. Makes nothing.
+pub async fn open_models_if_there(settings: &WarehouseConfig) -> Result<Option<Box<dyn Models>>, WarehouseError> {
+    let url = settings.url.expose();
+    if sqlite::accepts(url) && !sqlite::options(url)?.get_filename().exists() {
+        return Ok(None);
+    }
+    bookkeeping::open_models_if_there(settings).await
 }
 
 /// How an actor or a command opens what reads rows and marks for aggregates.

@@ -12,9 +12,11 @@ use crate::actors::training::{FIT, TrainingOrder, train_once};
 use crate::adapters::cache::open_cache;
 use crate::adapters::warehouse;
 use crate::config::{Config, Forecast, WarehouseConfig};
-use crate::core::forecast::model::Fit;
+use crate::core::forecast::interval::errors_needed;
+use crate::core::forecast::model::{Evaluation, Fit};
 use crate::core::forecast::{HorizonModel, ModelVersion, Score};
-use crate::ports::{Clock, SystemClock};
+use crate::ports::models::Models;
+use crate::ports::{Clock, SystemClock, WarehouseError};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -22,7 +24,7 @@ Examples:
   bief train                             every forecast of the configuration
   bief train orders_next_hour            one
   bief train --json                      all figures, coefficients too
-  bief train --dry-run                   the figures alone: nothing is kept or promoted
+  bief train --dry-run                   figures and verdict alone: nothing is kept or promoted
 
 The last stretch of the history, `holdout`, is not seen by the fit that is judged. A baseline and the model are
 compared on the rows for which both have a forecast.
@@ -97,6 +99,8 @@ pub struct Trained {
     pub fit_seconds: f64,
     /// Whether the version was kept.
     pub kept: bool,
+    /// Whether its contest would have it forecast.
+    pub wins: bool,
     /// Whether it forecasts from now on.
     pub promoted: bool,
     /// What the contest came to.
@@ -107,15 +111,7 @@ async fn train_all(config: &Config, chosen: &[&Forecast], keep: bool) -> Result<
     let Some(settings) = &config.cache else { return Err("the configuration has no [cache]".to_owned()) };
     let mut cache = (open_cache(&settings.url))().await.map_err(|e| e.to_string())?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let models = match keep {
-        true => {
-            // The tables alone: the domain's are the daemon's.
-            let books = WarehouseConfig { migrations: None, ..config.warehouse.clone() };
-            warehouse::prepare(&books, Path::new("")).await.map_err(|e| e.to_string())?;
-            Some((warehouse::open_models(&books))().await.map_err(|e| e.to_string())?)
-        }
-        false => None,
-    };
+    let models = open_models(&config.warehouse, keep).await.map_err(|e| e.to_string())?;
     let peer = owner();
     let mut trained = Vec::with_capacity(chosen.len());
     for Forecast { spec, .. } in chosen {
@@ -125,6 +121,7 @@ async fn train_all(config: &Config, chosen: &[&Forecast], keep: bool) -> Result<
             threads,
             yielding: false,
             fit: FIT,
+            keep,
             daemon: &config.daemon.name,
             peer: &peer,
         };
@@ -138,11 +135,23 @@ async fn train_all(config: &Config, chosen: &[&Forecast], keep: bool) -> Result<
             read_seconds: done.read_seconds,
             fit_seconds: done.fit_seconds,
             kept: keep,
+            wins: done.verdict.promote,
             promoted: done.promoted.is_some(),
             verdict: done.verdict.reason,
         });
     }
     Ok(trained)
+}
+
+/// Where versions are. A dry run makes nothing: where nobody has made the tables yet there is no champion.
+async fn open_models(settings: &WarehouseConfig, keep: bool) -> Result<Option<Box<dyn Models>>, WarehouseError> {
+    if !keep {
+        return warehouse::open_models_if_there(settings).await;
+    }
+    // The tables alone: the domain's are the daemon's.
+    let books = WarehouseConfig { migrations: None, ..settings.clone() };
+    warehouse::prepare(&books, Path::new("")).await?;
+    Ok(Some((warehouse::open_models(&books))().await?))
 }
 
 impl Trained {
@@ -179,16 +188,12 @@ impl Trained {
             }
             let lines = table.render();
             lines.lines().for_each(|line| out += &format!("  {line}\n"));
-            out += &format!(
-                "  the {:.0} % interval holds {:.1} % of the truth, {:.1} wide on average\n",
-                self.interval * 100.0,
-                holdout.coverage * 100.0,
-                holdout.width
-            );
+            out += &interval(self.interval, judged, holdout);
             out += &folds(judged);
         }
         out += &match (self.kept, self.promoted) {
-            (false, _) => format!("\nnot kept; {}\n", self.verdict),
+            (false, _) if self.wins => format!("\nnothing is kept; it would forecast: {}\n", self.verdict),
+            (false, _) => format!("\nnothing is kept; it would not forecast: {}\n", self.verdict),
             (true, true) => format!("\nversion {version} is kept, and forecasts: {}\n", self.verdict),
             (true, false) => format!("\nversion {version} is kept, not promoted: {}\n", self.verdict),
         };
@@ -205,11 +210,28 @@ fn cells(name: String, score: &Score, model: Option<&Score>) -> Vec<String> {
     cells
 }
 
+/// What the interval came to in the holdout, and what it is of where that is not the rolling origin.
+fn interval(share: f64, fit: &Fit, holdout: &Evaluation) -> String {
+    let percent = format!("{:.3}", share * 100.0);
+    let percent = percent.trim_end_matches('0').trim_end_matches('.');
+    let Some((coverage, width)) = holdout.coverage.zip(holdout.width) else {
+        let (errors, needed) = (count(fit.bands.errors), count(errors_needed(share)));
+        return format!("  no {percent} % interval: it takes {needed} errors of forecasts, and there are {errors}\n");
+    };
+    let coverage = coverage * 100.0;
+    let mut text =
+        format!("  the {percent} % interval holds {coverage:.1} % of the truth, {width:.1} wide on average\n");
+    if fit.folds.iter().map(|fold| fold.score.rows).sum::<usize>() < errors_needed(share) {
+        text += "  the history is too short for a rolling origin of as many errors as the interval takes: it is of the fit's own\n";
+    }
+    text
+}
+
 /// The rolling origin before the holdout, in a line; and features without a coefficient.
 fn folds(fit: &Fit) -> String {
     let errors: Vec<String> = fit.folds.iter().map(|fold| format!("{:.2}", fold.score.mae)).collect();
     let mut text = match errors.is_empty() {
-        true => "  the history is too short for a rolling origin: the interval is of the fit's own errors\n".to_owned(),
+        true => String::new(),
         false => format!("  MAE of the rolling origin before it: {}\n", errors.join(", ")),
     };
     if !fit.aliased.is_empty() {

@@ -24,6 +24,9 @@ type Locate<'l> = &'l dyn Fn(&Span) -> Location;
 const DEFAULT_TRAIN_AT: &str = "0 3 * * *";
 const DEFAULT_HOLDOUT: (Duration, &str) = (Duration::from_secs(28 * 86_400), "28d");
 const DEFAULT_INTERVAL: f64 = 0.8;
+/// Ten years of hours of a key, or a year of ten, with forty features: several times over.
+const DEFAULT_MEMORY: u64 = 1 << 30;
+const LEAST_MEMORY: u64 = 16 << 20;
 const DEFAULT_DRIFT: Drift = Drift { ratio: 1.5, window: Duration::from_secs(3 * 86_400) };
 const DEFAULT_WINDOW: (Duration, &str) = (Duration::from_secs(3 * 86_400), "3d");
 const A_DAY: Duration = Duration::from_secs(86_400);
@@ -76,8 +79,13 @@ fn read_forecast(
     let calendar = read_calendar(r, s, aggregate);
     let harmonics = r.integer(s, "harmonics", 1..=MOST_HARMONICS, 1);
     let train_at = read_schedule(r, s);
-    let holdout = r.parsed(s, "holdout", DEFAULT_HOLDOUT, |text| daemon::between(text, A_DAY, LONG));
+    let holdout = read_holdout(r, s, horizons.last().map(|horizon| (horizon, width)));
     let interval = read_interval(r, s);
+    let memory =
+        r.parsed(s, "memory", (DEFAULT_MEMORY, &units::size_text(DEFAULT_MEMORY)), |text| match units::size(text)? {
+            bytes if bytes >= LEAST_MEMORY => Ok(bytes),
+            _ => Err(Fault::new("is too little for a history and its fit", "write \"16MiB\" or more")),
+        });
     let rolling = r.each(s, &ROLLING, |r, s| read_rolling(r, &s));
     let covariates = r.each(s, &COVARIATES, |r, s| read_covariate(r, &s, aggregate, (aggregates, locate)));
     let drift = read_drift(r, s);
@@ -101,6 +109,7 @@ fn read_forecast(
             covariates,
             holdout,
             interval,
+            memory,
             drift,
         },
         train_at,
@@ -251,6 +260,27 @@ fn read_schedule(r: &mut Reader<'_>, s: &Section<'_>) -> Option<Schedule> {
             Ok(schedule) => Ok(Some(schedule)),
             Err(error) => Err(Fault::new(error.what, format!("{}; or \"off\"", error.help))),
         },
+    })
+}
+
+/// Longer than the longest horizon: within a shorter one no forecast would be made whose truth lies within it too.
+fn read_holdout(r: &mut Reader<'_>, s: &Section<'_>, longest: Option<(&Horizon, Width)>) -> Duration {
+    let shortest = longest.map_or(Duration::ZERO, |(horizon, width)| {
+        let micros = u64::try_from(width.micros()).unwrap_or(0);
+        Duration::from_micros(micros.saturating_mul(horizon.buckets as u64))
+    });
+    let longest = units::duration_text(shortest);
+    let help = format!("write more than \"{longest}\", better many times as much");
+    if s.value("holdout").is_none() && DEFAULT_HOLDOUT.0 <= shortest {
+        let (_, default) = DEFAULT_HOLDOUT;
+        let what = format!(
+            "`holdout` is left out, and its default, {default}, is no longer than the longest horizon, {longest}"
+        );
+        r.error(&s.place("horizons"), what, format!("add `holdout`: {help}"));
+    }
+    r.parsed(s, "holdout", DEFAULT_HOLDOUT, |text| match daemon::between(text, A_DAY, LONG)? {
+        holdout if holdout > shortest => Ok(holdout),
+        _ => Err(Fault::new(format!("is no longer than the longest horizon, {longest}"), help)),
     })
 }
 

@@ -174,6 +174,7 @@ pub static FORECAST: SectionSpec = SectionSpec {
         key("train_at", "train_at = \"0 3 * * *\""),
         key("holdout", "holdout = \"28d\""),
         key("interval", "interval = 0.8"),
+        key("memory", "memory = \"1GiB\""),
     ],
     example: "",
     sections: &[&ROLLING, &COVARIATES, &DRIFT],

@@ -3,6 +3,7 @@
 pub mod bottleneck;
 pub mod bucket;
 pub mod bucket_query;
+pub mod build;
 pub mod cell;
 pub mod commit_plan;
 pub mod comparison;

@@ -128,8 +128,8 @@ fn model(version: u64) -> ModelHead {
         holdout: range,
         score,
         beside: vec![Beside { baseline: Baseline::Persistence, score, model: score }],
-        coverage: 0.8,
-        width: 2.5,
+        coverage: Some(0.8),
+        width: Some(2.5),
     };
     ModelHead {
         forecast: "sales".to_owned(),

@@ -25,7 +25,7 @@ pub struct ModelHead {
     pub promoted_at: Option<DateTime<Utc>>,
     /// What its contest came to, in a sentence.
     pub verdict: String,
-    /// Of bief.
+    /// Of bief, with its revision.
     pub code_version: String,
     /// SHA-256 of all that the fits saw.
     pub input_hash: String,

@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex};
 
 use chrono::{DateTime, Utc};
 use futures_util::future::LocalBoxFuture;
+use ndarray::Axis;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::aggregators::Surroundings;
-use super::{REVISION, prepare};
+use super::prepare;
 use crate::actors::comparer::{Comparer, ComparerSettings, Contender, Extent, Occasion, OnProgress};
 use crate::actors::fitter::Fitter;
 use crate::actors::history;
@@ -18,10 +19,11 @@ use crate::adapters::cache::open_cache;
 use crate::adapters::jobs::{self, Environments, Ground, JobSettings, OwnJob, PythonJob, job_of};
 use crate::adapters::warehouse;
 use crate::config::{CompareConfig, Config};
+use crate::core::build::{REVISION, VERSION};
 use crate::core::comparison::{Comparison, Framework, Sample};
-use crate::core::forecast::{Panel, Spec, matrix};
+use crate::core::forecast::{Spec, Split, matrix};
 use crate::ports::frameworks::{ComparisonGround, FitFramework, OpenFramework, OpenGround};
-use crate::ports::{Clock, SystemClock};
+use crate::ports::{Cache, Clock, SystemClock};
 use crate::runtime::child::own_binary;
 use crate::runtime::{Incarnation, Options, RestartPolicy, Supervisor, SupervisorHandle, UnitSpec};
 
@@ -96,7 +98,7 @@ fn start(incarnation: &Incarnation, commission: &Commission, occasion: Occasion,
         time_limit: compare.time_limit,
         memory_limit: Some(compare.memory),
         machine: jobs::machine(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
+        version: VERSION.to_owned(),
         revision: REVISION.to_owned(),
     };
     start_actors(incarnation, frameworks, |contenders| ComparerSettings {
@@ -160,8 +162,8 @@ pub fn environments(compare: &CompareConfig) -> Environments {
     Environments { folder: compare.environment.clone(), python: compare.python.clone() }
 }
 
-/// The matrix of the configuration's first forecast and its first horizon, read from the cache. Missing values are the
-/// means of what is fitted, as in training.
+/// The matrix of the configuration's first forecast and its first horizon, read from the cache: the rows that a training
+/// would fit now, and those that would judge it. Missing values are the means of what is fitted, as there.
 pub fn sample_of(config: &Config) -> TakeSample {
     let (cache, forecast) = (config.cache.clone(), config.forecasts.first().cloned());
     Arc::new(move || {
@@ -170,26 +172,29 @@ pub fn sample_of(config: &Config) -> TakeSample {
             let Some(forecast) = forecast else { return Err("the configuration has no [[forecast]]".to_owned()) };
             let Some(cache) = cache else { return Err("the configuration has no [cache]".to_owned()) };
             let mut cache = (open_cache(&cache.url))().await.map_err(|e| e.to_string())?;
-            let spec = &forecast.spec;
-            let panel = history::read(cache.as_mut(), spec, (None, None), None).await.map_err(|e| e.to_string())?;
-            sample_from(spec, &panel)
+            sample_at(SystemClock.now(), &forecast.spec, cache.as_mut()).await
         })
     })
 }
 
-fn sample_from(spec: &Spec, panel: &Panel) -> Result<Sample, String> {
+async fn sample_at(now: DateTime<Utc>, spec: &Spec, cache: &mut dyn Cache) -> Result<Sample, String> {
+    let panel = history::read_until(cache, spec, now).await.map_err(|e| e.to_string())?;
     let no_horizon = || format!("the forecast `{}` has no horizon", spec.name);
     let horizon = spec.horizons.first().ok_or_else(no_horizon)?;
-    let matrix = matrix(spec, panel, &panel.labels(), horizon.buckets, 0..panel.buckets());
-    let end = *matrix.at.last().ok_or_else(|| format!("the cache holds no history of {}", spec.aggregate))?;
-    let stretch = chrono::Duration::from_std(spec.holdout).unwrap_or(chrono::Duration::MAX);
-    let train_rows = matrix.before(end.checked_sub_signed(stretch).unwrap_or(DateTime::<Utc>::MIN_UTC));
-    if train_rows <= matrix.names.len() {
-        return Err(format!("{train_rows} rows before the holdout are too few for {} features", matrix.names.len()));
+    let no_history = || format!("the cache holds no history of {}", spec.aggregate);
+    let split = Split::of(spec, &panel).ok_or_else(no_history)?;
+    let matrix = matrix(spec, &panel, &panel.labels(), horizon.buckets, 0..panel.buckets());
+    let matrix = matrix.map_err(|e| e.to_string())?;
+    let (fitted, held_out) = split.rows(spec, &matrix, horizon.buckets);
+    let (train_rows, features) = (fitted.len(), matrix.names.len());
+    if train_rows <= features {
+        return Err(format!("{train_rows} rows before the holdout are too few for {features} features"));
     }
     let source = format!("{}, {} ahead", spec.name, horizon.text);
-    let x = matrix.filled(&matrix.part(0..train_rows).means());
-    Ok(Sample::independent(source, matrix.names.clone(), &x, matrix.y.to_vec(), train_rows))
+    let x = matrix.filled(&matrix.part(fitted.clone()).means());
+    let rows: Vec<usize> = fitted.chain(held_out).collect();
+    let y = rows.iter().map(|row| matrix.y[*row]).collect();
+    Ok(Sample::independent(source, matrix.names, &x.select(Axis(0), &rows), y, train_rows))
 }
 
 /// A matrix of this many rows and features that stands for one; a fifth of it is held out.

@@ -6,7 +6,11 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::config::Secret;
 use crate::core::comparison::{Complexity, Facts, Fitted, Machine, Outcome};
+use crate::core::forecast::testing::{field, hour, shop, spec};
+use crate::core::forecast::{Training, train};
+use crate::ports::cache::{CachedAggregate, Entry, Replacement};
 use crate::ports::frameworks::FitJob;
 use crate::runtime::testing::Harness;
 use crate::runtime::{Exit, Placement};
@@ -186,4 +190,47 @@ async fn a_framework_that_panics_takes_the_unit_down_and_not_the_process() {
     assert_eq!(told.await.unwrap().unwrap_err(), "a framework's actor is gone");
     harness.cancel();
     harness.ended().await;
+}
+
+#[tokio::test]
+async fn a_comparison_fits_and_predicts_the_rows_that_a_training_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = Secret::new(format!("sqlite://{}/cache.db", folder.path().display()));
+    let mut cache = (open_cache(&url))().await.unwrap();
+    let kept = |name: &str| CachedAggregate { name: name.to_owned(), key: vec!["shop".to_owned()], keep: None };
+    cache.prepare(&[kept("sales_hourly")]).await.unwrap();
+    // The last hour has not ended.
+    let hours = 40 * 24;
+    for number in 0..=hours {
+        let noise = ((number * 7919) % 1009) as f64 / 1009.0;
+        let replacement = Replacement {
+            aggregate: "sales_hourly".to_owned(),
+            bucket: hour(number),
+            version: 1,
+            computed_at: hour(number).end(),
+            offsets: Default::default(),
+            entries: vec![Entry { key: shop("a"), values: field("sold", (number % 24) as f64 + noise) }],
+        };
+        cache.replace(&replacement).await.unwrap();
+    }
+    let now = hour(hours).start() + chrono::Duration::minutes(20);
+    let panel = history::read_until(cache.as_mut(), &spec(), now).await.unwrap();
+    let training = Training { version: 1, at: now, code_version: "1.2.3", threads: 1 };
+    let model = train(&spec(), &panel, &training).unwrap();
+    for (at, of) in model.horizons.iter().enumerate() {
+        let spec = Spec { horizons: vec![spec().horizons[at].clone()], ..spec() };
+        let sample = sample_at(now, &spec, cache.as_mut()).await.unwrap();
+        assert_eq!(
+            (sample.train_rows, sample.holdout_rows()),
+            (of.judged.rows, of.holdout.score.rows),
+            "{}",
+            of.horizon
+        );
+        let (fitted, held_out) = (of.judged.range.to, of.holdout.range.from);
+        assert_eq!((held_out - fitted).num_hours(), of.buckets as i64 - 1);
+        // What is predicted begins where the holdout does, and ends with the last hour that has ended.
+        let last = panel.series()[0].target.last().unwrap();
+        let first = panel.series()[0].target[panel.index(held_out).unwrap()];
+        assert_eq!((sample.y[sample.train_rows], sample.y.last().unwrap()), (first, last));
+    }
 }

@@ -452,6 +452,7 @@ fn trained() -> ModelVersion {
         covariates: Vec::new(),
         holdout: Duration::from_secs(7 * 86_400),
         interval: 0.8,
+        memory: 1 << 30,
         drift: Drift { ratio: 1.5, window: Duration::from_secs(86_400) },
     };
     let mut builder = PanelBuilder::new(&spec);

@@ -48,6 +48,14 @@ test("live error is judged in words", () => {
   assert.equal(ahead("24h"), "24 h ahead");
 });
 
+test("of forecasts without an interval nothing is said to be within one", () => {
+  const bare = { ...document(2, 4, 5), low: null, high: null };
+  const span = { from: Date.parse(hour(0)), to: Date.parse(hour(9)) };
+  const of = (documents) => spanError(forecastLines(documents, { bucketSeconds: 3600, interval: 0.8 }).table, span);
+  assert.deepEqual(of([bare]), { scored: 1, mae: 1, inside: null });
+  assert.deepEqual(of([bare, document(3, 7, 1)]), { scored: 2, mae: 3.5, inside: 0 });
+});
+
 const hour = (n) => `2013-10-01T${String(n).padStart(2, "0")}:00:00Z`;
 const document = (n, forecast, truth, made = 0) => ({ at: hour(n), forecast, low: forecast - 2, high: forecast + 2, truth, error: truth === null ? null : forecast - truth, made_at: hour(made) });
 

@@ -25,7 +25,7 @@ pub use leases::open as open_leases;
 pub use letter_reader::open as open_letter_reader;
 use limits::Limited;
 use migrator::Migrator;
-pub use models::open as open_models;
+pub use models::{open as open_models, open_if_there as open_models_if_there};
 pub use sql_bookkeeping::SqlBookkeeping;
 
 /// How an actor or a command opens the bookkeeping. The tables must be there: see [`migrate`].

@@ -6,9 +6,10 @@ use async_trait::async_trait;
 use chrono::{DateTime, Duration, NaiveDateTime, Utc};
 use sea_orm::sea_query::{Expr, Query};
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, DatabaseTransaction, DbBackend, DbErr, EntityTrait, QueryFilter, QueryOrder,
-    QuerySelect, Select, SqlErr, TransactionTrait,
+    ColumnTrait, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, EntityTrait, QueryFilter,
+    QueryOrder, QuerySelect, Select, SqlErr, TransactionTrait,
 };
+use sea_orm_migration::SchemaManager;
 
 use super::connect::{Sessions, connect};
 use super::entities::{audit, model};
@@ -35,13 +36,21 @@ pub fn open(settings: &WarehouseConfig) -> OpenModels {
     let settings = settings.clone();
     Arc::new(move || {
         let settings = settings.clone();
-        Box::pin(async move {
-            let db = connect(&settings, Sessions::Few).await?;
-            let sqlite = db.get_database_backend() == DbBackend::Sqlite;
-            let books = SqlBookkeeping::new(db);
-            Ok(if sqlite { Box::new(books) } else { Box::new(Limited(books)) as Box<dyn Models> })
-        })
+        Box::pin(async move { Ok(models_of(connect(&settings, Sessions::Few).await?)) })
     })
+}
+
+/// The same for reading, where the table is there.
+pub async fn open_if_there(settings: &WarehouseConfig) -> Result<Option<Box<dyn Models>>, WarehouseError> {
+    let db = connect(settings, Sessions::Few).await?;
+    let there = SchemaManager::new(&db).has_table("bief_model").await.map_err(|e| from_db_err(READING, &e))?;
+    Ok(there.then(|| models_of(db)))
+}
+
+fn models_of(db: DatabaseConnection) -> Box<dyn Models> {
+    let sqlite = db.get_database_backend() == DbBackend::Sqlite;
+    let books = SqlBookkeeping::new(db);
+    if sqlite { Box::new(books) } else { Box::new(Limited(books)) }
 }
 
 fn number(version: u64) -> i64 {

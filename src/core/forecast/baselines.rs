@@ -88,7 +88,7 @@ mod tests {
             |shop, at| if at == 300 { f64::NAN } else { (1000 * shop as i64 + at) as f64 },
         );
         for (horizon, back) in [(1, [1, 24, 168]), (24, [24, 24, 168]), (30, [30, 48, 168])] {
-            let matrix = matrix(&spec, &panel, &panel.labels(), horizon, 0..400);
+            let matrix = matrix(&spec, &panel, &panel.labels(), horizon, 0..400).unwrap();
             let row = |at: i64| matrix.at.iter().position(|start| *start == hour(at).start()).unwrap() + 1;
             for (baseline, back) in Baseline::ALL.into_iter().zip(back) {
                 let found = forecasts(baseline, &spec, &panel, (&matrix, 0), horizon);
@@ -102,7 +102,7 @@ mod tests {
     fn the_mean_is_of_the_keys_own_training_rows() {
         let spec = spec();
         let panel = panel(&spec, &["a", "b"], 60, |shop, at| if at < 50 { 1.0 + shop as f64 } else { 99.0 });
-        let matrix = matrix(&spec, &panel, &panel.labels(), 1, 0..60);
+        let matrix = matrix(&spec, &panel, &panel.labels(), 1, 0..60).unwrap();
         let found = forecasts(Baseline::Mean, &spec, &panel, (&matrix, matrix.before(hour(50).start())), 1);
         assert_eq!(found[found.len() - 2..], [1.0, 2.0]);
         let none = forecasts(Baseline::Mean, &spec, &panel, (&matrix, 0), 1);

@@ -1,22 +1,23 @@
-//! Fits over time: what is forecast is always later than all that was fitted.
+//! Fits over time: all that was fitted was known when what judges the fit was forecast.
 
 use std::ops::Range as Rows;
 
 use chrono::{DateTime, Duration, Utc};
 
 use super::baselines::{Baseline, forecasts};
-use super::interval::Bands;
-use super::linear::{FitError, Solution, fit};
+use super::interval::{Bands, errors_needed};
+use super::linear::{FitError, Solution, at_least, fit};
 use super::matrix::{Matrix, filled, means};
 use super::model::{Beside, Evaluation, Fit, Fold, Range};
 use super::scores::{Score, score};
 use super::series::Panel;
 use super::spec::Spec;
+use super::split::known;
 
 /// Folds of the rolling origin, of one length.
 const FOLDS: i32 = 6;
-/// Errors below which those of the rolling origin tell nothing of an interval.
-const LEAST_ERRORS: usize = 30;
+/// Rows for each feature, so that a fit to one row more than it has features, exact and worthless, is none.
+const ROWS_OF_A_FEATURE: usize = 2;
 
 /// What an evaluation is over.
 #[derive(Debug, Clone, Copy)]
@@ -32,8 +33,8 @@ pub struct Table<'a> {
 
 impl Table<'_> {
     /// Fits the rows of buckets before `end`, and measures its interval by a rolling origin over the last `stretch` of them:
-    /// each of [`FOLDS`] folds is forecast by a fit to all rows before it. Where the history is too short for that, by the
-    /// fit's own errors, which are too small.
+    /// each of [`FOLDS`] folds is forecast by a fit to all that was known before it. Where the history is too short for that,
+    /// by the fit's own errors, which are too small; where those are too few too, there is no interval.
     ///
     /// # Errors
     /// Too few rows, or a fit that fails.
@@ -56,25 +57,30 @@ impl Table<'_> {
         for fold in 0..FOLDS {
             let start = end - stretch * (FOLDS - fold) / FOLDS;
             let part = matrix.before(start)..matrix.before(end - stretch * (FOLDS - fold - 1) / FOLDS);
-            if let Some((scored, errors)) = self.fold(part) {
+            if let Some((scored, errors)) = self.fold(self.known(start), part) {
                 fit.folds.push(scored);
                 pairs.extend(errors);
             }
         }
-        if pairs.len() < LEAST_ERRORS {
+        if pairs.len() < errors_needed(self.spec.interval) {
             pairs = self.pairs(&fit, 0..rows);
         }
         fit.bands = Bands::of(&pairs, self.spec.interval);
         Ok(fit)
     }
 
-    /// A fold, forecast by a fit to all before it; `None` where either is too short.
-    fn fold(&self, rows: Rows<usize>) -> Option<(Fold, Vec<(f64, f64)>)> {
-        let (solution, fills) = self.solve(0..rows.start).ok()?;
+    /// How many rows, from the first, a fit may see that is judged by the forecasts of buckets from `start` on.
+    fn known(&self, start: DateTime<Utc>) -> usize {
+        self.matrix.before(known(self.spec, self.horizon, start))
+    }
+
+    /// A fold, forecast by a fit to the first `training` rows; `None` where either is too short.
+    fn fold(&self, training: usize, rows: Rows<usize>) -> Option<(Fold, Vec<(f64, f64)>)> {
+        let (solution, fills) = self.solve(0..training).ok()?;
         let x = self.matrix.x.slice(ndarray::s![rows.clone(), ..]);
         let forecasts = solution.predict(filled(x, &fills).view());
         let truth = self.matrix.y.slice(ndarray::s![rows.clone()]);
-        let score = score(truth.iter().copied().zip(forecasts.iter().copied()), self.scale(rows.start))?;
+        let score = score(truth.iter().copied().zip(forecasts.iter().copied()), self.scale(training))?;
         let pairs = forecasts.iter().zip(truth).map(|(forecast, truth)| (*forecast, truth - forecast)).collect();
         Some((Fold { range: self.range(rows), score }, pairs))
     }
@@ -83,10 +89,7 @@ impl Table<'_> {
     fn solve(&self, rows: Rows<usize>) -> Result<(Solution, Vec<f64>), FitError> {
         let x = self.matrix.x.slice(ndarray::s![rows.clone(), ..]);
         let features = x.ncols();
-        // So that a fit to one row more than it has features, exact and worthless, is none.
-        if rows.len() < 2 * features {
-            return Err(FitError::TooFew { rows: rows.len(), features });
-        }
+        at_least(rows.len(), features, ROWS_OF_A_FEATURE * features)?;
         let fills = means(x);
         let y = self.matrix.y.slice(ndarray::s![rows]);
         Ok((fit(filled(x, &fills).view(), y, self.threads)?, fills))
@@ -120,7 +123,7 @@ impl Table<'_> {
     pub fn judge(&self, fit: &Fit, from: DateTime<Utc>) -> Option<Evaluation> {
         let matrix = self.matrix;
         let rows = matrix.before(from)..matrix.rows();
-        let training = rows.start;
+        let training = self.known(from);
         let scale = self.scale(training);
         let forecast: Vec<f64> = self.pairs(fit, rows.clone()).into_iter().map(|(forecast, _)| forecast).collect();
         let truth = || rows.clone().map(|row| matrix.y[row]);
@@ -135,11 +138,19 @@ impl Table<'_> {
             Some(Beside { baseline: *baseline, score: among(naive)?, model: among(&forecast)? })
         });
         let beside = beside.collect();
-        let ends = forecast.iter().map(|forecast| fit.bands.around(*forecast));
-        let (within, width) = ends.zip(truth()).fold((0.0, 0.0), |(within, width), ((low, high), truth)| {
-            (within + f64::from(u8::from(low <= truth && truth <= high)), width + (high - low))
-        });
-        let n = all.rows as f64;
-        Some(Evaluation { range: self.range(rows), score: all, beside, coverage: within / n, width: width / n })
+        let (coverage, width) = held(&fit.bands, truth().zip(forecast.iter().copied())).unzip();
+        Some(Evaluation { range: self.range(rows), score: all, beside, coverage, width })
     }
+}
+
+/// The share of truths within the intervals of their forecasts, and how wide these are on average; `None` where there is none.
+fn held(bands: &Bands, pairs: impl Iterator<Item = (f64, f64)>) -> Option<(f64, f64)> {
+    let (mut within, mut width, mut n) = (0.0, 0.0, 0.0);
+    for (truth, forecast) in pairs {
+        let (low, high) = bands.around(forecast)?;
+        within += f64::from(u8::from(low <= truth && truth <= high));
+        width += high - low;
+        n += 1.0;
+    }
+    Some((within / n, width / n))
 }

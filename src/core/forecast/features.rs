@@ -12,6 +12,7 @@ use ndarray::{Array1, Array2};
 
 use super::matrix::Matrix;
 use super::series::Panel;
+use super::size::{TooLarge, check_fit};
 use super::spec::{Calendar, Spec, Statistic, season_back};
 
 /// The columns of [`matrix`] for a model that knows these keys (`Panel::labels`), in their order. They name everything that
@@ -40,28 +41,39 @@ pub fn feature_names(spec: &Spec, keys: &[String]) -> Vec<String> {
 /// All rows of a horizon (in buckets) whose bucket, the one that is forecast, is among `range` (indices of the panel), whose
 /// truth is known and before which there is history enough for all lags. `keys` are the keys that the model knows: their
 /// order is that of the one-hot columns.
-pub fn matrix(spec: &Spec, panel: &Panel, keys: &[String], horizon: usize, range: Range<usize>) -> Matrix {
+///
+/// # Errors
+/// With the fit that it is for it would take more than `Spec::memory`; nothing is allocated then.
+pub fn matrix(
+    spec: &Spec,
+    panel: &Panel,
+    keys: &[String],
+    horizon: usize,
+    range: Range<usize>,
+) -> Result<Matrix, TooLarge> {
     let names = feature_names(spec, keys);
     let first = range.start.max(spec.warm_up(horizon) + horizon);
     let last = range.end.min(panel.buckets());
     let known = |bucket: usize, key: usize| !panel.series()[key].target[bucket].is_nan();
-    let rows: Vec<(usize, usize)> = (first..last)
-        .flat_map(|bucket| (0..panel.series().len()).map(move |key| (bucket, key)))
-        .filter(|(bucket, key)| known(*bucket, *key))
-        .collect();
+    let rows = || {
+        let all = (first..last).flat_map(|bucket| (0..panel.series().len()).map(move |key| (bucket, key)));
+        all.filter(|(bucket, key)| known(*bucket, *key))
+    };
+    check_fit(spec, panel, rows().count(), names.len())?;
+    let rows: Vec<(usize, usize)> = rows().collect();
     let mut x = Array2::zeros((rows.len(), names.len()));
     for (mut out, (bucket, key)) in x.rows_mut().into_iter().zip(&rows) {
         if let Some(out) = out.as_slice_mut() {
             row(spec, panel, keys, horizon, (*key, bucket - horizon), out);
         }
     }
-    Matrix {
+    Ok(Matrix {
         names,
         x,
         y: rows.iter().map(|(bucket, key)| panel.series()[*key].target[*bucket]).collect::<Array1<f64>>(),
         at: rows.iter().map(|(bucket, _)| panel.at(*bucket)).collect(),
         key: rows.iter().map(|(_, key)| *key).collect(),
-    }
+    })
 }
 
 /// The features of one series at the end of bucket `t` (both indices of the panel), into `out`, which has a place for each of

@@ -120,7 +120,7 @@ proptest! {
     fn features_are_what_a_table_of_all_hours_says(now in world(), (spec, horizon) in any_spec()) {
         let panel = now.panel(&spec, HOURS);
         let keys = panel.labels();
-        let matrix = matrix(&spec, &panel, &keys, horizon, 0..panel.buckets());
+        let matrix = matrix(&spec, &panel, &keys, horizon, 0..panel.buckets()).unwrap();
         let h = i64::try_from(horizon).unwrap();
         let known = |at: i64, of: usize| now.sold.get(&(at, of)).copied().filter(|value| !value.is_nan());
         for (line, row) in matrix.x.rows().into_iter().enumerate() {
@@ -237,7 +237,7 @@ fn a_key_that_the_model_does_not_know_is_missing_in_all_its_columns() {
 fn rows_begin_where_all_lags_reach_into_the_history() {
     let spec = spec();
     let panel = panel(&spec, &["a", "b"], 100, |shop, at| if shop == 1 && at == 60 { f64::NAN } else { 1.0 });
-    let matrix = matrix(&spec, &panel, &panel.labels(), 1, 0..100);
+    let matrix = matrix(&spec, &panel, &panel.labels(), 1, 0..100).unwrap();
     // The season of 24 lies 23 before the last known bucket, and that one before the one that is forecast.
     assert_eq!(matrix.at[0], hour(24).start());
     assert_eq!(matrix.rows(), 2 * (100 - 24) - 1, "a row whose truth is missing is none");

@@ -42,8 +42,8 @@ pub struct Solution {
 /// Why there is no fit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FitError {
-    #[error("{rows} rows are too few for {features} features: there must be more rows than features")]
-    TooFew { rows: usize, features: usize },
+    #[error("{rows} rows are too few for {features} features: at least {needed} are needed")]
+    TooFew { rows: usize, features: usize, needed: usize },
     #[error("a feature or the truth is no finite number")]
     NotFinite,
     #[error("the least squares could not be solved: {0}")]
@@ -111,7 +111,12 @@ pub fn fit_linfa(x: ArrayView2<'_, f64>, y: ArrayView1<'_, f64>) -> Result<Solut
 
 fn check_size(x: ArrayView2<'_, f64>) -> Result<(), FitError> {
     let (rows, features) = x.dim();
-    if rows > features { Ok(()) } else { Err(FitError::TooFew { rows, features }) }
+    at_least(rows, features, features + 1)
+}
+
+/// Whether there are as many rows as `needed`.
+pub(super) fn at_least(rows: usize, features: usize, needed: usize) -> Result<(), FitError> {
+    if rows >= needed { Ok(()) } else { Err(FitError::TooFew { rows, features, needed }) }
 }
 
 /// The root of each column's sum of squares; 0 where the column is constant but for rounding.

@@ -187,7 +187,7 @@ fn longleys_employment_comes_out_to_ten_digits() {
 fn what_cant_be_fitted_is_refused() {
     let x = random(10, 10, 1);
     let y = Array1::zeros(10);
-    let too_few = FitError::TooFew { rows: 10, features: 10 };
+    let too_few = FitError::TooFew { rows: 10, features: 10, needed: 11 };
     assert_eq!(fit(x.view(), y.view(), 1), Err(too_few.clone()));
     assert_eq!(fit_linfa(x.view(), y.view()), Err(too_few));
     for bad in [f64::NAN, f64::INFINITY] {

@@ -1,5 +1,5 @@
 //! A version of a forecast's model: all that is kept of a training, and how it forecasts. It names its features, and where
-//! they are no longer those of the configuration it is refused, never read as if they were.
+//! they, or the share of its intervals, are no longer those of the configuration it is refused, never read as if they were.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ pub struct ModelVersion {
     /// From 1, ascending for each forecast.
     pub version: u64,
     pub trained_at: DateTime<Utc>,
-    /// Of bief.
+    /// Of bief, with its revision.
     pub code_version: String,
     /// SHA-256 of all that the fits saw, in hexadecimal.
     pub input_hash: String,
@@ -51,7 +51,7 @@ pub struct HorizonModel {
     pub features: Vec<String>,
     /// Fitted to all of the history; what forecasts.
     pub serving: Fit,
-    /// Fitted to the history before the holdout; what is judged.
+    /// Fitted to what is known when the first bucket of the holdout is forecast; what is judged.
     pub judged: Fit,
     pub holdout: Evaluation,
 }
@@ -71,7 +71,8 @@ pub struct Fit {
     /// Features that are constant or a combination of others; their coefficients are 0.
     pub aliased: Vec<String>,
     pub bands: Bands,
-    /// The rolling origin that the bands' errors are of; each fold was forecast by a fit to what was before it.
+    /// The rolling origin that the bands' errors are of; each fold was forecast by a fit to what was known before
+    /// it.
     pub folds: Vec<Fold>,
 }
 
@@ -88,10 +89,10 @@ pub struct Evaluation {
     /// Over all rows.
     pub score: Score,
     pub beside: Vec<Beside>,
-    /// Share of the truth within the interval.
-    pub coverage: f64,
+    /// Share of the truth within the interval; none where there is no interval.
+    pub coverage: Option<f64>,
     /// Mean width of the interval, in the target's unit.
-    pub width: f64,
+    pub width: Option<f64>,
 }
 
 /// A baseline and the model over the rows for which both have a forecast.
@@ -108,14 +109,14 @@ pub struct Prediction {
     pub key: Fields,
     /// Where the bucket starts that is forecast.
     pub at: DateTime<Utc>,
-    /// In the target's unit, as its interval's ends.
+    /// In the target's unit.
     pub forecast: f64,
-    pub low: f64,
-    pub high: f64,
+    /// The ends of its interval, in the same unit; none where the version's errors were too few to tell.
+    pub interval: Option<(f64, f64)>,
 }
 
 /// Why a version can't forecast what the configuration asks for.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Refused {
     #[error("version {version} is of the forecast `{of}`, not of `{asked}`")]
     Other { version: u64, of: String, asked: String },
@@ -125,6 +126,8 @@ pub enum Refused {
     NoHorizon { version: u64, horizon: String },
     #[error("the features of version {version} are not those of the configuration ({difference}): train a new one")]
     Features { version: u64, difference: String },
+    #[error("the intervals of version {version} are for {share} of the truth, not for {asked}: train a new one")]
+    Interval { version: u64, share: f64, asked: f64 },
     #[error(
         "version {version} has {coefficients} coefficients and {fills} means for {features} features: it was changed"
     )]
@@ -132,7 +135,7 @@ pub enum Refused {
 }
 
 impl ModelVersion {
-    /// Whether it is of this specification, whole and with the very features.
+    /// Whether it is of this specification, whole and with the very features and share of its intervals.
     ///
     /// # Errors
     /// What is different.
@@ -143,7 +146,7 @@ impl ModelVersion {
     /// The model of a horizon.
     ///
     /// # Errors
-    /// It has none, or its features are others.
+    /// It has none, or its features or its intervals are others.
     pub fn horizon(&self, spec: &Spec, horizon: &Horizon) -> Result<&HorizonModel, Refused> {
         let version = self.version;
         if self.forecast != spec.name {
@@ -164,6 +167,11 @@ impl ModelVersion {
             let (features, coefficients, fills) = (wanted.len(), fit.coefficients.len(), fit.fills.len());
             if coefficients != features || fills != features {
                 return Err(Refused::Broken { version, features, coefficients, fills });
+            }
+            let (share, asked) = (fit.bands.share, spec.interval);
+            // JSON keeps a number to its last digit but one.
+            if (share - asked).abs() > 1e-9 {
+                return Err(Refused::Interval { version, share, asked });
             }
         }
         Ok(model)
@@ -213,8 +221,8 @@ pub fn predict(
     let predictions = panel.series().iter().enumerate().map(|(key, series)| {
         row(spec, panel, &model.keys, of.buckets, (key, t), &mut features);
         let forecast = of.serving.forecast(&features);
-        let (low, high) = of.serving.bands.around(forecast);
-        Prediction { key: series.key.clone(), at: panel.at(t + of.buckets), forecast, low, high }
+        let interval = of.serving.bands.around(forecast);
+        Prediction { key: series.key.clone(), at: panel.at(t + of.buckets), forecast, interval }
     });
     Ok(predictions.collect())
 }

@@ -5,11 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Duration, Utc};
 
+use super::size::{TooLarge, check_documents, most_buckets, of_document, of_key};
 use super::spec::Spec;
 use crate::core::document::{Bucket, Fields, Value};
-
-/// Values that a panel may have, 400 MB: a document dated centuries away must not take all memory. The newest buckets stay.
-const MOST_VALUES: usize = 50_000_000;
 
 /// Series of the target and the covariates, one for each key, on one grid of buckets without holes.
 #[derive(Debug, Clone, PartialEq)]
@@ -101,6 +99,9 @@ pub struct PanelBuilder<'s> {
     /// For each covariate: label of its key -> bucket's number since 1970 -> its fields.
     covariates: Vec<BTreeMap<String, BTreeMap<i64, Vec<f64>>>>,
     ignored: u64,
+    /// How many were taken, and about what they take of memory.
+    documents: u64,
+    bytes: u64,
 }
 
 impl<'s> PanelBuilder<'s> {
@@ -111,7 +112,17 @@ impl<'s> PanelBuilder<'s> {
             targets: BTreeMap::new(),
             covariates: vec![BTreeMap::new(); spec.covariates.len()],
             ignored: 0,
+            documents: 0,
+            bytes: 0,
         }
+    }
+
+    /// Whether what was taken leaves room for more: to be asked page by page.
+    ///
+    /// # Errors
+    /// It takes more than its part of `Spec::memory`.
+    pub fn check(&self) -> Result<(), TooLarge> {
+        check_documents(self.spec, self.documents, self.bytes)
     }
 
     /// A document of any of `Spec::aggregates`; one of another aggregate is nothing.
@@ -123,7 +134,10 @@ impl<'s> PanelBuilder<'s> {
         if aggregate == spec.aggregate {
             match (whole, key_of(key, &spec.key)) {
                 (true, Some(key)) => {
-                    let series = self.targets.entry(label(&key)).or_insert_with(|| (key, BTreeMap::new()));
+                    let label = label(&key);
+                    self.bytes += of_document(1) + if self.targets.contains_key(&label) { 0 } else { of_key(&label) };
+                    self.documents += 1;
+                    let series = self.targets.entry(label).or_insert_with(|| (key, BTreeMap::new()));
                     series.1.insert(number, number_of(values, &spec.target));
                 }
                 _ => self.ignored += 1,
@@ -135,8 +149,12 @@ impl<'s> PanelBuilder<'s> {
             }
             match (whole, key_of(key, &covariate.key)) {
                 (true, Some(key)) => {
-                    let fields = covariate.fields.iter().map(|field| number_of(values, field)).collect();
-                    kept.entry(label(&key)).or_default().insert(number, fields);
+                    let fields: Vec<f64> = covariate.fields.iter().map(|field| number_of(values, field)).collect();
+                    let label = label(&key);
+                    self.bytes +=
+                        of_document(fields.len()) + if kept.contains_key(&label) { 0 } else { of_key(&label) };
+                    self.documents += 1;
+                    kept.entry(label).or_default().insert(number, fields);
                 }
                 _ => self.ignored += 1,
             }
@@ -144,14 +162,14 @@ impl<'s> PanelBuilder<'s> {
     }
 
     /// The grid: from the first bucket of the target to its last, or to the one that starts at `until`, whichever is
-    /// later. What is known of covariates outside is left out.
+    /// later. What is known of covariates outside is left out. A document dated centuries away must not take all memory:
+    /// the newest buckets stay, as many as [`most_buckets`].
     pub fn build(mut self, until: Option<DateTime<Utc>>) -> Panel {
         let known: BTreeSet<i64> = self.targets.values().flat_map(|(_, of)| of.keys().copied()).collect();
         let first = known.first().copied();
         let until = until.map(|until| until.timestamp().div_euclid(self.seconds));
         let last = known.last().copied().map(|last| until.map_or(last, |until| until.max(last)));
-        let columns = 1 + self.spec.covariate_names().len();
-        let most = i64::try_from(MOST_VALUES / (columns * self.targets.len().max(1))).unwrap_or(i64::MAX).max(1);
+        let most = most_buckets(self.spec, self.targets.len());
         let (first, buckets) = match (first, last) {
             (Some(first), Some(last)) => (first.max(last - most + 1), (last - first + 1).min(most)),
             _ => (0, 0),
@@ -277,8 +295,26 @@ mod tests {
         builder.add("sales_hourly", &shop("a"), long_ago, &field("sold", 1.0));
         builder.add("sales_hourly", &shop("a"), hour(0), &field("sold", 2.0));
         let panel = builder.build(None);
-        assert!(panel.buckets() * 3 <= MOST_VALUES);
+        assert!(panel.buckets() * (3 + 2) * 8 <= 1 << 29, "half of what it may take");
         assert_eq!((panel.ignored(), panel.series()[0].target.last()), (1, Some(&2.0)));
+    }
+
+    #[test]
+    fn documents_that_would_take_more_than_their_part_are_told_before_they_do() {
+        let spec = Spec { memory: 1 << 20, ..spec() };
+        let mut builder = PanelBuilder::new(&spec);
+        let mut taken = 0;
+        let error = loop {
+            builder.add("sales_hourly", &shop("a"), hour(taken), &field("sold", 1.0));
+            taken += 1;
+            if let Err(error) = builder.check() {
+                break error;
+            }
+        };
+        assert_eq!((error.limit, error.bytes > 1 << 20), (1 << 20, true));
+        assert!((4_000..8_000).contains(&taken), "half a MiB of them: {taken}");
+        let told = error.to_string();
+        assert!(told.starts_with(&format!("{taken} documents of the history, or more, take about 2 MiB")), "{told}");
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub struct Spec {
     pub holdout: Duration,
     /// Share of the truth that the interval shall hold; above 0 and below 1.
     pub interval: f64,
+    /// Bytes that reading the history and fitting it may take together.
+    pub memory: u64,
     pub drift: Drift,
 }
 

@@ -16,10 +16,10 @@ pub struct HorizonScores {
     /// Over all rows of the holdout.
     pub score: Score,
     pub beside: Vec<Beside>,
-    /// Share of the truth within the interval.
-    pub coverage: f64,
+    /// Share of the truth within the interval; none where there is no interval.
+    pub coverage: Option<f64>,
     /// Mean width of the interval, in the target's unit.
-    pub width: f64,
+    pub width: Option<f64>,
 }
 
 impl ModelVersion {

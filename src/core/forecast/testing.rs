@@ -41,6 +41,7 @@ pub fn spec() -> Spec {
         ],
         holdout: Duration::from_secs(10 * 86_400),
         interval: 0.8,
+        memory: 1 << 30,
         drift: Drift { ratio: 1.5, window: Duration::from_secs(3 * 86_400) },
     }
 }

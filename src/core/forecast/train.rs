@@ -1,7 +1,7 @@
-//! One training: for each horizon a fit to what is before the holdout, judged by the holdout, and a fit to all, which
+//! One training: for each horizon a fit to what is known before the holdout, judged by the holdout, and a fit to all, which
 //! forecasts.
 
-use chrono::{DateTime, Duration, Utc};
+use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 
 use super::evaluation::Table;
@@ -9,7 +9,9 @@ use super::features::matrix;
 use super::linear::FitError;
 use super::model::{HorizonModel, ModelVersion, Range};
 use super::series::Panel;
+use super::size::TooLarge;
 use super::spec::Spec;
+use super::split::{Split, known, stretch};
 
 /// What a training is told beside the history.
 #[derive(Debug, Clone, Copy)]
@@ -17,7 +19,7 @@ pub struct Training<'a> {
     pub version: u64,
     /// Now.
     pub at: DateTime<Utc>,
-    /// Of bief.
+    /// Of bief, with its revision.
     pub code_version: &'a str,
     /// Threads that sum the Gram matrix; 1 beside a stream.
     pub threads: usize,
@@ -30,6 +32,8 @@ pub enum TrainError {
     NoTruth { aggregate: String, target: String },
     #[error("at {horizon} ahead, {what}: {source}")]
     Fit { horizon: String, what: &'static str, source: FitError },
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
     #[error("at {horizon} ahead there is no row in the holdout, which begins at {from}")]
     NoHoldout { horizon: String, from: DateTime<Utc> },
 }
@@ -37,13 +41,11 @@ pub enum TrainError {
 /// Trains all horizons by the panel, whose buckets are all known.
 ///
 /// # Errors
-/// Too short a history, or none.
+/// Too short a history, or none, or more of it than there may be memory for.
 pub fn train(spec: &Spec, panel: &Panel, training: &Training<'_>) -> Result<ModelVersion, TrainError> {
     let no_truth = || TrainError::NoTruth { aggregate: spec.aggregate.clone(), target: spec.target.clone() };
-    let last = panel.series().iter().filter_map(|s| s.target.iter().rposition(|value| !value.is_nan())).max();
-    let end = panel.at(last.ok_or_else(no_truth)? + 1);
-    let stretch = Duration::from_std(spec.holdout).unwrap_or_default();
-    let from = end.checked_sub_signed(stretch).unwrap_or(DateTime::<Utc>::MIN_UTC);
+    let Split { from, end } = Split::of(spec, panel).ok_or_else(no_truth)?;
+    let stretch = stretch(spec);
     let keys = panel.labels();
     let (mut horizons, mut hash) = (Vec::with_capacity(spec.horizons.len()), Sha256::new());
     for horizon in &spec.horizons {
@@ -51,9 +53,10 @@ pub fn train(spec: &Spec, panel: &Panel, training: &Training<'_>) -> Result<Mode
             let horizon = horizon.text.clone();
             move |source| TrainError::Fit { horizon, what, source }
         };
-        let matrix = matrix(spec, panel, &keys, horizon.buckets, 0..panel.buckets());
+        let matrix = matrix(spec, panel, &keys, horizon.buckets, 0..panel.buckets())?;
         let table = Table { spec, panel, matrix: &matrix, horizon: horizon.buckets, threads: training.threads };
-        let judged = table.fit(from, stretch).map_err(failed("the history before the holdout"))?;
+        let judged =
+            table.fit(known(spec, horizon.buckets, from), stretch).map_err(failed("the history before the holdout"))?;
         let no_holdout = || TrainError::NoHoldout { horizon: horizon.text.clone(), from };
         let holdout = table.judge(&judged, from).ok_or_else(no_holdout)?;
         let serving = table.fit(end, stretch).map_err(failed("the whole history"))?;

@@ -8,10 +8,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::actors::forecaster::{Forecaster, ForecasterDesk, ForecasterSettings};
 use crate::actors::trainer::{Trainer, TrainerDesk, TrainerSettings};
-use crate::actors::training::{FIT, Fit};
+use crate::actors::training::{FIT, Fit, TrainingOrder, train_once};
 use crate::adapters::cache::open_cache;
 use crate::adapters::warehouse;
 use crate::config::{Load, Secret, Tls, WarehouseConfig};
+use crate::core::build::code_version;
 use crate::core::document::{Bucket, Value};
 use crate::core::forecast::evaluation::Table;
 use crate::core::forecast::{
@@ -298,8 +299,20 @@ fn useless_later(spec: &Spec, panel: &Panel, training: &Training<'_>) -> Result<
             fit.coefficients.iter_mut().for_each(|coefficient| *coefficient = 0.0);
             fit.intercept = -1000.0;
         }
-        let matrix = matrix(spec, panel, &model.keys, horizon.buckets, 0..panel.buckets());
+        let matrix = matrix(spec, panel, &model.keys, horizon.buckets, 0..panel.buckets()).unwrap();
         let table = Table { spec, panel, matrix: &matrix, horizon: horizon.buckets, threads: 1 };
+        of.holdout = table.judge(&of.judged, of.holdout.range.from).unwrap();
+    }
+    Ok(model)
+}
+
+/// A fit that is off by a little: better than persistence, worse than what is there.
+fn somewhat_off(spec: &Spec, panel: &Panel, training: &Training<'_>) -> Result<ModelVersion, TrainError> {
+    let mut model = train(spec, panel, training)?;
+    for of in &mut model.horizons {
+        of.judged.intercept += 0.5;
+        let matrix = matrix(spec, panel, &model.keys, of.buckets, 0..panel.buckets()).unwrap();
+        let table = Table { spec, panel, matrix: &matrix, horizon: of.buckets, threads: 1 };
         of.holdout = table.judge(&of.judged, of.holdout.range.from).unwrap();
     }
     Ok(model)
@@ -386,4 +399,53 @@ async fn as_actors_they_train_and_forecast_and_a_drain_ends_them() {
     let ended = harness.ended().await;
     assert_eq!(ended.len(), 2);
     assert!(ended.iter().all(|(_, exit)| matches!(exit, Exit::Finished)), "{ended:?}");
+}
+
+#[tokio::test]
+async fn a_training_that_keeps_nothing_is_judged_beside_the_champion() {
+    let mut world = World::new(i64::MAX, FIT).await;
+    let (settings, spec) = (world.stores.settings.clone(), spec());
+    let order = |fit| TrainingOrder {
+        spec: &spec,
+        at: at(BEFORE),
+        threads: 1,
+        yielding: false,
+        fit,
+        keep: false,
+        daemon: "bief",
+        peer: "a test",
+    };
+    let models = warehouse::open_models_if_there(&settings).await.unwrap().unwrap();
+    let first = train_once(&order(FIT), world.cache.as_mut(), Some(&*models)).await.unwrap();
+    assert!(first.verdict.promote && first.verdict.reason.ends_with("and the first"), "{}", first.verdict.reason);
+    world.trainer.step().await.unwrap();
+    let kept = world.versions().await;
+    assert_eq!((kept.len(), kept[0].code_version.as_str()), (1, code_version().as_str()));
+    let tries: [(Fit, bool, &str); 2] =
+        [(FIT, true, "it is no worse than version 1"), (somewhat_off, false, "it is worse than version 1")];
+    for (fit, wins, told) in tries {
+        let trained = train_once(&order(fit), world.cache.as_mut(), Some(&*models)).await.unwrap();
+        assert_eq!((trained.verdict.promote, trained.promoted), (wins, None));
+        assert!(trained.verdict.reason.starts_with(told), "{}", trained.verdict.reason);
+    }
+    assert_eq!(world.versions().await, kept, "nothing was kept");
+}
+
+#[tokio::test]
+async fn where_no_version_was_ever_kept_a_dry_run_finds_no_champion_and_makes_no_table() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bief.db");
+    let settings = WarehouseConfig {
+        url: Secret::new(format!("sqlite://{}", file.display())),
+        tls: Tls::Disable,
+        ca: None,
+        migrations: None,
+        load: Load::Auto,
+    };
+    assert!(warehouse::open_models_if_there(&settings).await.unwrap().is_none());
+    assert!(!file.exists());
+    std::fs::write(&file, "").unwrap();
+    assert!(warehouse::open_models_if_there(&settings).await.unwrap().is_none());
+    warehouse::prepare(&settings, folder.path()).await.unwrap();
+    assert!(warehouse::open_models_if_there(&settings).await.unwrap().is_some());
 }
