@@ -19,7 +19,7 @@ use super::split::embargo;
 /// Rows below which two versions are not compared, unless the whole holdout has no more: as few errors tell nothing.
 const LEAST_ROWS: usize = LEAST_ERRORS;
 
-/// A stored coefficient has lost its last digit: a version is no worse than itself.
+/// The same rows summed by another number of threads come to other last digits: a version is no worse than itself.
 const ROUNDING: f64 = 1e-9;
 
 /// What came of it.

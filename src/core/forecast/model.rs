@@ -169,8 +169,7 @@ impl ModelVersion {
                 return Err(Refused::Broken { version, features, coefficients, fills });
             }
             let (share, asked) = (fit.bands.share, spec.interval);
-            // JSON keeps a number to its last digit but one.
-            if (share - asked).abs() > 1e-9 {
+            if share.total_cmp(&asked).is_ne() {
                 return Err(Refused::Interval { version, share, asked });
             }
         }

@@ -132,8 +132,7 @@ fn a_version_is_stored_as_json_and_read_back() {
     assert_eq!((back.version, &back.keys, &back.input_hash), (7, &model.keys, &model.input_hash));
     for (back, of) in back.horizons.iter().zip(&model.horizons) {
         assert_eq!(back.features, of.features);
-        let pairs = back.serving.coefficients.iter().zip(&of.serving.coefficients);
-        assert!(pairs.into_iter().all(|(a, b)| (a - b).abs() <= 1e-15 * b.abs()), "to the last digit but one");
+        assert_eq!(back.serving.coefficients, of.serving.coefficients, "to the last digit");
     }
 }
 
