@@ -1,6 +1,7 @@
 //! Tells a release build which revision it is of, unless `BIEF_REVISION` does. Other builds are not told: they would be made
 //! anew with each commit. Must never fail: a source without git is built all the same, its revision unknown.
 
+use std::path::Path;
 use std::process::Command;
 
 fn main() {
@@ -10,11 +11,11 @@ fn main() {
     if !is_release || std::env::var_os("BIEF_REVISION").is_some() {
         return;
     }
-    for changed in ["src", "Cargo.toml", "Cargo.lock"] {
+    for changed in ["src", "web", "ml", "Cargo.toml", "Cargo.lock"] {
         println!("cargo::rerun-if-changed={changed}");
     }
     // It gets a line with each commit and checkout.
-    if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]) {
+    if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]).filter(|log| Path::new(log).exists()) {
         println!("cargo::rerun-if-changed={log}");
     }
     // Within another repository the hash would be that one's.

@@ -295,10 +295,10 @@ function drawChart() {
     toldOfChart(notice("bad", isThere ? "What is shown is not up to date" : "The forecasts could not be read", `${error} Asked again every ${RETRY_MS / 1000} s.`));
   } else if (!isMine) {
     toldOfChart(notice("wait", "Reading the forecasts …"));
-  } else if (!isThere && !championOf(about())) {
-    toldOfChart(notice("wait", "No model yet, so nothing is forecast", howToTrain(about())));
   } else if (trouble) {
     toldOfChart(notice("bad", "Nothing is forecast now", String(trouble)));
+  } else if (!isThere && !championOf(about())) {
+    toldOfChart(notice("wait", "No model yet, so nothing is forecast", howToTrain(about())));
   } else if (!isThere) {
     const isAll = state.range === "all" && !state.window;
     const told = notice("wait", "No forecast in this span", isAll ? "The next is made when a bucket of the aggregate is over." : "Forecasts are kept as long as `keep` of the cache says.");

@@ -215,8 +215,8 @@ impl ForecasterDesk {
             None => models.insert((settings.open_models)().await?),
         };
         let Some(head) = models.champion(&spec.name).await? else {
-            (*champion, standing.champion) = (None, None);
-            standing.trouble = Some("no version was promoted yet".to_owned());
+            // That there is none yet is no trouble.
+            (*champion, standing.champion, standing.trouble) = (None, None, None);
             return Ok(false);
         };
         standing.champion = Some(head.version);
@@ -245,6 +245,7 @@ impl ForecasterDesk {
                     );
                 }
                 *champion = None;
+                settings.metrics.failures.inc();
                 standing.trouble = Some(reason.clone());
                 let wanted = TrainingWanted::Refused { version: head.version, reason };
                 settings.forecasts.want_training(&spec.name, wanted);

@@ -112,6 +112,8 @@ impl Cause {
 /// What became of it.
 enum Turn {
     Done,
+    /// It failed, and would again by the same documents.
+    Failed,
     /// Another daemon is at it, and may be for so long without a word.
     Another(Duration),
 }
@@ -173,7 +175,7 @@ impl TrainerDesk {
             && due <= now
         {
             match self.turn(&Cause::Due(due)).await? {
-                Turn::Done => {
+                Turn::Done | Turn::Failed => {
                     let next = |schedule: &Schedule| schedule.next_after(due.max(self.settings.clock.now()));
                     self.due = self.settings.schedule.as_ref().and_then(next);
                     self.first = None;
@@ -191,12 +193,9 @@ impl TrainerDesk {
         if self.first.is_some_and(|at| at <= now) {
             self.first = match self.newest().await? {
                 Some(_) => None,
-                None => {
-                    if self.is_computed() {
-                        self.turn(&Cause::First).await?;
-                    }
-                    Some(now + FIRST_EVERY)
-                }
+                // What is too much will not become less: the schedule's time will do.
+                None if self.is_computed() && matches!(self.turn(&Cause::First).await?, Turn::Failed) => None,
+                None => Some(now + FIRST_EVERY),
             };
         }
         let now = self.settings.clock.now();
@@ -235,7 +234,7 @@ impl TrainerDesk {
             return Ok(leases.give_back(&early, &settings.owner).await?);
         }
         match self.turn(&Cause::Early(wanted.clone())).await {
-            Ok(Turn::Done) => leases.done(&early, &settings.owner, now).await.map(drop)?,
+            Ok(Turn::Done | Turn::Failed) => leases.done(&early, &settings.owner, now).await.map(drop)?,
             Ok(Turn::Another(_)) => leases.give_back(&early, &settings.owner).await?,
             Err(error) => {
                 let _ = leases.give_back(&early, &settings.owner).await;
@@ -264,10 +263,11 @@ impl TrainerDesk {
         let held = Held { name: &self.lease, owner: &settings.owner, lasts: settings.lease };
         let trained = while_held(&*leases, held, self.train(cause)).await;
         let trained = trained.map_err(|what| WarehouseError::Transient { what })?;
+        let mut turn = Turn::Done;
         if let Err(error) = trained {
             // A history that has just begun is no failure.
-            let begun = matches!((cause, &error), (Cause::First, TrainingError::Train(_)));
-            settings.metrics.training_failures.inc_by(u64::from(!begun));
+            let begun = matches!(cause, Cause::First) && error.is_too_short();
+            settings.metrics.training_failures.inc_by(u64::from(!begun && !error.passes()));
             if error.passes() {
                 // Another may have more luck.
                 let _ = leases.give_back(&self.lease, &settings.owner).await;
@@ -278,7 +278,8 @@ impl TrainerDesk {
                     tracing::debug!(forecast = settings.spec.name, cause = %error, "no model can be trained yet")
                 }
                 _ => {
-                    tracing::error!(forecast = settings.spec.name, cause = %error, "the forecast's model was not trained")
+                    tracing::error!(forecast = settings.spec.name, cause = %error, "the forecast's model was not trained");
+                    turn = Turn::Failed;
                 }
             }
         }
@@ -287,7 +288,7 @@ impl TrainerDesk {
             Cause::Due(due) => leases.done(&self.lease, &settings.owner, *due).await.map(drop)?,
             Cause::Early(_) | Cause::First => leases.give_back(&self.lease, &settings.owner).await?,
         }
-        Ok(Turn::Done)
+        Ok(turn)
     }
 
     async fn train(&self, cause: &Cause) -> Result<(), TrainingError> {

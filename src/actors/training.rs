@@ -77,6 +77,11 @@ impl TrainingError {
             Self::Train(_) | Self::Thread => false,
         }
     }
+
+    /// Whether it is the history that does not suffice, or not yet.
+    pub fn is_too_short(&self) -> bool {
+        matches!(self, Self::Train(error) if !matches!(error, TrainError::TooLarge(_)))
+    }
 }
 
 /// Trains by all documents of buckets that have ended. Without a place for versions there is no champion, and nothing is

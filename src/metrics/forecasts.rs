@@ -38,7 +38,7 @@ impl ForecastSeries {
             ),
             failures: r.int_counter_vec(
                 "bief_forecast_failures_total",
-                "Rounds of forecasting that ended in an error; they are tried again.",
+                "Rounds in which nothing was forecast: cache or warehouse did not answer, or the champion is refused.",
                 forecast,
             ),
             from: r.gauge_vec(
@@ -88,7 +88,7 @@ impl ForecastSeries {
             ),
             training_failures: r.int_counter_vec(
                 "bief_model_training_failures_total",
-                "Trainings that ended without a version.",
+                "Trainings that ended without a version, for a cause that does not pass by itself.",
                 forecast,
             ),
             promotions: r.int_counter_vec(

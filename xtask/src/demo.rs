@@ -122,7 +122,7 @@ impl Demo {
         Ok(sent)
     }
 
-    /// Records of the shipped weather, once more, slowly; until the value is dropped.
+    /// The shipped flights, once more, slowly; until the value is dropped.
     pub fn flow(&self) -> Result<Ended> {
         let mut replay = self.command("replay")?;
         replay.args(["--topic", "flights", "--rate", RATE]);

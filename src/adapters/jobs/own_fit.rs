@@ -13,6 +13,7 @@ use ndarray::{Axis, s};
 use super::contract::{DONE, FAILED, JobResult, MEMORY, Task, Told, USAGE};
 use super::matrix_file::{self, Matrix, ReadError};
 use super::own::{LOCK_FILE, version_of};
+use crate::core::build::VERSION;
 use crate::core::comparison::Framework;
 use crate::core::forecast::gram::threads_of;
 use crate::core::forecast::linear::{self, Solver};
@@ -59,7 +60,7 @@ fn fit(framework: Framework, task: &Task, matrix: &Matrix, phases: &mut Phases) 
     let predictions = phases.time("predict", || solution.predict(held_out));
     let version = match framework {
         Framework::Linfa => ("linfa-linear".to_owned(), version_of("linfa-linear", LOCK_FILE)),
-        _ => ("bief".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+        _ => ("bief".to_owned(), VERSION.to_owned()),
     };
     let solver = match solution.solver {
         Solver::Cholesky => "Gram matrix and Cholesky",

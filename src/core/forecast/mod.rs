@@ -3,10 +3,10 @@
 //! formulas and what each of them is for.
 //!
 //! The parts, in the order in which they are used: [`spec`] what is forecast and from what · [`series`] the grid of
-//! buckets · [`features`] and [`matrix`] the table that is fitted · [`size`] whether it fits into
-//! memory · [`linear`] the fit, on [`gram`] · [`baselines`] what
-//! it has to beat · [`scores`] by which measure · [`interval`] how far off it may be · [`split`], [`evaluation`] and
-//! [`train`] all of that over time · [`model`] what is kept · [`contest`] which version forecasts · [`drift`] when that is no longer true.
+//! buckets · [`features`] and [`matrix`] the table that is fitted · [`size`] whether it fits into memory · [`linear`] the
+//! fit, on [`gram`] · [`baselines`] what it has to beat · [`scores`] by which measure · [`interval`] how far off it may be ·
+//! [`split`], [`evaluation`] and [`train`] all of that over time · [`model`] what is kept · [`contest`] which version
+//! forecasts · [`drift`] when that is no longer true.
 
 pub mod baselines;
 pub mod contest;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Duration, Utc};
 
-use super::size::{TooLarge, check_documents, most_buckets, of_document, of_key};
+use super::size::{TooLarge, check_documents, most_buckets, of_covariate, of_key, of_target};
 use super::spec::Spec;
 use crate::core::document::{Bucket, Fields, Value};
 
@@ -135,7 +135,7 @@ impl<'s> PanelBuilder<'s> {
             match (whole, key_of(key, &spec.key)) {
                 (true, Some(key)) => {
                     let label = label(&key);
-                    self.bytes += of_document(1) + if self.targets.contains_key(&label) { 0 } else { of_key(&label) };
+                    self.bytes += of_target() + if self.targets.contains_key(&label) { 0 } else { of_key(&label) };
                     self.documents += 1;
                     let series = self.targets.entry(label).or_insert_with(|| (key, BTreeMap::new()));
                     series.1.insert(number, number_of(values, &spec.target));
@@ -152,7 +152,7 @@ impl<'s> PanelBuilder<'s> {
                     let fields: Vec<f64> = covariate.fields.iter().map(|field| number_of(values, field)).collect();
                     let label = label(&key);
                     self.bytes +=
-                        of_document(fields.len()) + if kept.contains_key(&label) { 0 } else { of_key(&label) };
+                        of_covariate(fields.len()) + if kept.contains_key(&label) { 0 } else { of_key(&label) };
                     self.documents += 1;
                     kept.entry(label).or_default().insert(number, fields);
                 }

@@ -1,5 +1,5 @@
 //! What a forecast's history and its fit take of memory, told before it is taken: who trains shares a process with streams,
-//! and an allocation that fails would end them all. The estimates are of what is large; they may be off by a third.
+//! and an allocation that fails would end them all. The estimates are of what is large, and rather too high than too low.
 
 use super::series::Panel;
 use super::spec::Spec;
@@ -11,8 +11,10 @@ const ROW: u64 = 128;
 /// The Gram matrix, its correlations, their factor, and a thread's part.
 const SQUARES: u64 = 4;
 const DOUBLE: u64 = 8;
-/// A document that waits to be put into the grid, beside its values: its bucket, and its part of a tree's nodes.
-const DOCUMENT: u64 = 80;
+/// A document's bucket and its part of a tree's nodes, which are two thirds full on average, while it waits for the grid.
+const DOCUMENT: u64 = 24;
+/// A covariate's values are a vector of their own: its head in the tree, and what the allocator adds.
+const VECTOR: u64 = 56;
 /// A key's name and its tree.
 const KEY: u64 = 512;
 
@@ -64,9 +66,14 @@ pub fn most_buckets(spec: &Spec, keys: usize) -> i64 {
     i64::try_from(values / values_of_a_bucket(spec, keys)).unwrap_or(i64::MAX).max(1)
 }
 
-/// What a document takes while a panel is made, with so many values.
-pub fn of_document(values: usize) -> u64 {
-    DOCUMENT + DOUBLE * values as u64
+/// What a document of the target takes while a panel is made.
+pub fn of_target() -> u64 {
+    DOCUMENT + DOUBLE
+}
+
+/// The same of a covariate's, with so many values.
+pub fn of_covariate(values: usize) -> u64 {
+    DOCUMENT + VECTOR + DOUBLE * values as u64
 }
 
 /// What a key takes beside its documents.

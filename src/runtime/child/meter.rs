@@ -15,16 +15,18 @@ const REST: u32 = 99;
 /// The last reading of the proportional sizes.
 struct Exact {
     memory: Memory,
-    /// The resident sizes at that moment.
+    /// The resident sizes at that moment, and the least of them since: what ends takes along may have been shared with what
+    /// stays, and then makes the proportional sizes no smaller.
     resident: u64,
+    least: u64,
     /// Before that no other is taken for a change's sake.
     rests_until: Duration,
 }
 
 impl Exact {
-    /// What it must be by now: as if all pages that came since were shared with nobody.
+    /// The most that it may be by now: as if all pages that came since were shared with nobody.
     fn now(&self, resident: u64) -> Memory {
-        let bytes = (self.memory.bytes + resident).saturating_sub(self.resident).min(resident);
+        let bytes = (self.memory.bytes + resident.saturating_sub(self.least)).min(resident);
         Memory { bytes, ..self.memory }
     }
 }
@@ -56,11 +58,15 @@ impl Meter {
     }
 
     fn take(&mut self, at: Duration, resident: u64, read: impl FnOnce() -> (Memory, Duration)) -> bool {
+        if let Some(last) = &mut self.last {
+            last.least = last.least.min(resident);
+        }
         let now = match &self.last {
             Some(last) if !self.is_due(last, at, resident) => last.now(resident),
             _ => {
                 let (memory, took) = read();
-                self.last = Some(Exact { memory, resident, rests_until: at + took * (1 + REST) });
+                let rests_until = at + took * (1 + REST);
+                self.last = Some(Exact { memory, resident, least: resident, rests_until });
                 memory
             }
         };
@@ -145,6 +151,17 @@ mod tests {
         assert!(!meter.take(ms(200), 200 * MIB, || (exact(62 * MIB), ms(50))));
         assert!(meter.take(ms(300), 240 * MIB, || (exact(101 * MIB), ms(50))));
         assert_eq!(meter.peak(), exact(101 * MIB));
+    }
+
+    #[test]
+    fn the_limit_holds_though_processes_that_shared_pages_end_while_it_rests() {
+        let mut meter = Meter::new(Some(600 * MIB));
+        // Four processes share 200 and have 50 each.
+        assert!(!meter.take(ms(0), 1000 * MIB, || (exact(400 * MIB), ms(50))));
+        // Three end, the last grows by 500.
+        assert!(!meter.take(ms(100), 250 * MIB, || unreachable!("it rests")));
+        assert!(meter.take(ms(200), 750 * MIB, || (exact(750 * MIB), ms(50))));
+        assert_eq!(meter.peak(), exact(750 * MIB));
     }
 
     #[test]

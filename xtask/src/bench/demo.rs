@@ -24,12 +24,12 @@ struct Times {
     computed: f64,
 }
 
-/// How many pixels of the panels' charts have the colour of one of their lines, and a number for which these are.
+/// How many pixels of the first panel that shows a line have its colour, and a number for which these are.
 const PICTURE: &str = "
   const probe = document.createElement('canvas').getContext('2d');
   const rgb = (colour) => { probe.fillStyle = colour; probe.fillRect(0, 0, 1, 1); return probe.getImageData(0, 0, 1, 1).data; };
-  let [drawn, which] = [0, 0];
   for (const panel of document.querySelectorAll('.panel-line')) {
+    let [drawn, which] = [0, 0];
     const canvas = panel.querySelector('canvas');
     const colours = Array.from(panel.querySelectorAll('.swatch line'), (line) => rgb(line.getAttribute('stroke')));
     if (!canvas || canvas.width === 0 || colours.length === 0) continue;
@@ -40,11 +40,10 @@ const PICTURE: &str = "
         which = (which * 31 + i) % 1000003;
       }
     }
+    // The first alone: that another appears is no movement.
+    if (drawn >= 200) return [drawn, which];
   }
-  return [drawn, which];";
-
-/// Pixels of a line that is long enough to be seen.
-const A_LINE: i64 = 200;
+  return [0, 0];";
 
 pub fn run(arguments: &DemoArguments) -> Result<Value> {
     let bief = match &arguments.bief {
@@ -89,9 +88,13 @@ fn measure(bief: &Path, driver: &Driver) -> Result<Times> {
     let began = Instant::now();
     let seconds = || began.elapsed().as_secs_f64();
     let demo = Demo::start(bief, &workspace(), folder.path())?;
+    while demo.status().is_none() {
+        ensure!(began.elapsed() < LIMIT, "no answer in {} s", LIMIT.as_secs());
+        std::thread::sleep(LOOK_EVERY);
+    }
     let answers = seconds();
     page.open(&format!("http://{}/#live", demo.http));
-    let first = wait(&page, began, |picture| picture[0] >= A_LINE)?;
+    let first = wait(&page, began, |picture| picture[0] > 0)?;
     let drawn = seconds();
     wait(&page, began, |picture| picture[1] != first[1])?;
     let moves = seconds();

@@ -35,9 +35,16 @@ pub async fn run(setup: &Setup, arguments: &TrainingArguments) -> Result<Value> 
 
     let (mut rates, mut costs, mut trained) = ([Vec::new(), Vec::new()], Vec::new(), Vec::new());
     for number in 1..=arguments.rounds {
-        let (alone, none) = pass(setup, &without, records).await?;
-        let (beside, versions) = pass(setup, &with, records).await?;
+        // In turns: what is first may find a warmer or a colder server.
+        let ((alone, none), (beside, versions)) = if number % 2 == 1 {
+            let alone = pass(setup, &without, records).await?;
+            (alone, pass(setup, &with, records).await?)
+        } else {
+            let beside = pass(setup, &with, records).await?;
+            (pass(setup, &without, records).await?, beside)
+        };
         ensure!(none == 0, "something was trained where nothing should be");
+        ensure!(versions > 0, "no training ended while the records came: it is not known whether any was under way");
         println!(
             "round {number}: {alone:.0} rows/s alone, {beside:.0} while {} models are trained, of which {versions} were \
              done within it",
