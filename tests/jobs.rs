@@ -185,10 +185,11 @@ fn a_job_that_prints_garbage_is_believed_by_its_result_alone_and_the_garbage_is_
 fn a_job_that_prints_without_end_is_killed_at_its_limit_and_told() {
     let Some(ground) = Ground::new() else { return };
     let floods = "import os\n    while True: os.write(1, b'y\\n' * 32768)";
-    let Outcome::Failed { why, stderr } = ground.fit(floods, (Duration::from_secs(1), None)) else {
+    // On a busy machine Python alone may take a second until it prints anything.
+    let Outcome::Failed { why, stderr } = ground.fit(floods, (Duration::from_secs(6), None)) else {
         panic!("no failure")
     };
-    assert!(why.starts_with("failed: it had not ended after 1 s, its limit, and was killed"), "{why}");
+    assert!(why.starts_with("failed: it had not ended after 6 s, its limit, and was killed"), "{why}");
     assert!(why.ends_with(" lines of its output were no message"), "{why}");
     // The last ones alone are kept.
     assert!(stderr.ends_with("no message:\ny\ny\ny\ny\ny\ny\ny\ny\n") && stderr.len() < 20_000, "{stderr}");
