@@ -138,4 +138,11 @@ mod tests {
         let found = newest(&path).unwrap().unwrap();
         assert_eq!((&found.runs, &found.machine), (&made.runs, &made.machine));
     }
+
+    #[test]
+    fn the_documented_comparison_is_one_that_bief_reads() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/comparison.json");
+        let documented = newest(&path).unwrap().unwrap();
+        assert!(documented.is_well() && documented.runs.len() > 20);
+    }
 }
