@@ -79,6 +79,9 @@ impl Complaint {
     }
 }
 
+/// What OpenSSL's own complaints have in them.
+const OPENSSL: &str = "SSL routines:";
+
 /// A complaint with what the reader can do about it.
 fn advise(code: Option<RDKafkaErrorCode>, reason: &str) -> String {
     use RDKafkaErrorCode as E;
@@ -86,7 +89,10 @@ fn advise(code: Option<RDKafkaErrorCode>, reason: &str) -> String {
         Some(E::Authentication | E::SaslAuthenticationFailed) => {
             "\"sasl.mechanism\", \"sasl.username\" and \"sasl.password\""
         }
-        Some(E::SSL) => "\"ssl.ca.location\" and the host names of `brokers`",
+        // OpenSSL's refusals were seen with another code, too.
+        code if code == Some(E::SSL) || reason.contains(OPENSSL) => {
+            "\"ssl.ca.location\" and the host names of `brokers`"
+        }
         _ => return reason.to_owned(),
     };
     format!("{reason}; check {advice} in [kafka]")
@@ -172,6 +178,9 @@ mod tests {
         assert!(complaint.take().unwrap().contains("\"ssl.ca.location\""));
         heard(RDKafkaErrorCode::BrokerTransportFailure);
         assert_eq!(complaint.take().unwrap(), "broker 1: refused");
+        let openssl = "broker 1: error:0A000086:SSL routines::certificate verify failed";
+        complaint.hear(&KafkaError::Global(RDKafkaErrorCode::BrokerTransportFailure), openssl);
+        assert!(complaint.take().unwrap().contains("\"ssl.ca.location\""));
     }
 
     #[test]
