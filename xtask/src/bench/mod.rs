@@ -73,7 +73,7 @@ pub enum Bench {
     #[command(after_help = "Example:\n  cargo xtask bench peers --rounds 3 --json")]
     Peers(PeersArguments),
     /// What training models costs the stream: rows a second with and without, in turns.
-    #[command(after_help = "Example:\n  cargo xtask bench training --rounds 5 --json")]
+    #[command(after_help = "Example:\n  cargo xtask bench training --rounds 6 --json")]
     Training(TrainingArguments),
     /// From `bief demo` to the first chart that moves, in a real browser.
     #[command(after_help = "Example:\n  cargo xtask bench demo --rounds 5 --json")]
@@ -162,8 +162,8 @@ pub struct TrainingArguments {
     /// Models that are trained at once.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..))]
     models: u32,
-    /// How often; figures are the median.
-    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    /// How often, an even number.
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
 }
 
