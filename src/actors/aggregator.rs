@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::prelude::*;
+use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use super::refresh::{RefreshError, RefreshPlan, mark_all, refresh};
@@ -14,13 +14,11 @@ use crate::messages::{AggregateFreshness, Freshness, Replacements};
 use crate::metrics::{AggregateMetrics, SourceMetrics};
 use crate::ports::marks::Backlog;
 use crate::ports::{AggregateSource, Cache, Clock, OpenAggregateSource, OpenCache};
-use crate::runtime::{Backoff, ExitGuard};
+use crate::runtime::{Backoff, ExitGuard, Lone, Work};
 
 /// First and longest wait after a failure.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_LONGEST: Duration = Duration::from_secs(30);
-/// How long claims are tried to be given back when the daemon ends; they end by themselves too.
-const GIVE_BACK: Duration = Duration::from_secs(2);
 
 /// What an aggregator is made of.
 pub struct AggregatorSettings {
@@ -37,41 +35,26 @@ pub struct AggregatorSettings {
     pub of_aggregates: Vec<AggregateMetrics>,
 }
 
-pub struct Aggregator {
-    settings: Option<AggregatorSettings>,
-    guard: ExitGuard,
-}
+pub type Aggregator = Lone<Desk>;
 
 impl Aggregator {
     pub fn new(settings: AggregatorSettings, guard: ExitGuard) -> Self {
-        Self { settings: Some(settings), guard }
+        Self::of(Desk::new(settings), guard)
     }
 }
 
-impl Actor for Aggregator {
-    type Context = Context<Self>;
+#[async_trait(?Send)]
+impl Work for Desk {
+    async fn work(&mut self) {
+        self.keep_fresh().await;
+    }
 
-    fn started(&mut self, ctx: &mut Self::Context) {
-        let Some(settings) = self.settings.take() else { return };
-        let (cancelled, draining) = (self.guard.cancelled().clone(), self.guard.draining().clone());
-        let work = async move {
-            let mut desk = Desk::new(settings);
-            tokio::select! {
-                () = desk.keep_fresh() => {}
-                () = cancelled.cancelled() => {}
-                () = draining.cancelled() => {
-                    let _ = tokio::time::timeout(GIVE_BACK, desk.give_claims_back()).await;
-                }
-            }
-        };
-        ctx.wait(work.into_actor(self).map(|(), actor, ctx| {
-            actor.guard.finish();
-            ctx.stop();
-        }));
+    async fn give_back(&mut self) {
+        let _ = self.give_claims_back().await;
     }
 }
 
-struct Desk {
+pub struct Desk {
     settings: AggregatorSettings,
     /// What it is called where its trouble is told.
     name: String,

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use actix::prelude::*;
+use actix::prelude::{MailboxError, Recipient};
+use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use tokio::sync::oneshot;
 
@@ -17,7 +18,7 @@ use crate::core::schedule::Schedule;
 use crate::messages::fit::{Describe, Described, Fit};
 use crate::ports::frameworks::{FitJob, OpenGround};
 use crate::ports::{Clock, Lease, OpenLeases};
-use crate::runtime::ExitGuard;
+use crate::runtime::{ExitGuard, Lone, Work};
 
 /// What daemons agree on.
 pub const LEASE: &str = "compare";
@@ -82,37 +83,18 @@ pub struct ComparerSettings {
     pub on_progress: OnProgress,
 }
 
-pub struct Comparer {
-    settings: Option<ComparerSettings>,
-    guard: ExitGuard,
-}
+pub type Comparer = Lone<ComparerSettings>;
 
 impl Comparer {
     pub fn new(settings: ComparerSettings, guard: ExitGuard) -> Self {
-        Self { settings: Some(settings), guard }
+        Self::of(settings, guard)
     }
 }
 
-impl Actor for Comparer {
-    type Context = Context<Self>;
-
-    fn started(&mut self, ctx: &mut Self::Context) {
-        let Some(settings) = self.settings.take() else { return };
-        let (cancelled, draining) = (self.guard.cancelled().clone(), self.guard.draining().clone());
-        let work = async move {
-            tokio::select! {
-                // A comparison may take an hour; nothing is lost that cannot be done again. The end comes first: of what
-                // is broken off some fits were cancelled, and it is no result though the last of them has ended.
-                biased;
-                () = cancelled.cancelled() => {}
-                () = draining.cancelled() => {}
-                () = attend(&settings) => {}
-            }
-        };
-        ctx.wait(work.into_actor(self).map(|(), actor, ctx| {
-            actor.guard.finish();
-            ctx.stop();
-        }));
+#[async_trait(?Send)]
+impl Work for ComparerSettings {
+    async fn work(&mut self) {
+        attend(self).await;
     }
 }
 

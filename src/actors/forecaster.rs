@@ -7,7 +7,7 @@ mod scoring;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::prelude::*;
+use async_trait::async_trait;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
 use super::history::{self, HistoryError, first_open};
@@ -18,7 +18,7 @@ use crate::metrics::ForecastMetrics;
 use crate::ports::cache::{BucketState, CachedAggregate, Entry, Offsets, Replacement};
 use crate::ports::models::Models;
 use crate::ports::{Cache, CacheError, Clock, OpenCache, OpenModels, WarehouseError};
-use crate::runtime::{Backoff, ExitGuard};
+use crate::runtime::{Backoff, ExitGuard, Lone, Work};
 
 /// First and longest wait after a failure.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
@@ -42,35 +42,18 @@ pub struct ForecasterSettings {
     pub metrics: ForecastMetrics,
 }
 
-pub struct Forecaster {
-    settings: Option<ForecasterSettings>,
-    guard: ExitGuard,
-}
+pub type Forecaster = Lone<ForecasterDesk>;
 
 impl Forecaster {
     pub fn new(settings: ForecasterSettings, guard: ExitGuard) -> Self {
-        Self { settings: Some(settings), guard }
+        Self::of(ForecasterDesk::new(settings), guard)
     }
 }
 
-impl Actor for Forecaster {
-    type Context = Context<Self>;
-
-    fn started(&mut self, ctx: &mut Self::Context) {
-        let Some(settings) = self.settings.take() else { return };
-        let (cancelled, draining) = (self.guard.cancelled().clone(), self.guard.draining().clone());
-        let work = async move {
-            let mut desk = ForecasterDesk::new(settings);
-            tokio::select! {
-                () = desk.keep_forecasting() => {}
-                () = cancelled.cancelled() => {}
-                () = draining.cancelled() => {}
-            }
-        };
-        ctx.wait(work.into_actor(self).map(|(), actor, ctx| {
-            actor.guard.finish();
-            ctx.stop();
-        }));
+#[async_trait(?Send)]
+impl Work for ForecasterDesk {
+    async fn work(&mut self) {
+        self.keep_forecasting().await;
     }
 }
 

@@ -5,10 +5,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::prelude::*;
-
 use crate::ports::{Clock, LetterBook, LetterPublisher, OpenLetterBook, OpenLetterPublisher};
-use crate::runtime::{Backoff, ExitGuard};
+use crate::runtime::{Backoff, ExitGuard, Lone, Work};
+use async_trait::async_trait;
 
 /// How often the table is looked at for new letters.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -27,43 +26,27 @@ pub struct OutboxSettings {
     pub clock: Arc<dyn Clock>,
 }
 
-pub struct Outbox {
-    settings: Option<OutboxSettings>,
-    guard: ExitGuard,
-}
+pub type Outbox = Lone<OutboxSettings>;
 
 impl Outbox {
     pub fn new(settings: OutboxSettings, guard: ExitGuard) -> Self {
-        Self { settings: Some(settings), guard }
+        Self::of(settings, guard)
     }
 }
 
-impl Actor for Outbox {
-    type Context = Context<Self>;
-
-    fn started(&mut self, ctx: &mut Self::Context) {
-        let Some(settings) = self.settings.take() else { return };
-        let (cancelled, draining) = (self.guard.cancelled().clone(), self.guard.draining().clone());
-        let work = async move {
-            tokio::select! {
-                () = publish_on(settings) => {}
-                () = cancelled.cancelled() => {}
-                () = draining.cancelled() => {}
-            }
-        };
-        ctx.wait(work.into_actor(self).map(|(), actor, ctx| {
-            actor.guard.finish();
-            ctx.stop();
-        }));
+#[async_trait(?Send)]
+impl Work for OutboxSettings {
+    async fn work(&mut self) {
+        publish_on(self).await;
     }
 }
 
 /// For as long as the daemon lives.
-async fn publish_on(settings: OutboxSettings) {
+async fn publish_on(settings: &OutboxSettings) {
     let mut desk = Desk::default();
     let mut backoff = Backoff::new(RETRY_FIRST, RETRY_LONGEST, None);
     loop {
-        match desk.round(&settings).await {
+        match desk.round(settings).await {
             Ok(0) => tokio::time::sleep(LOOK_EVERY).await,
             Ok(letters) => {
                 backoff.reset();

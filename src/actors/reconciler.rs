@@ -9,7 +9,7 @@ mod walk;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::prelude::*;
+use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use self::pass::{Became, Finding, Pass, Tally, reconcile};
@@ -21,15 +21,13 @@ use crate::messages::Replacements;
 use crate::metrics::ReconcileMetrics;
 use crate::ports::cache::CachedAggregate;
 use crate::ports::{Clock, Lease, Leases, OpenAggregateSource, OpenCache, OpenLeases, WarehouseError};
-use crate::runtime::{Backoff, ExitGuard};
+use crate::runtime::{Backoff, ExitGuard, Lone, Work};
 
 /// What daemons agree on.
 pub const LEASE: &str = "reconcile";
 /// First and longest wait after a failure.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_LONGEST: Duration = Duration::from_secs(60);
-/// How long the lease is tried to be given back when the daemon ends; it ends by itself too.
-const GIVE_BACK: Duration = Duration::from_secs(2);
 /// Differences of a pass and an aggregate that are logged one by one.
 const MOST_LOGGED: u64 = 20;
 
@@ -53,36 +51,22 @@ pub struct ReconcilerSettings {
     pub seed: fn() -> u64,
 }
 
-pub struct Reconciler {
-    settings: Option<ReconcilerSettings>,
-    guard: ExitGuard,
-}
+pub type Reconciler = Lone<ReconcilerSettings>;
 
 impl Reconciler {
     pub fn new(settings: ReconcilerSettings, guard: ExitGuard) -> Self {
-        Self { settings: Some(settings), guard }
+        Self::of(settings, guard)
     }
 }
 
-impl Actor for Reconciler {
-    type Context = Context<Self>;
+#[async_trait(?Send)]
+impl Work for ReconcilerSettings {
+    async fn work(&mut self) {
+        keep_time(self).await;
+    }
 
-    fn started(&mut self, ctx: &mut Self::Context) {
-        let Some(settings) = self.settings.take() else { return };
-        let (cancelled, draining) = (self.guard.cancelled().clone(), self.guard.draining().clone());
-        let work = async move {
-            tokio::select! {
-                () = keep_time(&settings) => {}
-                () = cancelled.cancelled() => {}
-                () = draining.cancelled() => {
-                    let _ = tokio::time::timeout(GIVE_BACK, give_back(&settings)).await;
-                }
-            }
-        };
-        ctx.wait(work.into_actor(self).map(|(), actor, ctx| {
-            actor.guard.finish();
-            ctx.stop();
-        }));
+    async fn give_back(&mut self) {
+        let _ = give_back(self).await;
     }
 }
 

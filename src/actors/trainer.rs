@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use actix::prelude::*;
+use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::due::LONGEST_SLEEP;
@@ -16,7 +16,7 @@ use crate::core::schedule::Schedule;
 use crate::messages::{Forecasts, Freshness, TrainingWanted};
 use crate::metrics::ForecastMetrics;
 use crate::ports::{Clock, Lease, OpenCache, OpenLeases, OpenModels, WarehouseError};
-use crate::runtime::{Backoff, ExitGuard};
+use crate::runtime::{Backoff, ExitGuard, Lone, Work};
 
 /// First and longest wait after a failure.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
@@ -31,8 +31,6 @@ const REFUSED_EVERY: TimeDelta = TimeDelta::minutes(10);
 /// Of early trainings for drift the next waits until so many buckets have passed: one that came to nothing would come to
 /// nothing again.
 const BUCKETS_BETWEEN: i32 = 24;
-/// How long the lease is tried to be given back when the daemon ends; it ends by itself too.
-const GIVE_BACK: Duration = Duration::from_secs(2);
 
 /// What a trainer is made of.
 pub struct TrainerSettings {
@@ -56,37 +54,22 @@ pub struct TrainerSettings {
     pub fit: Fit,
 }
 
-pub struct Trainer {
-    settings: Option<TrainerSettings>,
-    guard: ExitGuard,
-}
+pub type Trainer = Lone<TrainerDesk>;
 
 impl Trainer {
     pub fn new(settings: TrainerSettings, guard: ExitGuard) -> Self {
-        Self { settings: Some(settings), guard }
+        Self::of(TrainerDesk::new(settings), guard)
     }
 }
 
-impl Actor for Trainer {
-    type Context = Context<Self>;
+#[async_trait(?Send)]
+impl Work for TrainerDesk {
+    async fn work(&mut self) {
+        self.keep_time().await;
+    }
 
-    fn started(&mut self, ctx: &mut Self::Context) {
-        let Some(settings) = self.settings.take() else { return };
-        let (cancelled, draining) = (self.guard.cancelled().clone(), self.guard.draining().clone());
-        let work = async move {
-            let mut desk = TrainerDesk::new(settings);
-            tokio::select! {
-                () = desk.keep_time() => {}
-                () = cancelled.cancelled() => {}
-                () = draining.cancelled() => {
-                    let _ = tokio::time::timeout(GIVE_BACK, desk.give_back()).await;
-                }
-            }
-        };
-        ctx.wait(work.into_actor(self).map(|(), actor, ctx| {
-            actor.guard.finish();
-            ctx.stop();
-        }));
+    async fn give_back(&mut self) {
+        let _ = self.give_lease_back().await;
     }
 }
 
@@ -324,7 +307,7 @@ impl TrainerDesk {
         Ok(())
     }
 
-    async fn give_back(&self) -> Result<(), WarehouseError> {
+    async fn give_lease_back(&self) -> Result<(), WarehouseError> {
         (self.settings.open_leases)().await?.give_back(&self.lease, &self.settings.owner).await
     }
 }

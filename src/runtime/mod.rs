@@ -5,6 +5,7 @@
 //! - [`Supervisor`] keeps [units](UnitSpec) alive. A unit is what is rebuilt together: a pipeline, or a lone actor.
 //! - Each life of a unit is an [`Incarnation`] with a generation number. Its actors take an [`ExitGuard`] each and
 //!   are started through [`Incarnation::placement`].
+//! - An actor that nobody sends anything is a [`Lone`] one around its [`Work`].
 //! - A guard that is dropped tells how its actor ended. The first that did not finish takes the whole unit down;
 //!   when all are gone the unit waits ([`RestartPolicy`]) and is built anew.
 //! - Units take memory for what is on its way from one [`Budget`] of bytes.
@@ -18,6 +19,7 @@ mod budget;
 pub mod child;
 mod exit_guard;
 mod lifecycle;
+mod lone;
 pub mod panics;
 mod placement;
 pub mod signals;
@@ -32,6 +34,7 @@ mod unit;
 pub use backoff::{Backoff, RestartPolicy, seed_backoffs};
 pub use budget::{Budget, Permit, Share};
 pub use exit_guard::{Exit, ExitGuard};
+pub use lone::{Lone, Work};
 pub use placement::{Arbiters, Placement};
 pub use status::{ActorState, ActorStatus, StatusBoard, UnitState, UnitStatus};
 pub use supervisor::{CutActor, Drain, Drained, OnRestart, Options, Status, Supervisor, SupervisorHandle};
