@@ -11,9 +11,10 @@ const PAGE = 20;
 const when = (text) => minute(Date.parse(text));
 
 export class Versions {
-  /** `onChoose(version)`: a row was pressed. */
-  constructor(host, onChoose) {
+  /** `onChoose(version)`: a row was pressed. `onOtherChampion()`: the forecast that was given is behind its versions. */
+  constructor(host, onChoose, onOtherChampion) {
     this.onChoose = onChoose;
+    this.onOtherChampion = onOtherChampion;
     this.forecast = null;
     this.byNumber = new Map();
     this.next = null;
@@ -60,6 +61,8 @@ export class Versions {
       for (const model of page.models) this.byNumber.set(model.version, model);
       this.told.replaceChildren();
       this.draw();
+      const champion = page.models.find((model) => model.champion);
+      if (champion && champion.version !== championOf(this.forecast)?.version) this.onOtherChampion();
     } catch (error) {
       if (generation !== this.generation) return;
       this.told.replaceChildren(notice("bad", "The versions could not be read", explained(error)));

@@ -39,7 +39,7 @@ let chart = null; // {plot, table, of}
 let versions = null;
 
 export function startModels() {
-  versions = new Versions(byId("models-versions-body"), (version) => go({ ...state, version }));
+  versions = new Versions(byId("models-versions-body"), (version) => go({ ...state, version }), () => soon(0));
   byId("models-forecast").addEventListener("change", (event) => go(stateFrom({ forecast: event.target.value, horizon: state.horizon, range: state.range, size: state.size }, forecasts)));
   byId("models-key").addEventListener("change", (event) => {
     const key = keysOf().find((one) => keyId(one, about().key) === event.target.value);
