@@ -1,12 +1,13 @@
 //! Trains one forecast's model at the times of its schedule, and before where live errors show that it drifted. Of many
 //! daemons one does it, by a lease; every version is kept, and promoted only by its contest. Apart from every stream, and
-//! must never delay one: the fit runs on a thread of the lowest priority.
+//! must never delay one: its threads have the lowest priority, and a daemon's trainers work one after another.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
+use tokio::sync::Mutex;
 
 use super::due::LONGEST_SLEEP;
 use super::lease::{Held, while_held};
@@ -52,6 +53,8 @@ pub struct TrainerSettings {
     pub freshness: Freshness,
     pub metrics: ForecastMetrics,
     pub fit: Fit,
+    /// Whose turn it is, of all trainers of the daemon: what one takes of processors and memory is all that training takes.
+    pub turns: Arc<Mutex<()>>,
 }
 
 pub type Trainer = Lone<TrainerDesk>;
@@ -153,6 +156,9 @@ impl TrainerDesk {
     /// # Errors
     /// Those that pass; what was due still is.
     pub async fn step(&mut self) -> Result<Duration, TrainingError> {
+        // Before any lease: while this one waits another daemon may train.
+        let turns = Arc::clone(&self.settings.turns);
+        let _turn = turns.lock().await;
         let now = self.settings.clock.now();
         if let Some(due) = self.due
             && due <= now
@@ -283,7 +289,6 @@ impl TrainerDesk {
             spec: &settings.spec,
             at: settings.clock.now(),
             threads: 1,
-            yielding: true,
             fit: settings.fit,
             keep: true,
             daemon: &settings.daemon,

@@ -22,8 +22,6 @@ pub struct TrainingOrder<'o> {
     pub at: DateTime<Utc>,
     /// Threads of the fit; 1 beside a stream.
     pub threads: usize,
-    /// Whether the fit runs at the lowest priority.
-    pub yielding: bool,
     pub fit: Fit,
     /// Whether the version is kept, and promoted where its contest says so. Otherwise versions are only read.
     pub keep: bool,
@@ -94,7 +92,7 @@ pub async fn train_once(
     cache: &mut dyn Cache,
     models: Option<&dyn Models>,
 ) -> Result<TrainedVersion, TrainingError> {
-    let TrainingOrder { spec, at, threads, yielding, fit, keep, daemon, peer } = *order;
+    let TrainingOrder { spec, at, threads, fit, keep, daemon, peer } = *order;
     let champion = match models {
         Some(models) => champion(spec, models).await?,
         None => None,
@@ -106,9 +104,6 @@ pub async fn train_once(
     let owned = spec.clone();
     // A pool's thread, not the actor's: what the actor renews meanwhile must go on.
     let fitted = tokio::task::spawn_blocking(move || {
-        if yielding {
-            yield_to_others();
-        }
         let training = Training { version: 0, at, code_version: &code_version(), threads };
         let model = fit(&owned, &panel, &training)?;
         let verdict = contest(&owned, &panel, champion.as_ref(), &model);
@@ -136,18 +131,6 @@ async fn champion(spec: &Spec, models: &dyn Models) -> Result<Option<ModelVersio
             Ok(None)
         }
         Err(error) => Err(error),
-    }
-}
-
-/// The thread gets what nobody else wants of the processors. Its runtime's other work of this kind is opening connections,
-/// which can wait.
-fn yield_to_others() {
-    const LAST: i32 = 19;
-    // On Linux it is the thread's alone; elsewhere it would be the process's.
-    if cfg!(target_os = "linux")
-        && let Err(error) = rustix::process::setpriority_process(None, LAST)
-    {
-        tracing::debug!(%error, "the training runs at the daemon's own priority");
     }
 }
 

@@ -119,7 +119,6 @@ async fn train_all(config: &Config, chosen: &[&Forecast], keep: bool) -> Result<
             spec,
             at: SystemClock.now(),
             threads,
-            yielding: false,
             fit: FIT,
             keep,
             daemon: &config.daemon.name,

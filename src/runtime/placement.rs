@@ -58,6 +58,28 @@ impl Arbiters {
     where
         A: Actor<Context = Context<A>>,
     {
+        self.start_on(name, || (), make)
+    }
+
+    /// The same for an actor whose work can wait: its thread, and the threads that it begins, get what nobody else wants of
+    /// the processors. On the caller's arbiter it runs as the caller does.
+    pub fn start_yielding<A>(&self, name: &str, make: impl FnOnce(&mut Context<A>) -> A + Send + 'static) -> Addr<A>
+    where
+        A: Actor<Context = Context<A>>,
+    {
+        self.start_on(name, yield_to_others, make)
+    }
+
+    /// `prepare` is done to the actor's own thread, where it has one.
+    fn start_on<A>(
+        &self,
+        name: &str,
+        prepare: fn(),
+        make: impl FnOnce(&mut Context<A>) -> A + Send + 'static,
+    ) -> Addr<A>
+    where
+        A: Actor<Context = Context<A>>,
+    {
         let name: Arc<str> = name.into();
         let span = self.span(&name);
         let (sender, receiver) = channel::channel(MAILBOX);
@@ -75,6 +97,7 @@ impl Arbiters {
             Placement::Threads => match Arbiter::try_new() {
                 Ok(arbiter) => {
                     arbiter.spawn_fn(move || {
+                        prepare();
                         actix::spawn(run());
                     });
                     Started::Thread(arbiter)
@@ -135,5 +158,53 @@ impl Arbiters {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Started>> {
         self.started.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The lowest priority for the calling thread, which the threads that it begins inherit.
+fn yield_to_others() {
+    const LAST: i32 = 19;
+    // On Linux it is the thread's alone; elsewhere it would be the process's.
+    if cfg!(target_os = "linux")
+        && let Err(error) = rustix::process::setpriority_process(None, LAST)
+    {
+        tracing::debug!(%error, "an actor runs at the daemon's own priority");
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    struct Idle;
+
+    impl Actor for Idle {
+        type Context = Context<Self>;
+    }
+
+    fn priority() -> i32 {
+        rustix::process::getpriority_process(None).unwrap()
+    }
+
+    #[actix::test]
+    async fn an_actor_that_yields_and_threads_that_it_begins_have_the_lowest_priority() {
+        let arbiters = Arbiters::new(Placement::Threads, "unit".into(), 1);
+        let own = priority();
+        for (yields, expected) in [(false, own), (true, 19)] {
+            let (told, heard) = oneshot::channel();
+            let make = |_: &mut Context<Idle>| {
+                let begun = std::thread::spawn(priority).join().unwrap();
+                told.send((priority(), begun)).unwrap();
+                Idle
+            };
+            let _idle = match yields {
+                true => arbiters.start_yielding("idle", make),
+                false => arbiters.start("idle", make),
+            };
+            assert_eq!(heard.await.unwrap(), (expected, expected));
+        }
+        assert_eq!(priority(), own);
+        arbiters.stop();
+        assert!(arbiters.join(Duration::from_secs(60)).await);
     }
 }

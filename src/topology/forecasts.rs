@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::aggregators::Surroundings;
@@ -26,8 +27,9 @@ pub(super) fn units(given: &Surroundings, forecasts: &Forecasts) -> Vec<UnitSpec
     let Some(cache) = &given.config.cache else { return Vec::new() };
     // One for the daemon's life: built again, it holds its own lease still.
     let owner = format!("{}/{}", given.config.daemon.name, Uuid::new_v4());
+    let turns = Arc::default();
     let of = |forecast: &Forecast| {
-        [trainer(given, cache, forecast, (forecasts, &owner)), forecaster(given, cache, forecast, forecasts)]
+        [trainer(given, cache, forecast, (forecasts, &owner, &turns)), forecaster(given, cache, forecast, forecasts)]
     };
     given.config.forecasts.iter().flat_map(of).collect()
 }
@@ -36,14 +38,14 @@ fn trainer(
     given: &Surroundings,
     cache: &CacheConfig,
     forecast: &Forecast,
-    (forecasts, owner): (&Forecasts, &str),
+    (forecasts, owner, turns): (&Forecasts, &str, &Arc<Mutex<()>>),
 ) -> UnitSpec {
     let (given, cache, forecast) = (given.clone(), cache.clone(), forecast.clone());
-    let (forecasts, owner) = (forecasts.clone(), owner.to_owned());
+    let (forecasts, owner, turns) = (forecasts.clone(), owner.to_owned(), Arc::clone(turns));
     let name = format!("trainer-{}", forecast.spec.name);
     UnitSpec::new(name, RestartPolicy::default(), move |incarnation: Incarnation| {
         let (given, cache, forecast) = (given.clone(), cache.clone(), forecast.clone());
-        let (forecasts, owner) = (forecasts.clone(), owner.clone());
+        let (forecasts, owner, turns) = (forecasts.clone(), owner.clone(), Arc::clone(&turns));
         Box::pin(async move {
             prepare(&given.config, &given.prepared).await?;
             let guard = incarnation.guard("trainer");
@@ -61,8 +63,9 @@ fn trainer(
                 forecasts,
                 freshness: given.freshness,
                 fit: FIT,
+                turns,
             };
-            incarnation.placement().start("trainer", move |_| Trainer::new(settings, guard));
+            incarnation.placement().start_yielding("trainer", move |_| Trainer::new(settings, guard));
             Ok(())
         })
     })

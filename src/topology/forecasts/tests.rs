@@ -1,8 +1,9 @@
 //! Two simulated weeks: documents of a made-up domain come hour by hour, the trainer and the forecaster do what is due by a
 //! clock that the test moves. No time passes but that of the work.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -110,6 +111,7 @@ fn trainer_settings(
         freshness,
         metrics: metrics.forecast("sales"),
         fit,
+        turns: Arc::default(),
     }
 }
 
@@ -373,6 +375,40 @@ async fn of_two_daemons_one_trains() {
     assert_eq!(world.versions().await.len(), 4, "one for the drift that both saw, however often");
 }
 
+/// Fits at this moment, and the most that there were.
+static FITS: AtomicUsize = AtomicUsize::new(0);
+static MOST_FITS: AtomicUsize = AtomicUsize::new(0);
+
+/// Waits a while for another fit beside it.
+fn in_company(spec: &Spec, panel: &Panel, training: &Training<'_>) -> Result<ModelVersion, TrainError> {
+    FITS.fetch_add(1, Ordering::SeqCst);
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_millis(300) {
+        MOST_FITS.fetch_max(FITS.load(Ordering::SeqCst), Ordering::SeqCst);
+        std::thread::yield_now();
+    }
+    FITS.fetch_sub(1, Ordering::SeqCst);
+    train(spec, panel, training)
+}
+
+#[tokio::test]
+async fn a_daemons_trainers_work_one_after_another() {
+    let world = World::new(i64::MAX, FIT).await;
+    let turns = Arc::default();
+    let trainer = |name: &str| {
+        let given = trainer_settings("this", &world.stores, &world.clock, (&world.board, &world.metrics), in_company);
+        let spec = Spec { name: name.to_owned(), ..spec() };
+        TrainerDesk::new(TrainerSettings { spec, turns: Arc::clone(&turns), ..given })
+    };
+    let (mut one, mut other) = (trainer("one"), trainer("other"));
+    let (one, other) = tokio::join!(one.step(), other.step());
+    one.and(other).unwrap();
+    for name in ["one", "other"] {
+        assert_eq!(world.models.list(name, None, 10).await.unwrap().len(), 1, "{name}");
+    }
+    assert_eq!(MOST_FITS.load(Ordering::SeqCst), 1);
+}
+
 #[actix::test]
 async fn as_actors_they_train_and_forecast_and_a_drain_ends_them() {
     let world = World::new(i64::MAX, FIT).await;
@@ -409,7 +445,6 @@ async fn a_training_that_keeps_nothing_is_judged_beside_the_champion() {
         spec: &spec,
         at: at(BEFORE),
         threads: 1,
-        yielding: false,
         fit,
         keep: false,
         daemon: "bief",
