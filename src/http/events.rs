@@ -8,6 +8,7 @@ mod ring;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use actix_web::http::header::ContentEncoding;
 use actix_web::http::{Method, StatusCode};
@@ -15,6 +16,7 @@ use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, web};
 use futures_util::stream;
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 use url::form_urlencoded;
 
 use self::ring::{Kind, Kinds, Next, Ring};
@@ -26,6 +28,10 @@ pub(super) use self::live::tell;
 
 /// How long a browser waits before it connects again: long enough not to storm a daemon that restarts.
 const RETRY: &[u8] = b"retry: 2000\n\n";
+
+/// How long a reader is told nothing at most, so that proxies keep the connection and it is seen that the reader takes what
+/// it is given: well below the time after which one that does not is cut off.
+const BEAT: Duration = if cfg!(test) { Duration::from_millis(500) } else { Duration::from_secs(10) };
 
 /// Bytes that a reader is given at once, and that wait in its connection: what it costs while it stalls.
 pub(super) const PIECE: usize = 8 << 10;
@@ -94,9 +100,13 @@ impl Drop for Place {
 impl Place {
     /// The next piece; `None` when the server stops.
     async fn next(&mut self) -> Option<Bytes> {
+        let beat_at = Instant::now() + BEAT;
         while self.rest.is_empty() {
             match self.shared.readers.ring.next(self.after, self.kinds) {
-                Next::Nothing => self.newest.changed().await.ok()?,
+                Next::Nothing => match timeout_at(beat_at, self.newest.changed()).await {
+                    Ok(changed) => changed.ok()?,
+                    Err(_) => self.rest = Bytes::from_static(b": beat\n\n"),
+                },
                 Next::Event(number, event) | Next::Missed(number, event) => {
                     self.after = number;
                     self.rest = event;
@@ -122,6 +132,10 @@ pub(super) async fn events(request: HttpRequest, shared: web::Data<Shared>) -> H
     if !readers.enter(kinds) {
         let detail = "Too many pages are open. /api/v1/status has what the stream tells once a second.";
         return problem(StatusCode::SERVICE_UNAVAILABLE, detail);
+    }
+    if kinds.has(Kind::Documents) {
+        // At once, not at the next look: what is replaced from now on is told.
+        shared.state.replacements.listen(true);
     }
     // Before what is there is looked at, so that nothing comes in between.
     let newest = readers.ring.subscribe();

@@ -87,6 +87,33 @@ fn who_comes_back_gets_what_came_since() {
 }
 
 #[test]
+fn who_comes_back_after_nobody_listened_for_a_while_is_told_that_events_are_missing() {
+    let daemon = daemon();
+    let mut reader = daemon.open_events();
+    let (last, _) = next_of(&daemon, &mut reader, "documents");
+    drop(reader);
+    let limit = Instant::now() + Duration::from_secs(60);
+    while daemon.replacements.is_listened_to() {
+        assert!(Instant::now() < limit, "nobody wants to hear of buckets, and they are gathered still");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    happen(&daemon);
+    let mut again = daemon.open_events_at("/events?types=documents", &format!("Last-Event-ID: {last}\r\n"));
+    let (_, kind, data) = event(&mut again);
+    assert_eq!((kind.as_str(), &data["restarted"]), ("missed", &false.into()));
+}
+
+#[test]
+fn a_reader_to_whom_nothing_is_told_hears_that_the_daemon_lives() {
+    let daemon = daemon();
+    let mut reader = daemon.open_events_at("/events?types=documents", "");
+    let _others = daemon.open_events();
+    for _ in 0..2 {
+        assert_eq!(next_line(&mut reader, ":").trim(), ": beat");
+    }
+}
+
+#[test]
 fn who_comes_back_to_another_run_is_told_that_events_are_missing() {
     let daemon = daemon();
     for (id, is_told) in [("other-7", true), ("", false)] {

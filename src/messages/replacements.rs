@@ -40,9 +40,13 @@ impl Replacements {
         }
     }
 
+    pub fn is_listened_to(&self) -> bool {
+        self.0.listened.load(Ordering::Relaxed)
+    }
+
     /// A bucket was replaced.
     pub fn tell(&self, replacement: &Replacement) {
-        if !self.0.listened.load(Ordering::Relaxed) {
+        if !self.is_listened_to() {
             return;
         }
         let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);

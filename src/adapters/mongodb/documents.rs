@@ -82,7 +82,7 @@ pub(super) fn read_state(stored: &Stored) -> Result<BucketState, CacheError> {
         Some(BucketState {
             bucket: read_bucket(stored)?,
             version: whole(stored.get("version")?)?,
-            entries: u64::try_from(whole(stored.get("entries")?)?).ok()?,
+            entries: count(stored.get("entries")?)?,
             computed_at: moment(stored, "computed_at")?,
         })
     };
@@ -93,6 +93,11 @@ pub(super) fn read_state(stored: &Stored) -> Result<BucketState, CacheError> {
 pub(super) fn read_version(stored: &Stored) -> Result<(String, i64), CacheError> {
     let read = || Some((stored.get_str("_id").ok()?.to_owned(), whole(stored.get("version")?)?));
     read().ok_or_else(|| unreadable(stored))
+}
+
+/// A sum that the server made, of whatever kind of number.
+pub(super) fn count(number: &Bson) -> Option<u64> {
+    u64::try_from(whole(number)?).ok()
 }
 
 fn read_bucket(stored: &Stored) -> Option<Bucket> {

@@ -131,11 +131,14 @@ pub(super) async fn newest(database: &Database, aggregate: &str) -> Result<Optio
 pub(super) async fn count(database: &Database, aggregate: &str) -> Result<CacheCounts, CacheError> {
     let what = format!("counting documents of the aggregate {aggregate}");
     let (first, last) = ids_of_range(aggregate, None, None);
-    let all = doc! { "_id": { "$gte": first, "$lt": last } };
-    let documents = database.collection::<Stored>(&collection_of(aggregate));
-    let buckets = database.collection::<Stored>(BUCKETS);
-    Ok(CacheCounts {
-        buckets: answer(&what, buckets.count_documents(all.clone())).await?,
-        documents: answer(&what, documents.count_documents(all)).await?,
-    })
+    // A bucket knows how many documents it has: to count those would be to walk over all of them.
+    let all = doc! { "$match": { "_id": { "$gte": first, "$lt": last } } };
+    let sums = doc! { "$group": { "_id": null, "buckets": { "$sum": 1 }, "documents": { "$sum": "$entries" } } };
+    let asked = async {
+        let buckets = database.collection::<Stored>(BUCKETS);
+        buckets.aggregate([all, sums]).await?.try_collect::<Vec<_>>().await
+    };
+    let summed = answer(&what, asked).await?.pop();
+    let sum = |name: &str| summed.as_ref().and_then(|of| documents::count(of.get(name)?)).unwrap_or(0);
+    Ok(CacheCounts { buckets: sum("buckets"), documents: sum("documents") })
 }

@@ -30,6 +30,8 @@ const MOST_RECORDS: usize = 100;
 const RECORD_BYTES_A_SECOND: usize = 4 << 20;
 /// Bytes of records in an event, at least and at most, however many read.
 const RECORD_BYTES: (usize, usize) = (2 << 10, 16 << 10);
+/// How long replaced buckets are still told after the last reader went: who comes back within it has missed none.
+const LINGER: Duration = if cfg!(test) { Duration::from_millis(500) } else { Duration::from_secs(60) };
 /// A payload that is longer is not told.
 const LONGEST_FIELDS: u64 = 2 << 10;
 /// Bytes of replaced buckets in an event, and of the documents of one bucket.
@@ -41,6 +43,8 @@ struct Live {
     listening: Option<Listening>,
     /// Records that had passed the tap at the last event.
     passed: u64,
+    /// When somebody wanted to hear of buckets last; none while they are not gathered.
+    documents_at: Option<Instant>,
     told_at: Instant,
     status_at: Instant,
 }
@@ -51,7 +55,7 @@ pub(in crate::http) async fn tell(shared: Weak<Shared>) {
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let now = Instant::now();
-    let mut live = Live { listening: None, passed: 0, told_at: now, status_at: now };
+    let mut live = Live { listening: None, passed: 0, documents_at: None, told_at: now, status_at: now };
     loop {
         ticks.tick().await;
         let Some(shared) = shared.upgrade() else { return };
@@ -63,7 +67,7 @@ impl Live {
     fn tick(&mut self, shared: &Shared) {
         let (now, readers) = (Instant::now(), &shared.readers);
         let mut events = Vec::new();
-        self.listen(shared);
+        self.listen(shared, now);
         let pace = pace(readers.open());
         if now - self.told_at >= pace {
             let room = record_room(readers.open(), pace);
@@ -87,8 +91,9 @@ impl Live {
         }
     }
 
-    /// Looks at records and at what is replaced while somebody wants to see it.
-    fn listen(&mut self, shared: &Shared) {
+    /// Looks at records while somebody wants to see them, and at what is replaced for a while longer: of records a page shows
+    /// samples, of buckets all.
+    fn listen(&mut self, shared: &Shared, now: Instant) {
         match (shared.readers.want(Kind::Records), &self.listening) {
             (true, None) => {
                 // Where too many listen already, it is tried again.
@@ -98,7 +103,17 @@ impl Live {
             (false, Some(_)) => self.listening = None,
             _ => {}
         }
-        shared.state.replacements.listen(shared.readers.want(Kind::Documents));
+        let replacements = &shared.state.replacements;
+        // Who came and went between two looks began it too.
+        let begun = self.documents_at.is_none() && replacements.is_listened_to();
+        if shared.readers.want(Kind::Documents) || begun {
+            self.documents_at = Some(now);
+            replacements.listen(true);
+        } else if self.documents_at.is_some_and(|at| now - at >= LINGER) {
+            self.documents_at = None;
+            replacements.listen(false);
+            shared.readers.ring.pass_over(Kind::Documents);
+        }
     }
 
     fn records(&mut self, room: usize) -> Option<String> {

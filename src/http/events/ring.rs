@@ -113,6 +113,16 @@ impl Ring {
         self.newest.send_replace(newest);
     }
 
+    /// Events of this kind were not gathered: who goes on from before is told that some are missing.
+    pub fn pass_over(&self, kind: Kind) {
+        let mut ring = self.lock();
+        ring.number += 1;
+        ring.gone[kind as usize] = ring.number;
+        let newest = ring.number;
+        drop(ring);
+        self.newest.send_replace(newest);
+    }
+
     /// As it is sent.
     pub fn event(&self, number: u64, name: &str, json: &str) -> Bytes {
         Bytes::from(format!("id: {}-{number}\nevent: {name}\ndata: {json}\n\n", self.run))
