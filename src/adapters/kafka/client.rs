@@ -121,7 +121,7 @@ const CODES: &[(RDKafkaErrorCode, Meaning)] = {
         (E::ClusterAuthorizationFailed, Fatal(GRANT)),
         (E::InvalidTopic, Fatal("correct the topic's name")),
         (E::FencedInstanceId, Fatal("give each daemon a group.instance.id of its own")),
-        (E::UnsupportedFeature, Fatal("Kafka 0.11 or newer is needed")),
+        (E::UnsupportedFeature, Fatal("Kafka 2.4 or newer is needed")),
         (E::Fatal, Fatal("restart the daemon")),
     ]
 };
