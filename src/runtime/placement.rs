@@ -182,8 +182,9 @@ mod tests {
         type Context = Context<Self>;
     }
 
+    /// Of the calling thread.
     fn priority() -> i32 {
-        rustix::process::getpriority_process(None).unwrap()
+        rustix::process::getpriority_process(None).expect("every thread has one")
     }
 
     #[actix::test]

@@ -160,14 +160,13 @@ impl Cache for SqliteCache {
         let (first, last) = ids_of_range(aggregate, None, None);
         let mut connection = self.take().await?;
         // A bucket knows how many documents it has: to count those would be to walk over all of them.
-        let counted: (i64, i64) = sqlx::query_as(
-            "SELECT count(*), coalesce(sum(entries), 0) FROM bief_bucket WHERE id >= ?1 AND id < ?2",
-        )
-        .bind(first)
-        .bind(last)
-        .fetch_one(&mut connection)
-        .await
-        .map_err(|e| failed("counting documents of the cache", &e))?;
+        let counted: (i64, i64) =
+            sqlx::query_as("SELECT count(*), coalesce(sum(entries), 0) FROM bief_bucket WHERE id >= ?1 AND id < ?2")
+                .bind(first)
+                .bind(last)
+                .fetch_one(&mut connection)
+                .await
+                .map_err(|e| failed("counting documents of the cache", &e))?;
         self.connection = Some(connection);
         let [buckets, documents] = [counted.0, counted.1].map(|n| u64::try_from(n).unwrap_or_default());
         Ok(CacheCounts { buckets, documents })
