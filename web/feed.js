@@ -25,7 +25,8 @@ export class Feed {
     this.span = null;
     this.timer = 0;
     this.isWaiting = false;
-    this.loadedAt = 0;
+    this.isBehind = false; // what is under way was asked for too early, and is to be read once more
+    this.loadedAt = 0; // when the last load ended
     this.generation = 0;
   }
 
@@ -33,17 +34,25 @@ export class Feed {
     return new Documents(this.aggregate.key, this.aggregate.bucket_seconds);
   }
 
-  /** Reads `from..to` (ms; null is open) out of the cache, page by page. */
+  /**
+   * Reads `from..to` (ms; null is open) out of the cache, page by page. Where that is being read already it is read once
+   * more afterwards: begun anew each time, a load that is slower than what asks for it would never end.
+   */
   async load(from, to) {
+    if (this.incoming && this.span.from === from && this.span.to === to) {
+      this.isBehind = true;
+      return;
+    }
     clearTimeout(this.timer);
     this.isWaiting = false;
-    this.loadedAt = Date.now();
+    this.isBehind = false;
     this.span = { from, to };
     this.generation += 1;
     const generation = this.generation;
     const incoming = this.empty();
     this.incoming = incoming;
     let truncated = false;
+    let retryMs = 0;
     try {
       let cursor = null;
       do {
@@ -59,13 +68,15 @@ export class Feed {
       this.pending.settle(this.documents, Date.now());
     } catch (error) {
       if (generation !== this.generation) return;
-      const retryMs = error.retryAfter > 0 ? error.retryAfter * 1000 : RETRY_MS;
+      retryMs = error.retryAfter > 0 ? error.retryAfter * 1000 : RETRY_MS;
       this.error = `${explained(error)} Asked again every ${Math.ceil(retryMs / 1000)} s.`;
       // What was shown is old, but better than nothing; the state says that it is.
       this.state = this.documents.count > 0 ? "stale" : "failed";
-      this.reload(retryMs);
     }
     this.incoming = null;
+    this.loadedAt = Date.now();
+    if (retryMs > 0) this.reload(retryMs);
+    else if (this.isBehind) this.reload();
     this.onChange(this);
   }
 
@@ -78,6 +89,10 @@ export class Feed {
   /** Reads the span again, soon. */
   reload(ms = RELOAD_AFTER_MS) {
     if (!this.span || this.isWaiting) return;
+    if (this.incoming) {
+      this.isBehind = true;
+      return;
+    }
     this.isWaiting = true;
     const wait = Math.max(ms, RELOAD_APART_MS - (Date.now() - this.loadedAt));
     this.timer = setTimeout(() => this.load(this.span.from, this.span.to), wait);
@@ -86,6 +101,7 @@ export class Feed {
   close() {
     clearTimeout(this.timer);
     this.isWaiting = true;
+    this.incoming = null;
     this.generation += 1;
   }
 

@@ -60,3 +60,30 @@ test("while very much is replaced the cache is read again now and then, not for 
   assert.equal(asked, 5);
   mock.timers.reset();
 });
+
+/** Lets what is under way go on until nothing of it is left. */
+const settled = async () => {
+  for (let turn = 0; turn < 50; turn += 1) await Promise.resolve();
+};
+
+test("a load that takes long is not begun anew by what asks for it meanwhile, but done once more", async () => {
+  mock.timers.enable({ apis: ["setTimeout", "Date"], now: 100000 });
+  let asked = 0;
+  const ends = [];
+  // The cache takes 12 s for each answer.
+  globalThis.fetch = () => ((asked += 1), new Promise((done) => setTimeout(() => done(answer({ documents: [page(0, asked, asked)], next: null })), 12000)));
+  const feed = new Feed(AGGREGATE, () => ends.push(Date.now() - 100000));
+  feed.load(0, null);
+  for (let second = 0; second < 24; second += 1) {
+    feed.take({ buckets: [], left_out: 7 });
+    if (second === 8) feed.load(0, null);
+    mock.timers.tick(1000);
+    await settled();
+  }
+  assert.deepEqual([asked, ends], [2, [12000]], "the second is under way");
+  mock.timers.tick(5000);
+  await settled();
+  assert.deepEqual([asked, ends, shown(feed)], [2, [12000, 29000], [2]], "it began 5 s behind the end of the first");
+  feed.close();
+  mock.timers.reset();
+});
