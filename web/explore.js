@@ -298,7 +298,7 @@ function drawTold(window) {
     if (first) told.append(button("", "Show all", () => go({ ...state, range: "all", window: null, filters: {} })));
     tell(told);
   } else if (feed.truncated) {
-    tell(notice("wait", "Only the first 40,000 documents are shown", "Choose a shorter span, or only one key."));
+    tell(notice("wait", "No more than 40,000 documents are shown", "Choose a shorter span, or only one key."));
   } else {
     tell(null);
   }

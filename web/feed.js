@@ -6,7 +6,7 @@ import { Documents } from "./documents.js";
 import { Pending } from "./pending.js";
 
 const PAGE_LIMIT = 5000;
-/** Documents that one feed reads at most; a page that stays open must not grow. */
+/** Documents that one feed keeps at most; a page that stays open must not grow. */
 const MAX_DOCUMENTS = 40000;
 const RELOAD_AFTER_MS = 1000; // many calls to read again become one
 const RELOAD_APART_MS = 5000; // and while much is computed, as after a backfill, no more often than this
@@ -116,8 +116,16 @@ export class Feed {
       if (!whole) this.reload();
     }
     if (leftOut > 0) this.reload();
+    if (this.documents.bound(MAX_DOCUMENTS)) this.truncated = true;
     if (changed) this.pending.settle(this.documents, Date.now());
     return changed;
+  }
+
+  /** Lets go of what lies before `from`, which is not read again either, and of records whose document never came. */
+  trim(from) {
+    this.documents.trim(from);
+    if (this.span && this.span.from !== null && this.span.from < from) this.span.from = from;
+    this.pending.settle(this.documents, Date.now());
   }
 
   holds(start) {

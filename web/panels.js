@@ -26,7 +26,7 @@ export class Panels {
     this.signature = "";
     listen("documents", (events) => events.forEach((event) => this.takeDocuments(event)));
     listen("records", (events) => events.forEach((event) => this.takeRecords(event)));
-    setInterval(() => this.shown && this.draw(), MOVE_MS);
+    setInterval(() => this.move(), MOVE_MS);
   }
 
   /** Reads what is configured, and all that is shown of it; again after the stream was broken. Waits until it is seen. */
@@ -112,7 +112,15 @@ export class Panels {
     }
   }
 
+  /** The windows end now again. */
+  move() {
+    for (const [name, feed] of this.feeds) feed.trim(this.from(name));
+    if (this.shown) this.draw();
+  }
+
+  /** What is let go of is let go of also while another tab is looked at. */
   changed(name) {
+    this.feeds.get(name).trim(this.from(name));
     this.dirty.add(name);
     if (this.shown) this.draw(this.dirty);
   }
@@ -123,7 +131,6 @@ export class Panels {
       if (!names.has(config.aggregate)) continue;
       const feed = this.feeds.get(config.aggregate);
       const window = windowOf(config, feed);
-      feed.documents.trim(this.from(config.aggregate));
       setText(about, aboutOf(config, window));
       const [tone, text] = stateOf(feed, config);
       show(state, text !== "");
@@ -173,7 +180,7 @@ function stateOf(feed, config) {
   const names = feed.documents.valueNames();
   const missing = config.values.filter((value) => !names.includes(value));
   if (missing.length > 0) return ["bad", `The documents of ${config.aggregate} have no ${missing.join(", ")}. They have ${names.join(", ")}.`];
-  return ["good", feed.truncated ? "Too many documents for one chart: the first 40,000 are shown." : ""];
+  return ["good", feed.truncated ? "Too many documents for one chart: no more than 40,000 are shown." : ""];
 }
 
 function exploreHash(config) {

@@ -87,3 +87,32 @@ test("a load that takes long is not begun anew by what asks for it meanwhile, bu
   feed.close();
   mock.timers.reset();
 });
+
+test("what comes in while a page stays open is bounded: the oldest goes", async () => {
+  globalThis.fetch = async () => answer({ documents: [page(0, 1, 1)], next: null });
+  const feed = new Feed(AGGREGATE, () => {});
+  await feed.load(null, null);
+  const many = (hours) => ({ ...bucket(hours, 0, 2), documents: Array.from({ length: 1000 }, (_, at) => ({ key: { shop: String(at) }, values: { sales: at } })) });
+  for (let hours = 0; hours < 45; hours += 1) feed.take({ buckets: [many(hours)], left_out: 0 });
+  assert.deepEqual([feed.documents.count, feed.documents.starts()[0], feed.truncated], [40000, Date.parse(time(5)), true]);
+});
+
+test("what moved out of the window is let go of and not asked for again, nor is a record that nothing counted", async () => {
+  mock.timers.enable({ apis: ["setTimeout", "Date"], now: 100000 });
+  const asked = [];
+  globalThis.fetch = async (path) => (asked.push(decodeURIComponent(/from=([^&]*)/.exec(path)[1])), answer({ documents: [page(0, 1, 1), page(5, 2, 1)], next: null }));
+  const feed = new Feed(AGGREGATE, () => {});
+  await feed.load(Date.parse(time(0)), null);
+  const record = (hours) => ({ topic: "t", partition: 0, offset: hours, fields: {}, keys: { sale: [{ sold_at: time(hours) }] } });
+  feed.takeRecords({ records: [record(5)] });
+  feed.trim(Date.parse(time(3)));
+  assert.deepEqual([shown(feed), feed.pending.records.length], [[2], 1]);
+  mock.timers.tick(61000);
+  feed.trim(Date.parse(time(3)));
+  assert.equal(feed.pending.records.length, 0);
+  feed.reload();
+  mock.timers.tick(5000);
+  await settled();
+  assert.deepEqual(asked, [time(0), time(3)]);
+  mock.timers.reset();
+});

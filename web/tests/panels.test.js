@@ -1,0 +1,41 @@
+// panels.js: which span is read and kept, while nothing is drawn.
+
+import assert from "node:assert/strict";
+import { mock, test } from "node:test";
+
+globalThis.sessionStorage = { getItem: () => null, setItem() {}, removeItem() {} };
+globalThis.window = { matchMedia: () => ({}) };
+globalThis.document = { hidden: false };
+const { Panels } = await import("../panels.js");
+const { Feed } = await import("../feed.js");
+
+const HOUR = 3600000;
+const NOW = Date.parse("2026-03-01T10:20:30.456Z");
+const CONFIG = { kind: "line", aggregate: "a", values: ["sales"], range_seconds: 86400, bucket_seconds: 3600 };
+const AGGREGATE = { name: "a", table: "sale", time: "sold_at", bucket_seconds: 3600, key: [], last_bucket: null };
+const bucket = (start, sales) => ({ aggregate: "a", bucket_start: new Date(start).toISOString(), version: 1, computed_at: null, offsets: {}, documents: [{ key: {}, values: { sales } }] });
+
+/** Panels of one aggregate on a tab that is not looked at. */
+function hiddenPanels() {
+  const panels = new Panels(null);
+  panels.cards = [{ config: CONFIG }];
+  panels.feeds.set("a", new Feed(AGGREGATE, () => {}));
+  return panels;
+}
+
+test("while another tab is looked at, what leaves the window is let go of", async () => {
+  mock.timers.enable({ apis: ["setTimeout", "setInterval", "Date"], now: NOW });
+  globalThis.fetch = async () => ({ ok: true, status: 200, json: async () => ({ documents: [], next: null }) });
+  const panels = hiddenPanels();
+  const feed = panels.feeds.get("a");
+  await feed.load(NOW - 24 * HOUR, null);
+  const hour = Date.parse("2026-03-01T10:00:00Z");
+  for (let hours = 0; hours < 72; hours += 1) {
+    panels.takeDocuments({ buckets: [bucket(hour + hours * HOUR, hours)], left_out: 0 });
+    mock.timers.tick(HOUR);
+  }
+  assert.ok(feed.documents.count <= 25, `${feed.documents.count} of 72 hours`);
+  mock.timers.tick(12 * HOUR);
+  assert.ok(feed.documents.count <= 13, `${feed.documents.count}, though nothing came any more`);
+  mock.timers.reset();
+});
