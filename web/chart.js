@@ -402,10 +402,10 @@ export class LineChart {
     if (this.options.marksOf) {
       for (const { name, time, start } of this.options.marksOf()) {
         const at = this.names.length === 1 ? 0 : this.names.indexOf(name);
-        if (at < 0 || !ends[at]) continue;
+        if (at < 0 || !ends[at] || time / 1000 < this.window.from || start / 1000 > this.window.to) continue;
         const index = this.data[0].indexOf(start / 1000);
         const value = index < 0 ? ends[at].value : (this.data[at + 1][index] ?? ends[at].value);
-        spot(Math.max(time / 1000, this.window.from), value, 1.25, faint(this.colour(at), 0.5), true);
+        spot(time / 1000, value, 1.25, faint(this.colour(at), 0.5), true);
       }
     }
     // A bucket that is still filling ends in a ring.

@@ -133,11 +133,11 @@ export class Feed {
     return start >= (this.span.from ?? -Infinity) && start < (this.span.to ?? Infinity);
   }
 
-  /** What a `records` event says. True where a record of this aggregate came that no document counts yet. */
+  /** What a `records` event says. True where a record of this span came that no document counts yet. */
   takeRecords({ records }) {
     const now = Date.now();
     let added = false;
-    for (const record of records) added = this.pending.add(record, this.documents, now) || added;
+    for (const record of records) added = this.pending.add(record, this.documents, now, (start) => this.holds(start)) || added;
     return added;
   }
 }

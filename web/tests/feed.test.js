@@ -116,3 +116,13 @@ test("what moved out of the window is let go of and not asked for again, nor is 
   assert.deepEqual(asked, [time(0), time(3)]);
   mock.timers.reset();
 });
+
+test("a record of a time that nobody looks at is no live record", async () => {
+  globalThis.fetch = async () => answer({ documents: [page(5, 2, 1)], next: null });
+  const feed = new Feed(AGGREGATE, () => {});
+  await feed.load(Date.parse(time(4)), Date.parse(time(8)));
+  const records = [3, 5, 8].map((hours) => ({ topic: "t", partition: 0, offset: hours, fields: {}, keys: { sale: [{ sold_at: time(hours) }] } }));
+  assert.equal(feed.takeRecords({ records }), true);
+  assert.deepEqual(feed.pending.records.map(({ offset }) => offset), [5]);
+  assert.equal(feed.takeRecords({ records: records.slice(0, 1) }), false);
+});
