@@ -128,6 +128,13 @@ export class Feed {
     this.pending.settle(this.documents, Date.now());
   }
 
+  /** Whether it is looked where nothing is: there is no document yet, and one outside the span was computed. */
+  isElsewhere({ buckets }) {
+    if (!this.span || this.documents.count > 0) return false;
+    const isOf = ({ aggregate, bucket_start: start, documents }) => aggregate === this.aggregate.name && documents?.length !== 0 && !this.holds(Date.parse(start));
+    return buckets.some(isOf);
+  }
+
   holds(start) {
     if (!this.span) return false;
     return start >= (this.span.from ?? -Infinity) && start < (this.span.to ?? Infinity);

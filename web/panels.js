@@ -13,6 +13,8 @@ const RETRY_MS = 5000;
 const STAT_BUCKETS = 14;
 /** The window of a panel moves with the clock, but not with each second of it. */
 const MOVE_MS = 30000;
+/** Where the first documents lie elsewhere, as those of a topic of years ago; the daemon keeps its list for 2 s. */
+const LOOK_AGAIN_MS = 3000;
 
 export class Panels {
   constructor(host) {
@@ -21,6 +23,7 @@ export class Panels {
     this.cards = [];
     this.dirty = new Set();
     this.timer = 0;
+    this.looking = 0;
     this.shown = false;
     this.isOld = true;
     this.signature = "";
@@ -102,7 +105,19 @@ export class Panels {
   }
 
   takeDocuments(event) {
-    for (const [name, feed] of this.feeds) if (feed.take(event)) this.changed(name);
+    for (const [name, feed] of this.feeds) {
+      if (feed.take(event)) this.changed(name);
+      if (feed.isElsewhere(event)) this.lookAgain();
+    }
+  }
+
+  /** Where the last bucket is says the daemon. */
+  lookAgain() {
+    if (this.looking) return;
+    this.looking = setTimeout(() => {
+      this.looking = 0;
+      this.load();
+    }, LOOK_AGAIN_MS);
   }
 
   takeRecords(event) {

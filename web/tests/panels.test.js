@@ -39,3 +39,29 @@ test("while another tab is looked at, what leaves the window is let go of", asyn
   assert.ok(feed.documents.count <= 13, `${feed.documents.count}, though nothing came any more`);
   mock.timers.reset();
 });
+
+test("a page that was open before the first document, which lies years back, looks there", async () => {
+  mock.timers.enable({ apis: ["setTimeout", "setInterval", "Date"], now: NOW });
+  globalThis.fetch = async () => ({ ok: true, status: 200, json: async () => ({ documents: [], next: null }) });
+  const panels = hiddenPanels();
+  let loads = 0;
+  panels.load = () => (loads += 1);
+  const feed = panels.feeds.get("a");
+  await feed.load(NOW - 24 * HOUR, null);
+  const old = Date.parse("2013-01-01T10:00:00Z");
+  for (let tenth = 0; tenth < 100; tenth += 1) {
+    panels.takeDocuments({ buckets: [bucket(old + tenth * HOUR, 1)], left_out: 0 });
+    mock.timers.tick(100);
+  }
+  assert.equal(loads, 3, "each 3 s of 10");
+  const none = { ...bucket(old, 0), documents: [] };
+  assert.deepEqual([feed.isElsewhere({ buckets: [none] }), feed.isElsewhere({ buckets: [{ ...none, documents: null }] })], [false, true]);
+  // What the daemon told by then says where the window is.
+  feed.aggregate = { ...AGGREGATE, last_bucket: "2013-01-05T10:00:00Z" };
+  assert.equal(panels.from("a"), Date.parse("2013-01-04T11:00:00Z"));
+  await feed.load(panels.from("a"), null);
+  panels.takeDocuments({ buckets: [bucket(Date.parse("2013-01-05T11:00:00Z"), 7)], left_out: 0 });
+  assert.equal(feed.documents.count, 1);
+  assert.equal(feed.isElsewhere({ buckets: [bucket(old, 1)] }), false, "there is something to look at");
+  mock.timers.reset();
+});
