@@ -23,6 +23,7 @@ export class Feed {
     this.error = "";
     this.truncated = false;
     this.span = null;
+    this.held = null; // the span of the documents; another than `span` while that is read
     this.timer = 0;
     this.isWaiting = false;
     this.isBehind = false; // what is under way was asked for too early, and is to be read once more
@@ -63,6 +64,7 @@ export class Feed {
         truncated = cursor !== null && incoming.count >= MAX_DOCUMENTS;
       } while (cursor !== null && !truncated);
       this.documents = incoming;
+      this.held = { from, to };
       this.truncated = truncated;
       this.state = "ready";
       this.pending.settle(this.documents, Date.now());
@@ -98,6 +100,7 @@ export class Feed {
     this.timer = setTimeout(() => this.load(this.span.from, this.span.to), wait);
   }
 
+  /** Nothing is read until it is loaded again; what it holds stays. */
   close() {
     clearTimeout(this.timer);
     this.isWaiting = true;

@@ -126,3 +126,33 @@ test("a record of a time that nobody looks at is no live record", async () => {
   assert.deepEqual(feed.pending.records.map(({ offset }) => offset), [5]);
   assert.equal(feed.takeRecords({ records: records.slice(0, 1) }), false);
 });
+
+test("which span the documents are of is told once they were read, not when they are asked for", async () => {
+  const waiting = [];
+  globalThis.fetch = () => new Promise((done) => waiting.push(() => done(answer({ documents: [page(0, 1, 1)], next: null }))));
+  const feed = new Feed(AGGREGATE, () => {});
+  const spans = [];
+  for (const from of [5, 0]) {
+    const read = feed.load(from, null);
+    spans.push([feed.span.from, feed.held?.from, feed.incoming !== null]);
+    waiting.pop()();
+    await read;
+    spans.push([feed.span.from, feed.held.from, feed.incoming !== null]);
+  }
+  assert.deepEqual(spans, [[5, undefined, true], [5, 5, false], [0, 5, true], [0, 0, false]]);
+});
+
+test("a feed that is closed keeps what it holds, and goes on when it is loaded again", async () => {
+  mock.timers.enable({ apis: ["setTimeout", "Date"], now: 100000 });
+  globalThis.fetch = async () => answer({ documents: [page(0, 1, 1)], next: null });
+  const feed = new Feed(AGGREGATE, () => {});
+  await feed.load(null, null);
+  globalThis.fetch = () => new Promise(() => {});
+  feed.load(null, null);
+  feed.close();
+  assert.deepEqual([feed.incoming, shown(feed)], [null, [1]]);
+  globalThis.fetch = async () => answer({ documents: [page(0, 2, 2)], next: null });
+  await feed.load(null, null);
+  assert.deepEqual(shown(feed), [2]);
+  mock.timers.reset();
+});
