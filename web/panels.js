@@ -98,10 +98,14 @@ export class Panels {
     return { config, card, about, state, body, panel: makePanel(body, config) };
   }
 
-  /** Where the widest panel of an aggregate begins. */
+  /**
+   * Where the bucket begins with which the widest panel of an aggregate does: while that is the same, what is read again has
+   * the same address, and the daemon says in a word that nothing changed.
+   */
   from(name) {
-    const spans = this.cards.filter(({ config }) => config.aggregate === name).map(({ config }) => windowOf(config, this.feeds.get(name)).from);
-    return Math.min(...spans);
+    const feed = this.feeds.get(name);
+    const spans = this.cards.filter(({ config }) => config.aggregate === name).map(({ config }) => windowOf(config, feed).from);
+    return Math.floor(Math.min(...spans) / feed.documents.bucketMs) * feed.documents.bucketMs;
   }
 
   takeDocuments(event) {

@@ -28,7 +28,7 @@ test("while another tab is looked at, what leaves the window is let go of", asyn
   globalThis.fetch = async () => ({ ok: true, status: 200, json: async () => ({ documents: [], next: null }) });
   const panels = hiddenPanels();
   const feed = panels.feeds.get("a");
-  await feed.load(NOW - 24 * HOUR, null);
+  await feed.load(panels.from("a"), null);
   const hour = Date.parse("2026-03-01T10:00:00Z");
   for (let hours = 0; hours < 72; hours += 1) {
     panels.takeDocuments({ buckets: [bucket(hour + hours * HOUR, hours)], left_out: 0 });
@@ -63,5 +63,22 @@ test("a page that was open before the first document, which lies years back, loo
   panels.takeDocuments({ buckets: [bucket(Date.parse("2013-01-05T11:00:00Z"), 7)], left_out: 0 });
   assert.equal(feed.documents.count, 1);
   assert.equal(feed.isElsewhere({ buckets: [bucket(old, 1)] }), false, "there is something to look at");
+  mock.timers.reset();
+});
+
+test("what is read again has the same address for as long as a bucket lasts", async () => {
+  const asked = [];
+  globalThis.fetch = async (path) => (asked.push(path), { ok: true, status: 200, json: async () => ({ documents: [], next: null }) });
+  mock.timers.enable({ apis: ["setTimeout", "setInterval", "Date"], now: NOW });
+  const panels = hiddenPanels();
+  const froms = [];
+  for (const minutes of [0, 1, 38, 2]) {
+    mock.timers.tick(minutes * 60000);
+    froms.push(new Date(panels.from("a")).toISOString());
+    await panels.feeds.get("a").load(panels.from("a"), null);
+  }
+  const [ten, eleven] = ["2026-02-28T10:00:00.000Z", "2026-02-28T11:00:00.000Z"];
+  assert.deepEqual(froms, [ten, ten, ten, eleven]);
+  assert.deepEqual([new Set(asked.slice(0, 3)).size, new Set(asked).size], [1, 2]);
   mock.timers.reset();
 });
