@@ -17,6 +17,7 @@ import { TABS, currentView, whenViewChanges, writeView } from "./view.js";
 
 const SHOW = { live: showLive, explore: showExplore, pipeline: showPipeline, letters: showLetters, models: showModels };
 const POLLING_RELOAD_MS = 30000;
+const LIVE_RELOAD_MS = 60000;
 const RELOAD_APART_MS = 5000;
 /** What was looked at on each tab, to come back to. */
 const left = new Map();
@@ -217,3 +218,9 @@ connection.listen();
 setInterval(() => connection.watch(), 1000);
 // Without a stream nothing tells what changed.
 setInterval(() => store.link === "polling" && reload(), POLLING_RELOAD_MS);
+// The stream tells what its own daemon computed; others, and commands, fill the same cache.
+setInterval(() => {
+  if (store.link !== "live" || document.hidden) return;
+  reloadLive();
+  reloadExplore();
+}, LIVE_RELOAD_MS);

@@ -11,7 +11,6 @@ import { whenThemeChanges } from "./theme.js";
 
 const HEIGHT = 220;
 const FONT = "12px system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif";
-const utc = (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC");
 
 const SECOND = 1;
 const MINUTE = 60;
@@ -19,6 +18,35 @@ const HOUR = 3600;
 const DAY = 86400;
 const MONTH = 30 * DAY;
 const YEAR = 365 * DAY;
+
+/**
+ * A date whose local parts, for which uPlot asks, are those of UTC. Shifted by the zone's offset, as uPlot would, they were
+ * an hour off where the reader's clocks change.
+ */
+class UtcDate extends Date {}
+for (const part of ["FullYear", "Month", "Date", "Day", "Hours", "Minutes", "Seconds", "Milliseconds"]) {
+  UtcDate.prototype[`get${part}`] = Date.prototype[`getUTC${part}`];
+}
+
+export const utc = (seconds) => new UtcDate(seconds * 1000);
+
+/** Where the x axis is labelled: `min` to `max`, `step` apart, all in seconds. uPlot's own way goes by local midnights. */
+export function timeSplits(min, max, step) {
+  const splits = [];
+  if (step >= MONTH) {
+    const months = step >= YEAR ? 12 * Math.round(step / YEAR) : Math.round(step / MONTH);
+    const date = utc(min);
+    // Quarters begin in January, ten years with a year that ends in 0.
+    let month = Math.floor((date.getFullYear() * 12 + date.getMonth()) / months) * months;
+    for (let at; (at = Date.UTC(1970, month - 1970 * 12) / 1000) <= max; month += months) if (at >= min) splits.push(at);
+    return splits;
+  }
+  // Days are counted from the first that is shown.
+  const unit = Math.min(step, DAY);
+  for (let at = Math.ceil(min / unit) * unit; at <= max; at += step) splits.push(at);
+  return splits;
+}
+
 /** uPlot's forms of the x axis, with the day written as everywhere on the page. */
 const TIME_FORMS = [
   [YEAR, "{YYYY}", null, null, null, null, null, null, 1],
@@ -147,7 +175,7 @@ export class LineChart {
           y: { range: (_, min, max) => span(min, max) },
         },
         axes: [
-          { ...axis, values: TIME_FORMS, space: 64, size: 40, gap: 6 },
+          { ...axis, values: TIME_FORMS, splits: (_, __, min, max, step) => timeSplits(min, max, step), space: 64, size: 40, gap: 6 },
           { ...axis, size: (_, values) => widest(values), values: (_, all) => all.map(figure), space: 34 },
         ],
         series: [
@@ -402,10 +430,10 @@ export class LineChart {
     if (this.options.marksOf) {
       for (const { name, time, start } of this.options.marksOf()) {
         const at = this.names.length === 1 ? 0 : this.names.indexOf(name);
-        if (at < 0 || !ends[at]) continue;
+        if (at < 0 || !ends[at] || time / 1000 < this.window.from || start / 1000 > this.window.to) continue;
         const index = this.data[0].indexOf(start / 1000);
         const value = index < 0 ? ends[at].value : (this.data[at + 1][index] ?? ends[at].value);
-        spot(Math.max(time / 1000, this.window.from), value, 1.25, faint(this.colour(at), 0.5), true);
+        spot(time / 1000, value, 1.25, faint(this.colour(at), 0.5), true);
       }
     }
     // A bucket that is still filling ends in a ring.

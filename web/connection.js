@@ -7,11 +7,12 @@ const POLL_MS = 2000; // where too many pages are open for an event stream of on
 const POLLS = 15; // then the stream is tried again
 const RETRY_MAX_MS = 15000; // between two tries to reach a daemon that is away; the first come sooner
 const SILENCE_MS = 4000; // a status comes each second; after so long the daemon counts as gone
+const GIVE_UP_MS = 10000; // and its stream as dead, also where no end of it came, as when a network went without a word
 
 export class Connection {
   /**
    * `onEvent(type, document)`; `onState(state)` with connecting, live, polling, gone or token. Whoever missed events is
-   * told so by the daemon, with an event of its own. `world` stands in for the browser in tests.
+   * told so, `missed`: by the daemon, or here where there was no stream. `world` stands in for the browser in tests.
    */
   constructor({ request, onEvent, onState }, world = {}) {
     this.request = request;
@@ -26,6 +27,8 @@ export class Connection {
     this.retryMs = POLL_MS;
     this.lastId = null;
     this.lastHeard = 0;
+    this.stirred = 0; // when the stream was asked for, or some of it came
+    this.hasPolled = false;
     this.locked = false;
   }
 
@@ -34,6 +37,7 @@ export class Connection {
     this.stop();
     const stream = new AbortController();
     this.source = stream;
+    this.stirred = this.now();
     let full = false;
     try {
       const headers = { Accept: "text/event-stream" };
@@ -69,12 +73,16 @@ export class Connection {
       if (id !== null) this.lastId = id;
       this.retryMs = POLL_MS;
       this.heard("live");
+      // No stream tells what happened while the status alone was asked for.
+      if (this.hasPolled && type !== "missed") this.onEvent("missed", null);
+      this.hasPolled = false;
       this.onEvent(type, document);
     });
     const reader = body.pipeThrough(new TextDecoderStream()).getReader();
     for (;;) {
       const { value, done } = await reader.read();
       if (done) return;
+      this.stirred = this.now();
       events.push(value);
     }
   }
@@ -90,6 +98,7 @@ export class Connection {
       }
       if (answer.ok) {
         const document = await answer.json();
+        this.hasPolled = true;
         this.heard("polling");
         this.onEvent("status", document);
         heard = true;
@@ -141,5 +150,6 @@ export class Connection {
   watch() {
     if (this.isHidden() || this.locked || this.now() - this.lastHeard < SILENCE_MS) return;
     this.onState(this.lastHeard === 0 ? "connecting" : "gone");
+    if (this.source && this.now() - this.stirred >= GIVE_UP_MS) this.listen();
   }
 }

@@ -124,13 +124,24 @@ export class Documents {
     bucket.computedAt = Date.parse(computedAt);
   }
 
+  drop(start) {
+    this.count -= this.buckets.get(start).documents.size;
+    this.buckets.delete(start);
+  }
+
   /** Lets go of buckets before `from`. */
   trim(from) {
-    for (const [start, bucket] of this.buckets) {
-      if (start >= from) continue;
-      this.count -= bucket.documents.size;
-      this.buckets.delete(start);
+    for (const start of this.buckets.keys()) if (start < from) this.drop(start);
+  }
+
+  /** Lets go of the oldest buckets until there are at most so many documents. True where there were more. */
+  bound(most) {
+    if (this.count <= most) return false;
+    for (const start of [...this.buckets.keys()].sort((a, b) => a - b)) {
+      if (this.count <= most) break;
+      this.drop(start);
     }
+    return true;
   }
 
   /** Start of the last bucket that holds a document; NaN where none does. */

@@ -6,7 +6,7 @@ import { csv } from "./csv.js";
 import { stepFor, whole } from "./documents.js";
 import { byId, button, element, fillSelect, group, keyed, notice, setText, show } from "./dom.js";
 import { download } from "./download.js";
-import { RANGES, accepts, queryFrom, stateFrom } from "./explore_state.js";
+import { RANGES, accepts, covers, queryFrom, stateFrom } from "./explore_state.js";
 import { ExploreChart, chooseLines } from "./explore_chart.js";
 import { Feed } from "./feed.js";
 import { ago, bucketName, count, fromInput, minute, spanMs, spoken, toInput } from "./format.js";
@@ -16,16 +16,18 @@ import { currentView, writeView } from "./view.js";
 
 const RETRY_MS = 5000;
 const DRAW_MS = 300;
+const COUNT_AFTER_MS = 1000;
 const COUNT_APART_MS = 10000;
 
 let shown = false;
 let aggregates = [];
 let state = null;
 let feed = null;
-let loaded = null; // {from, to} that the feed holds; null is open
+let isOld = false; // what the feed holds is to be read again
 let charts = new Map();
 let timer = 0;
 let drawing = 0;
+let counting = 0;
 let counted = 0; // when
 /** Values of the key's columns that were seen, so that one that is filtered by can be changed to another. */
 let known = new Map();
@@ -47,33 +49,32 @@ export function startExplore() {
 
 export function showExplore(isShown, query) {
   shown = isShown;
-  if (!shown) return;
-  if (aggregates.length === 0) load(query);
-  else go(stateFrom(query, aggregates), false);
+  if (!shown) {
+    // A tab that is not looked at takes nothing in; what it showed stays until it is read again.
+    if (feed) feed.close();
+    isOld = true;
+    return;
+  }
+  if (aggregates.length > 0) go(stateFrom(query, aggregates), false);
+  load();
 }
 
 /** The daemon was restarted, or events were passed over. */
 export function reloadExplore() {
-  if (!shown) {
-    aggregates = [];
-    if (feed) feed.close();
-    feed = null;
-    return;
-  }
-  load(currentView().query);
+  isOld = true;
+  if (shown) load();
 }
 
-async function load(query) {
+async function load() {
   clearTimeout(timer);
   try {
     ({ aggregates } = await get("/api/v1/aggregates"));
     store.aggregates = aggregates;
-    if (feed) feed.close();
-    feed = null;
-    go(stateFrom(query, aggregates), false);
+    // What was chosen meanwhile holds.
+    if (shown) go(stateFrom(currentView().query, aggregates), false);
   } catch (error) {
     tell(notice("bad", "The aggregates could not be read", explained(error)));
-    timer = setTimeout(() => shown && load(currentView().query), RETRY_MS);
+    timer = setTimeout(() => shown && load(), RETRY_MS);
   }
 }
 
@@ -97,15 +98,17 @@ function go(next, write = true) {
   if (state?.aggregate !== next.aggregate) known = new Map();
   state = next;
   if (write) writeView({ tab: "explore", query: queryFrom(state) });
-  const seen = state.window || baseWindow();
-  const wanted = seen && whole(seen, stepFor(seen.to - seen.from, about().bucket_seconds * 1000));
   if (another) {
     if (feed) feed.close();
     feed = new FilteredFeed(about(), state.filters, () => draw());
-    read(wanted);
-  } else if (!covers(loaded, wanted)) {
-    read(wanted);
   }
+  feed.aggregate = about();
+  const wanted = wantedSpan();
+  const isHeld = covers(feed.span, wanted, slack());
+  // Who is zoomed in goes back to the wider span.
+  if (!isHeld || (isOld && !state.window)) read(wanted);
+  else if (isOld) feed.load(feed.span.from, feed.span.to);
+  isOld = false;
   drawControls();
   draw();
 }
@@ -125,22 +128,21 @@ class FilteredFeed extends Feed {
 /** The span of the range that is chosen, without zoom; null is all. */
 function baseWindow() {
   if (state.range === "all") return null;
-  return windowOf({ range_seconds: spanMs(state.range) / 1000, bucket_seconds: about().bucket_seconds }, feed || { documents: { lastStart: () => NaN }, aggregate: about() });
+  return windowOf({ range_seconds: spanMs(state.range) / 1000, bucket_seconds: about().bucket_seconds }, feed);
 }
 
-function covers(span, wanted) {
-  if (!span) return false;
-  if (span.from === null && span.to === null) return true;
-  if (wanted === null) return false;
-  const slack = about().bucket_seconds * 1000;
-  return span.from <= wanted.from + slack && (span.to ?? Infinity) >= wanted.to - slack;
+/** The span that is to be read for what is shown; null is all. */
+function wantedSpan() {
+  const seen = state.window || baseWindow();
+  return seen && whole(seen, stepFor(seen.to - seen.from, about().bucket_seconds * 1000));
 }
+
+const slack = () => about().bucket_seconds * 1000;
 
 function read(wanted) {
   // Up to now stays open at its end, so that what comes is shown too.
-  const isOpen = wanted === null || wanted.to >= daemonNow() - about().bucket_seconds * 1000 || !state.window;
-  loaded = { from: wanted === null ? null : wanted.from, to: isOpen ? null : wanted.to };
-  feed.load(loaded.from, loaded.to);
+  const isOpen = wanted === null || wanted.to >= daemonNow() - slack() || !state.window;
+  feed.load(wanted === null ? null : wanted.from, isOpen ? null : wanted.to);
 }
 
 /** What is shown. */
@@ -153,8 +155,10 @@ function currentWindow() {
 }
 
 function take(event) {
-  if (!feed || !feed.take(event) || !shown || drawing) return;
-  countAgain();
+  if (!feed || !shown) return;
+  // Also where nobody looks: there may be nothing where one does.
+  if (event.buckets.some(({ aggregate }) => aggregate === state.aggregate)) countSoon();
+  if (!feed.take(event) || drawing) return;
   drawing = setTimeout(() => {
     drawing = 0;
     draw();
@@ -162,15 +166,25 @@ function take(event) {
 }
 
 /** What the cache holds of each aggregate, now and then while it changes. */
+function countSoon() {
+  if (counting) return;
+  counting = setTimeout(() => {
+    counting = 0;
+    if (shown) countAgain();
+  }, Math.max(COUNT_AFTER_MS, COUNT_APART_MS - (Date.now() - counted)));
+}
+
 async function countAgain() {
-  if (Date.now() - counted < COUNT_APART_MS) return;
   counted = Date.now();
   try {
     const { aggregates: now } = await get("/api/v1/aggregates");
     const values = new Map(aggregates.map((one) => [one.name, one.values]));
     aggregates = now.map((one) => ({ ...one, values: one.values.length > 0 ? one.values : values.get(one.name) || [] }));
     store.aggregates = aggregates;
-    if (state && about()) drawControls();
+    if (!shown || !about()) return;
+    // The first documents may lie years back.
+    if (feed.documents.count === 0) go(state, false);
+    else drawControls();
   } catch {
     // What is shown of it stays; the feed says what is wrong.
   }
@@ -237,7 +251,7 @@ function drawFilters() {
 }
 
 function drawFacts() {
-  if (!shown || !state) return;
+  if (!shown || !state || !about()) return;
   const { buckets, documents, first_bucket: first, last_bucket: last, bucket_seconds: seconds, table } = about();
   const freshness = store.status?.aggregates?.find(({ name }) => name === state.aggregate);
   const fresh = freshness?.fresh_as_of ? `, fresh as of ${ago(freshness.fresh_as_of, store.status.now)} ago` : "";
@@ -283,11 +297,13 @@ function draw() {
 
 function drawTold(window) {
   const inside = feed.documents.rows(window.from, window.to, accepts(state.filters)).length;
-  byId("explore-csv").disabled = inside === 0;
+  // What is there of a wider span is shown meanwhile, but not handed out as if it were all.
+  const isPart = feed.incoming !== null && !covers(feed.held, wantedSpan(), slack());
+  byId("explore-csv").disabled = inside === 0 || isPart;
   if (feed.state === "failed" || feed.state === "stale") {
     tell(notice("bad", feed.state === "stale" ? "What is shown is not up to date" : "The documents could not be read", feed.error));
-  } else if (feed.state === "loading") {
-    tell(feed.documents.count === 0 ? notice("wait", "Reading the cache …") : null);
+  } else if (isPart) {
+    tell(notice("wait", "Reading the cache …"));
   } else if (inside === 0) {
     const { first_bucket: first, last_bucket: last } = about();
     const told = notice(
@@ -298,7 +314,7 @@ function drawTold(window) {
     if (first) told.append(button("", "Show all", () => go({ ...state, range: "all", window: null, filters: {} })));
     tell(told);
   } else if (feed.truncated) {
-    tell(notice("wait", "Only the first 40,000 documents are shown", "Choose a shorter span, or only one key."));
+    tell(notice("wait", "No more than 40,000 documents are shown", "Choose a shorter span, or only one key."));
   } else {
     tell(null);
   }

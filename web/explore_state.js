@@ -50,5 +50,13 @@ export function queryFrom(state) {
   };
 }
 
+/** Whether documents of `span` are all that is wanted, but for `slack` ms at the ends; null is open, and all. */
+export function covers(span, wanted, slack) {
+  if (!span) return false;
+  if (span.from === null && span.to === null) return true;
+  if (wanted === null) return false;
+  return span.from <= wanted.from + slack && (span.to ?? Infinity) >= wanted.to - slack;
+}
+
 /** Whether a document is meant. */
 export const accepts = (filters) => (key) => Object.entries(filters).every(([column, value]) => String(key[column]) === value);

@@ -13,6 +13,8 @@ const RETRY_MS = 5000;
 const STAT_BUCKETS = 14;
 /** The window of a panel moves with the clock, but not with each second of it. */
 const MOVE_MS = 30000;
+/** Where the first documents lie elsewhere, as those of a topic of years ago; the daemon keeps its list for 2 s. */
+const LOOK_AGAIN_MS = 3000;
 
 export class Panels {
   constructor(host) {
@@ -21,12 +23,13 @@ export class Panels {
     this.cards = [];
     this.dirty = new Set();
     this.timer = 0;
+    this.looking = 0;
     this.shown = false;
     this.isOld = true;
     this.signature = "";
     listen("documents", (events) => events.forEach((event) => this.takeDocuments(event)));
     listen("records", (events) => events.forEach((event) => this.takeRecords(event)));
-    setInterval(() => this.shown && this.draw(), MOVE_MS);
+    setInterval(() => this.move(), MOVE_MS);
   }
 
   /** Reads what is configured, and all that is shown of it; again after the stream was broken. Waits until it is seen. */
@@ -95,14 +98,30 @@ export class Panels {
     return { config, card, about, state, body, panel: makePanel(body, config) };
   }
 
-  /** Where the widest panel of an aggregate begins. */
+  /**
+   * Where the bucket begins with which the widest panel of an aggregate does: while that is the same, what is read again has
+   * the same address, and the daemon says in a word that nothing changed.
+   */
   from(name) {
-    const spans = this.cards.filter(({ config }) => config.aggregate === name).map(({ config }) => windowOf(config, this.feeds.get(name)).from);
-    return Math.min(...spans);
+    const feed = this.feeds.get(name);
+    const spans = this.cards.filter(({ config }) => config.aggregate === name).map(({ config }) => windowOf(config, feed).from);
+    return Math.floor(Math.min(...spans) / feed.documents.bucketMs) * feed.documents.bucketMs;
   }
 
   takeDocuments(event) {
-    for (const [name, feed] of this.feeds) if (feed.take(event)) this.changed(name);
+    for (const [name, feed] of this.feeds) {
+      if (feed.take(event)) this.changed(name);
+      if (feed.isElsewhere(event)) this.lookAgain();
+    }
+  }
+
+  /** Where the last bucket is says the daemon. */
+  lookAgain() {
+    if (this.looking) return;
+    this.looking = setTimeout(() => {
+      this.looking = 0;
+      this.load();
+    }, LOOK_AGAIN_MS);
   }
 
   takeRecords(event) {
@@ -112,7 +131,15 @@ export class Panels {
     }
   }
 
+  /** The windows end now again. */
+  move() {
+    for (const [name, feed] of this.feeds) feed.trim(this.from(name));
+    if (this.shown) this.draw();
+  }
+
+  /** What is let go of is let go of also while another tab is looked at. */
   changed(name) {
+    this.feeds.get(name).trim(this.from(name));
     this.dirty.add(name);
     if (this.shown) this.draw(this.dirty);
   }
@@ -123,7 +150,6 @@ export class Panels {
       if (!names.has(config.aggregate)) continue;
       const feed = this.feeds.get(config.aggregate);
       const window = windowOf(config, feed);
-      feed.documents.trim(this.from(config.aggregate));
       setText(about, aboutOf(config, window));
       const [tone, text] = stateOf(feed, config);
       show(state, text !== "");
@@ -173,7 +199,7 @@ function stateOf(feed, config) {
   const names = feed.documents.valueNames();
   const missing = config.values.filter((value) => !names.includes(value));
   if (missing.length > 0) return ["bad", `The documents of ${config.aggregate} have no ${missing.join(", ")}. They have ${names.join(", ")}.`];
-  return ["good", feed.truncated ? "Too many documents for one chart: the first 40,000 are shown." : ""];
+  return ["good", feed.truncated ? "Too many documents for one chart: no more than 40,000 are shown." : ""];
 }
 
 function exploreHash(config) {

@@ -13,15 +13,18 @@ export class Pending {
     this.records = [];
   }
 
-  /** Keeps a record that makes rows of the aggregate's table, unless their buckets' documents count it already. */
-  add(record, documents, now) {
+  /**
+   * Keeps a record that makes rows of the aggregate's table, unless their buckets' documents count it already or lie
+   * where nobody looks.
+   */
+  add(record, documents, now, holds = () => true) {
     const { topic, partition, offset } = record;
     let added = false;
     for (const key of record.keys[this.aggregate.table] || []) {
       const time = Date.parse(key[this.aggregate.time]);
       if (!Number.isFinite(time)) continue;
       const start = Math.floor(time / this.bucketMs) * this.bucketMs;
-      if (isCounted(documents.buckets.get(start), topic, partition, offset)) continue;
+      if (!holds(start) || isCounted(documents.buckets.get(start), topic, partition, offset)) continue;
       this.records.push({ time, start, topic, partition, offset, columns: { ...record.fields, ...key }, seen: now });
       added = true;
     }

@@ -60,3 +60,99 @@ test("while very much is replaced the cache is read again now and then, not for 
   assert.equal(asked, 5);
   mock.timers.reset();
 });
+
+/** Lets what is under way go on until nothing of it is left. */
+const settled = async () => {
+  for (let turn = 0; turn < 50; turn += 1) await Promise.resolve();
+};
+
+test("a load that takes long is not begun anew by what asks for it meanwhile, but done once more", async () => {
+  mock.timers.enable({ apis: ["setTimeout", "Date"], now: 100000 });
+  let asked = 0;
+  const ends = [];
+  // The cache takes 12 s for each answer.
+  globalThis.fetch = () => ((asked += 1), new Promise((done) => setTimeout(() => done(answer({ documents: [page(0, asked, asked)], next: null })), 12000)));
+  const feed = new Feed(AGGREGATE, () => ends.push(Date.now() - 100000));
+  feed.load(0, null);
+  for (let second = 0; second < 24; second += 1) {
+    feed.take({ buckets: [], left_out: 7 });
+    if (second === 8) feed.load(0, null);
+    mock.timers.tick(1000);
+    await settled();
+  }
+  assert.deepEqual([asked, ends], [2, [12000]], "the second is under way");
+  mock.timers.tick(5000);
+  await settled();
+  assert.deepEqual([asked, ends, shown(feed)], [2, [12000, 29000], [2]], "it began 5 s behind the end of the first");
+  feed.close();
+  mock.timers.reset();
+});
+
+test("what comes in while a page stays open is bounded: the oldest goes", async () => {
+  globalThis.fetch = async () => answer({ documents: [page(0, 1, 1)], next: null });
+  const feed = new Feed(AGGREGATE, () => {});
+  await feed.load(null, null);
+  const many = (hours) => ({ ...bucket(hours, 0, 2), documents: Array.from({ length: 1000 }, (_, at) => ({ key: { shop: String(at) }, values: { sales: at } })) });
+  for (let hours = 0; hours < 45; hours += 1) feed.take({ buckets: [many(hours)], left_out: 0 });
+  assert.deepEqual([feed.documents.count, feed.documents.starts()[0], feed.truncated], [40000, Date.parse(time(5)), true]);
+});
+
+test("what moved out of the window is let go of and not asked for again, nor is a record that nothing counted", async () => {
+  mock.timers.enable({ apis: ["setTimeout", "Date"], now: 100000 });
+  const asked = [];
+  globalThis.fetch = async (path) => (asked.push(decodeURIComponent(/from=([^&]*)/.exec(path)[1])), answer({ documents: [page(0, 1, 1), page(5, 2, 1)], next: null }));
+  const feed = new Feed(AGGREGATE, () => {});
+  await feed.load(Date.parse(time(0)), null);
+  const record = (hours) => ({ topic: "t", partition: 0, offset: hours, fields: {}, keys: { sale: [{ sold_at: time(hours) }] } });
+  feed.takeRecords({ records: [record(5)] });
+  feed.trim(Date.parse(time(3)));
+  assert.deepEqual([shown(feed), feed.pending.records.length], [[2], 1]);
+  mock.timers.tick(61000);
+  feed.trim(Date.parse(time(3)));
+  assert.equal(feed.pending.records.length, 0);
+  feed.reload();
+  mock.timers.tick(5000);
+  await settled();
+  assert.deepEqual(asked, [time(0), time(3)]);
+  mock.timers.reset();
+});
+
+test("a record of a time that nobody looks at is no live record", async () => {
+  globalThis.fetch = async () => answer({ documents: [page(5, 2, 1)], next: null });
+  const feed = new Feed(AGGREGATE, () => {});
+  await feed.load(Date.parse(time(4)), Date.parse(time(8)));
+  const records = [3, 5, 8].map((hours) => ({ topic: "t", partition: 0, offset: hours, fields: {}, keys: { sale: [{ sold_at: time(hours) }] } }));
+  assert.equal(feed.takeRecords({ records }), true);
+  assert.deepEqual(feed.pending.records.map(({ offset }) => offset), [5]);
+  assert.equal(feed.takeRecords({ records: records.slice(0, 1) }), false);
+});
+
+test("which span the documents are of is told once they were read, not when they are asked for", async () => {
+  const waiting = [];
+  globalThis.fetch = () => new Promise((done) => waiting.push(() => done(answer({ documents: [page(0, 1, 1)], next: null }))));
+  const feed = new Feed(AGGREGATE, () => {});
+  const spans = [];
+  for (const from of [5, 0]) {
+    const read = feed.load(from, null);
+    spans.push([feed.span.from, feed.held?.from, feed.incoming !== null]);
+    waiting.pop()();
+    await read;
+    spans.push([feed.span.from, feed.held.from, feed.incoming !== null]);
+  }
+  assert.deepEqual(spans, [[5, undefined, true], [5, 5, false], [0, 5, true], [0, 0, false]]);
+});
+
+test("a feed that is closed keeps what it holds, and goes on when it is loaded again", async () => {
+  mock.timers.enable({ apis: ["setTimeout", "Date"], now: 100000 });
+  globalThis.fetch = async () => answer({ documents: [page(0, 1, 1)], next: null });
+  const feed = new Feed(AGGREGATE, () => {});
+  await feed.load(null, null);
+  globalThis.fetch = () => new Promise(() => {});
+  feed.load(null, null);
+  feed.close();
+  assert.deepEqual([feed.incoming, shown(feed)], [null, [1]]);
+  globalThis.fetch = async () => answer({ documents: [page(0, 2, 2)], next: null });
+  await feed.load(null, null);
+  assert.deepEqual(shown(feed), [2]);
+  mock.timers.reset();
+});

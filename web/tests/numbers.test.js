@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { at, withQuery } from "../api.js";
 import { csv } from "../csv.js";
-import { queryFrom, stateFrom } from "../explore_state.js";
+import { covers, queryFrom, stateFrom } from "../explore_state.js";
 import { bucketName, bucketTime, bytes, delay, duration, figure, fromInput, shortTime, spanMs, toInput } from "../format.js";
 import { Recent, Ring, quantile } from "../ring.js";
 import { formatView, joinList, parseView, splitList } from "../view.js";
@@ -67,6 +67,12 @@ test("what is explored is read from the address, and nonsense in it is passed ov
   const one = { ...usual, by: "" };
   assert.equal(stateFrom(queryFrom(one), AGGREGATES).by, "");
   assert.equal(stateFrom({}, []), null);
+});
+
+test("a span is read again only where what is held lacks some of it", () => {
+  const open = { from: 100, to: null };
+  assert.ok(covers(open, { from: 100, to: 900 }, 0) && covers({ from: null, to: null }, null, 0) && covers({ from: 110, to: 890 }, { from: 100, to: 900 }, 10));
+  assert.ok(!covers(null, null, 0) && !covers(open, { from: 50, to: 900 }, 10) && !covers(open, null, 0) && !covers({ from: 100, to: 500 }, { from: 200, to: 900 }, 10));
 });
 
 test("values in a path and a query are encoded", () => {

@@ -97,3 +97,36 @@ test("a page that nobody sees asks for nothing, and silence then is no fault of 
   connection.watch();
   assert.deepEqual([states, asked], [["live", "connecting", "gone"], 1]);
 });
+
+test("a stream that no longer says anything is given up, though its end never came, and taken up where it was", async () => {
+  let now = 100000;
+  const asked = [];
+  const signals = [];
+  const connection = new Connection(
+    {
+      request: async (path, { signal, headers }) => {
+        asked.push([now, headers["Last-Event-ID"]]);
+        signals.push(signal);
+        const said = asked.length === 1 ? [new TextEncoder().encode(STREAM)] : [];
+        return { status: 200, ok: true, body: new ReadableStream({ start: (stream) => said.forEach((bytes) => stream.enqueue(bytes)) }) };
+      },
+      onEvent() {},
+      onState() {},
+    },
+    { setTimeout: () => 0, clearTimeout() {}, isHidden: () => false, now: () => now },
+  );
+  connection.listen();
+  await new Promise((done) => setTimeout(done, 20));
+  for (let second = 0; second < 25; second += 1) {
+    now += 1000;
+    connection.watch();
+    await new Promise((done) => setImmediate(done));
+  }
+  assert.deepEqual(asked, [[100000, undefined], [110000, "e-7"], [120000, "e-7"]], "each 10 s, not each second");
+  assert.deepEqual(signals.map(({ aborted }) => aborted), [true, true, false]);
+});
+
+test("what was missed while there was no stream is told when there is one again", async () => {
+  const { events } = await played([503, 200, 200, "away", "stream", "stream"]);
+  assert.deepEqual(events.map(([type]) => type), ["status", "status", "missed", "status", "status"]);
+});
