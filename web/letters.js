@@ -165,14 +165,20 @@ async function loadLetters(mine) {
 
 async function more() {
   const mine = generation;
+  const cursor = next;
+  // Pressed twice, it would append one page twice.
+  byId("letters-more").disabled = true;
   try {
-    const page = await get(withQuery("/api/v1/dead-letters", { ...filter(), limit: PAGE, cursor: next }));
-    if (mine !== generation) return;
+    const page = await get(withQuery("/api/v1/dead-letters", { ...filter(), limit: PAGE, cursor }));
+    // Behind another end than the list's, letters would be missing or come twice.
+    if (mine !== generation || cursor !== next) return;
     letters = [...letters, ...page.letters];
     ({ next } = page);
     drawList();
   } catch (error) {
     byId("letters-told").replaceChildren(notice("bad", "More could not be read", explained(error)));
+  } finally {
+    byId("letters-more").disabled = false;
   }
 }
 

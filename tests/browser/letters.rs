@@ -11,6 +11,7 @@ pub fn tests() -> Vec<(&'static str, Test)> {
     vec![
         ("a_dead_letter_is_edited_and_sent_through_again", edited_and_retried),
         ("dead_letters_of_a_reason_are_dropped_after_a_question", dropped),
+        ("more_dead_letters_are_asked_for_once_however_often_it_is_pressed", more),
         ("who_has_no_token_is_told_why_nothing_is_changed", without_a_token),
     ]
 }
@@ -89,6 +90,23 @@ fn dropped(driver: &Driver) {
     page.wait("dropped", "document.getElementById('result-text').textContent.startsWith('3 dropped')");
     page.wait("the other reason", "document.getElementById('group-title').textContent === 'invalid json'");
     assert_eq!(letters(&shops.get("/api/v1/dead-letters/groups").unwrap()), 1);
+    page.assert_nothing_went_wrong();
+}
+
+fn more(driver: &Driver) {
+    let mut shops = Shops::open();
+    for number in 0..60 {
+        spoilt(&mut shops, 8100 + number);
+    }
+    shops.flush();
+    shops.wait_computed();
+    let page = shops.page(driver, "#letters");
+    page.wait("a page of letters", "document.querySelectorAll('#letter-list button').length === 50");
+    // A button that is disabled takes no second click.
+    let asked = page.js("const more = document.getElementById('letters-more'); more.click(); return more.disabled");
+    assert_eq!(asked, json!(true));
+    page.wait("all of them", "document.querySelectorAll('#letter-list button').length === 60");
+    page.wait("no more", "document.getElementById('letters-more').hidden");
     page.assert_nothing_went_wrong();
 }
 
