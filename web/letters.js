@@ -16,6 +16,7 @@ const SPANS = { any: NaN, "1h": 3600e3, "24h": 86400e3, "7d": 7 * 86400e3 };
 
 let shown = false;
 let groups = null;
+let groupsSince; // what they were counted from
 let chosen = null; // {topic, reason}
 let span = "any";
 let letters = [];
@@ -35,9 +36,9 @@ export function startLetters() {
     load();
   });
   byId("letters-more").addEventListener("click", more);
-  byId("group-try").addEventListener("click", () => actions.retry({ filter: filter(), size: sizeOf(chosen), dryRun: true }));
-  byId("group-retry").addEventListener("click", () => actions.retry({ filter: filter(), size: sizeOf(chosen), dryRun: false }));
-  byId("group-drop").addEventListener("click", () => actions.drop({ filter: filter(), size: sizeOf(chosen) }));
+  byId("group-try").addEventListener("click", () => actions.retry({ ...ofGroup(), dryRun: true }));
+  byId("group-retry").addEventListener("click", () => actions.retry({ ...ofGroup(), dryRun: false }));
+  byId("group-drop").addEventListener("click", () => actions.drop(ofGroup()));
   byId("letter-list").addEventListener("keydown", walk);
   listen("status", (all) => watch(all[all.length - 1]));
 }
@@ -70,14 +71,23 @@ const same = (a, b) => a && b && a.topic === b.topic && a.reason === b.reason;
 const sizeOf = (one) => groups?.find((g) => same(g, one))?.letters ?? 0;
 const since = () => (Number.isFinite(SPANS[span]) ? new Date(Date.now() + store.daemonAhead - SPANS[span]).toISOString() : undefined);
 const filter = () => ({ topic: chosen.topic, reason: chosen.reason, since: since() });
+const ofGroup = () => ({ filter: counted(groups.find((g) => same(g, chosen)), groupsSince), size: sizeOf(chosen) });
+
+/** Names the letters that a group's number counts: none that came after its last, while one reads and decides. Pure. */
+export function counted({ topic, reason, last_stored_at: last }, since) {
+  // The daemon's own time, which is finer than a Date; `until` is the first moment that is not meant any more.
+  return { topic, reason, since, until: new Date(Date.parse(last) + 1).toISOString() };
+}
 
 async function load() {
   generation += 1;
   const mine = generation;
+  const from = since();
   try {
-    const answer = await get(withQuery("/api/v1/dead-letters/groups", { since: since() }));
+    const answer = await get(withQuery("/api/v1/dead-letters/groups", { since: from }));
     if (mine !== generation) return;
     ({ groups } = answer);
+    groupsSince = from;
   } catch (error) {
     if (mine !== generation || !shown) return;
     byId("letters-told").replaceChildren(notice("bad", "The dead letters could not be read", explained(error)));

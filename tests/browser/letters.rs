@@ -11,6 +11,7 @@ pub fn tests() -> Vec<(&'static str, Test)> {
     vec![
         ("a_dead_letter_is_edited_and_sent_through_again", edited_and_retried),
         ("dead_letters_of_a_reason_are_dropped_after_a_question", dropped),
+        ("a_dead_letter_that_comes_while_one_is_asked_is_not_dropped", dropped_as_counted),
         ("more_dead_letters_are_asked_for_once_however_often_it_is_pressed", more),
         ("who_has_no_token_is_told_why_nothing_is_changed", without_a_token),
     ]
@@ -89,6 +90,27 @@ fn dropped(driver: &Driver) {
     page.click("#confirm-yes");
     page.wait("dropped", "document.getElementById('result-text').textContent.startsWith('3 dropped')");
     page.wait("the other reason", "document.getElementById('group-title').textContent === 'invalid json'");
+    assert_eq!(letters(&shops.get("/api/v1/dead-letters/groups").unwrap()), 1);
+    page.assert_nothing_went_wrong();
+}
+
+fn dropped_as_counted(driver: &Driver) {
+    let mut shops = Shops::with_token();
+    for number in 0..3 {
+        spoilt(&mut shops, 8050 + number);
+    }
+    shops.flush();
+    shops.wait_computed();
+    let page = shops.page(driver, "#letters");
+    page.wait("letters", "document.querySelectorAll('#letter-list button').length === 3");
+    page.click("#group-drop");
+    page.wait("a question", "document.getElementById('confirm').open");
+    spoilt(&mut shops, 8053);
+    shops.flush();
+    shops.wait_computed();
+    page.click("#confirm-yes");
+    page.wait("dropped", "document.getElementById('result-text').textContent.startsWith('3 dropped')");
+    page.wait("the one that came", "document.querySelectorAll('#letter-list button').length === 1");
     assert_eq!(letters(&shops.get("/api/v1/dead-letters/groups").unwrap()), 1);
     page.assert_nothing_went_wrong();
 }

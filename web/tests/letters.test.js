@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { post } from "../api.js";
 import { inSteps } from "../letter_actions.js";
+import { counted } from "../letters.js";
 
 const tooSoon = (seconds) => new Response(JSON.stringify({ title: "Too Many Requests" }), { status: 429, headers: { "Retry-After": String(seconds) } });
 const answered = (next) => Response.json({ dropped: 2000, next });
@@ -42,4 +43,11 @@ test("a change that waits can be stopped, and what else is wrong ends it", async
   assert.deepEqual(await changed([answered("b"), tooSoon(34)], true), ["asks from the beginning", 2000, "asks from b", "waits 34 s", "stopped"]);
   const away = new Response("{}", { status: 503, headers: { "Retry-After": "2" } });
   assert.deepEqual(await changed([answered("b"), away]), ["asks from the beginning", 2000, "asks from b", 503]);
+});
+
+test("what is done to all of a group is done to those that were counted", () => {
+  const group = { topic: "sales", reason: "check", letters: 120, first_stored_at: "2026-01-31T14:02:11.5Z", last_stored_at: "2026-01-31T14:19:58.101234Z", newest: 42 };
+  assert.deepEqual(counted(group, undefined), { topic: "sales", reason: "check", since: undefined, until: "2026-01-31T14:19:58.102Z" });
+  assert.equal(counted(group, "2026-01-31T13:20:00.000Z").since, "2026-01-31T13:20:00.000Z");
+  assert.equal(counted({ ...group, last_stored_at: "2026-01-31T14:19:59.999999Z" }).until, "2026-01-31T14:20:00.000Z");
 });
