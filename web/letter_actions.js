@@ -3,7 +3,7 @@
 import { explained, get, post, tooSoonFor, whenAgain, withQuery } from "./api.js";
 import { announce, byId, element, group, keyed, setText, setTone, show } from "./dom.js";
 import { cell, count, minute } from "./format.js";
-import { outcomeOf, together } from "./reasons.js";
+import { leavesSome, outcomeOf, together } from "./reasons.js";
 
 const AUDIT_SHOWN = 20;
 
@@ -30,7 +30,7 @@ export async function inSteps(ask, { onAnswer, pause, isStopped }) {
   return false;
 }
 
-/** `onDone` after letters may have ended; `onSettled` when the one that is shown is another now. */
+/** `onDone` after letters may have ended; before it `onSettled` where none was left, with their ids if those were named. */
 export function startActions({ onDone, onSettled }) {
   let busy = false;
   let stopped = false;
@@ -89,7 +89,7 @@ export function startActions({ onDone, onSettled }) {
       setBusy(false);
     }
     if (sum && !sum.dry_run) {
-      onSettled();
+      if (!leavesSome(sum)) onSettled(request.ids);
       onDone();
     }
   }

@@ -22,6 +22,7 @@ let span = "any";
 let letters = [];
 let next = null;
 let openId = null;
+let isChosen = false; // by the reader, or a link
 let view = null;
 let actions = null;
 let seen = null;
@@ -29,7 +30,7 @@ let timer = 0;
 let generation = 0;
 
 export function startLetters() {
-  actions = startActions({ onDone: () => load(), onSettled: settled });
+  actions = startActions({ onDone: changed, onSettled: settled });
   view = new LetterView(byId("letter"), actions);
   byId("letters-span").addEventListener("change", (event) => {
     span = event.target.value;
@@ -47,7 +48,12 @@ export function showLetters(isShown, query) {
   shown = isShown;
   if (!shown) return;
   chosen = query.reason ? { topic: query.topic || "", reason: query.reason } : chosen;
-  openId = query.letter ? Number(query.letter) : openId;
+  const linked = Number(query.letter);
+  // What is written of another letter is worth more than the link.
+  if (linked > 0 && !view.isEdited) {
+    openId = linked;
+    isChosen = true;
+  }
   load();
 }
 
@@ -127,6 +133,7 @@ function drawGroups() {
     press.append(element("b"), element("span", "group-name"), element("span", "quiet"), element("progress"));
     press.addEventListener("click", () => {
       openId = null;
+      isChosen = false;
       choose(groups.find(({ topic, reason }) => `${topic}/${reason}` === press.dataset.key));
     });
     return press;
@@ -165,8 +172,8 @@ async function loadLetters(mine) {
     if (mine !== generation) return;
     ({ letters, next } = page);
     drawList();
-    const wanted = letters.some(({ id }) => id === openId) ? openId : letters[0]?.id;
-    if (wanted !== undefined) open(wanted, false);
+    const wanted = toOpen(letters, { openId, isChosen, editedId: view.isEdited ? view.id : null });
+    if (wanted !== null) open(wanted, false);
     else view.clear();
   } catch (error) {
     if (mine === generation) byId("letters-told").replaceChildren(notice("bad", "These dead letters could not be read", explained(error)));
@@ -218,22 +225,46 @@ function walk(event) {
   open(Number(to.dataset.key));
 }
 
+/**
+ * Which letter is shown beside a list that was read again: the one that is being edited, then the one that the reader
+ * chose, on the list or not, since newer ones push it off; then the one that was shown, then the newest. Pure.
+ */
+export function toOpen(letters, { openId, isChosen, editedId }) {
+  if (editedId !== null) return editedId;
+  if (isChosen || letters.some(({ id }) => id === openId)) return openId;
+  return letters[0]?.id ?? null;
+}
+
 async function open(id, byReader = true) {
-  const isSame = openId === id && view.id === id;
   openId = id;
   for (const item of byId("letter-list").children) item.setAttribute("aria-pressed", String(Number(item.dataset.key) === id));
-  if (byReader) writeView({ tab: "letters", query: { ...chosen, letter: id } });
-  if (isSame) return;
+  if (byReader) {
+    isChosen = true;
+    writeView({ tab: "letters", query: { ...chosen, letter: id } });
+  }
+  if (view.id === id && (view.isEdited || !view.isOld)) return;
+  // While it was asked for, the reader may have chosen another, or begun to edit what is there.
+  const isWanted = () => openId === id && (byReader || !view.isEdited);
   try {
     const letter = await get(at`/api/v1/dead-letters/${id}`);
-    if (openId === id) view.show(letter);
+    if (isWanted()) view.show(letter);
   } catch (error) {
-    if (openId === id) view.fail(explained(error));
+    if (isWanted()) view.fail(explained(error));
   }
 }
 
-/** A letter got another reason or ended; what is shown of it is old. */
-function settled() {
+/** Letters ended, or got another reason: what is shown of one is old. */
+function changed() {
+  view.isOld = true;
+  load();
+}
+
+/** Those with these numbers ended, or a whole group; what is written of another letter stays. */
+function settled(ids) {
+  if (view.isEdited && !ids?.includes(view.id)) return;
   view.forget();
   openId = null;
+  isChosen = false;
+  // Else a reload would ask for a letter that is gone.
+  if (shown) writeView({ tab: "letters", query: { ...chosen } });
 }

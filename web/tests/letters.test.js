@@ -1,10 +1,11 @@
-// letters.js and letter_actions.js: what is done to many letters.
+// letters.js, letter_actions.js and reasons.js: what is done to many letters, and which one is shown.
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { post } from "../api.js";
 import { inSteps } from "../letter_actions.js";
-import { counted } from "../letters.js";
+import { counted, toOpen } from "../letters.js";
+import { leavesSome } from "../reasons.js";
 
 const tooSoon = (seconds) => new Response(JSON.stringify({ title: "Too Many Requests" }), { status: 429, headers: { "Retry-After": String(seconds) } });
 const answered = (next) => Response.json({ dropped: 2000, next });
@@ -50,4 +51,23 @@ test("what is done to all of a group is done to those that were counted", () => 
   assert.deepEqual(counted(group, undefined), { topic: "sales", reason: "check", since: undefined, until: "2026-01-31T14:19:58.102Z" });
   assert.equal(counted(group, "2026-01-31T13:20:00.000Z").since, "2026-01-31T13:20:00.000Z");
   assert.equal(counted({ ...group, last_stored_at: "2026-01-31T14:19:59.999999Z" }).until, "2026-01-31T14:20:00.000Z");
+});
+
+test("the letter that is edited or chosen stays, however many newer ones come", () => {
+  const letters = [{ id: 90 }, { id: 89 }];
+  const none = { openId: null, isChosen: false, editedId: null };
+  assert.equal(toOpen(letters, none), 90);
+  assert.equal(toOpen([], none), null);
+  assert.equal(toOpen(letters, { ...none, openId: 89 }), 89);
+  assert.equal(toOpen(letters, { ...none, openId: 7 }), 90, "nobody chose it, and it is not there");
+  assert.equal(toOpen(letters, { ...none, openId: 7, isChosen: true }), 7, "linked to");
+  assert.equal(toOpen(letters, { ...none, openId: 7, editedId: 7 }), 7);
+  assert.equal(toOpen([], { openId: null, isChosen: false, editedId: 7 }), 7, "another group was chosen");
+});
+
+test("a letter that stays as it was has not ended", () => {
+  const none = { applied: 0, duplicates: 0, refused: 0, without_payload: 0, without_stream: 0, read_again: 0, unanswered: 0, gone: 0 };
+  assert.equal(leavesSome({ ...none, applied: 3, duplicates: 1, unanswered: 1, gone: 1 }), false);
+  assert.equal(leavesSome({ dropped: 3 }), false);
+  for (const name of ["refused", "without_payload", "without_stream", "read_again"]) assert.equal(leavesSome({ ...none, applied: 3, [name]: 1 }), true, name);
 });
