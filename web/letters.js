@@ -11,6 +11,8 @@ import { writeView } from "./view.js";
 
 const PAGE = 50;
 const LOOK_AGAIN_MS = 3000; // after more letters came
+const BADGE_MS = 10000; // the same while another tab is shown
+const KEPT_MS = 2000; // for which the daemon gives the groups again: what came since may not be in them
 const RETRY_MS = 5000;
 const SPANS = { any: NaN, "1h": 3600e3, "24h": 86400e3, "7d": 7 * 86400e3 };
 
@@ -26,6 +28,7 @@ let isChosen = false; // by the reader, or a link
 let view = null;
 let actions = null;
 let seen = null;
+let seenAt = 0;
 let timer = 0;
 let generation = 0;
 
@@ -47,6 +50,7 @@ export function startLetters() {
 export function showLetters(isShown, query) {
   shown = isShown;
   if (!shown) return;
+  if (timer) lookAgain(LOOK_AGAIN_MS);
   chosen = query.reason ? { topic: query.topic || "", reason: query.reason } : chosen;
   const linked = Number(query.letter);
   // What is written of another letter is worth more than the link.
@@ -66,11 +70,23 @@ function watch({ totals }) {
   if (seen === totals.dead_letters) return;
   const isFirst = seen === null;
   seen = totals.dead_letters;
-  if (timer) return;
+  seenAt = Date.now();
+  if (!timer) lookAgain(lookAfter(isFirst, shown));
+}
+
+function lookAgain(after) {
+  clearTimeout(timer);
   timer = setTimeout(() => {
     timer = 0;
     load();
-  }, isFirst ? 0 : LOOK_AGAIN_MS);
+    if (Date.now() - seenAt < KEPT_MS) lookAgain(lookAfter(false, shown));
+  }, after);
+}
+
+/** Milliseconds until letters are counted again, which reads them all: for the number on the tab alone, seldom. Pure. */
+export function lookAfter(isFirst, isShown) {
+  if (isFirst) return 0;
+  return isShown ? LOOK_AGAIN_MS : BADGE_MS;
 }
 
 const same = (a, b) => a && b && a.topic === b.topic && a.reason === b.reason;

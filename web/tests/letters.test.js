@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { post } from "../api.js";
 import { inSteps } from "../letter_actions.js";
-import { counted, toOpen } from "../letters.js";
+import { counted, lookAfter, toOpen } from "../letters.js";
 import { leavesSome } from "../reasons.js";
 
 const tooSoon = (seconds) => new Response(JSON.stringify({ title: "Too Many Requests" }), { status: 429, headers: { "Retry-After": String(seconds) } });
@@ -70,4 +70,9 @@ test("a letter that stays as it was has not ended", () => {
   assert.equal(leavesSome({ ...none, applied: 3, duplicates: 1, unanswered: 1, gone: 1 }), false);
   assert.equal(leavesSome({ dropped: 3 }), false);
   for (const name of ["refused", "without_payload", "without_stream", "read_again"]) assert.equal(leavesSome({ ...none, applied: 3, [name]: 1 }), true, name);
+});
+
+test("while letters come they are counted every 3 s where they are looked at, and every 10 s for the number on the tab", () => {
+  assert.deepEqual([lookAfter(true, true), lookAfter(true, false)], [0, 0]);
+  assert.deepEqual([lookAfter(false, true), lookAfter(false, false)], [3000, 10000]);
 });
