@@ -103,3 +103,6 @@ export function explained(error) {
 export function whenAgain(error) {
   return error instanceof Refused && error.retryAfter > 0 ? ` Try again in ${Math.ceil(error.retryAfter)} s.` : "";
 }
+
+/** Seconds after which a change that came too soon is let in; 0 where something else is wrong. */
+export const tooSoonFor = (error) => (error instanceof Refused && error.status === 429 && error.retryAfter > 0 ? error.retryAfter : 0);

@@ -8,26 +8,37 @@ export class LetterView {
   constructor(host, actions) {
     this.host = host;
     this.actions = actions;
-    this.id = null;
+    /** Whether another may have changed the letter since it was read. */
+    this.isOld = false;
+    this.forget();
+  }
+
+  /** The editor is open, and its text is not the letter's any more. */
+  get isEdited() {
+    return this.editor !== null && !this.editor.hidden && this.editor.value !== this.unedited;
   }
 
   clear() {
-    this.id = null;
+    this.forget();
     this.host.replaceChildren(element("p", "quiet", "Choose a letter."));
   }
 
-  /** The next one that is shown is shown anew, also where it is the same. */
+  /** The letter has ended, and with it what was written of it. */
   forget() {
     this.id = null;
+    this.editor = null;
+    this.unedited = "";
   }
 
   fail(text) {
-    this.id = null;
+    this.forget();
     this.host.replaceChildren(notice("bad", "This letter could not be read", text));
   }
 
   show(letter) {
+    this.forget();
     this.id = letter.id;
+    this.isOld = false;
     const title = element("h3", "letter-message", visible(letter.message));
     const facts = group(
       "dl",
@@ -66,6 +77,7 @@ export class LetterView {
     editor.setAttribute("aria-label", "Payload, to be edited");
     editor.setAttribute("spellcheck", "false");
     editor.hidden = true;
+    this.editor = editor;
     const fault = element("p", "error-text");
     editor.addEventListener("input", () => setText(fault, faultOf(editor.value)));
     const edit = button("", "Edit", () => {
@@ -76,6 +88,7 @@ export class LetterView {
       setText(fault, "");
       if (!isEditing) return;
       editor.value = laidOut(text);
+      this.unedited = editor.value;
       editor.rows = Math.min(30, editor.value.split("\n").length + 1);
       editor.focus();
       if (marked) {

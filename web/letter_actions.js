@@ -1,19 +1,52 @@
 // Retrying and dropping: asked for once more where it can't be undone, told what came of it, and the audit of all of it.
 
-import { explained, get, post, whenAgain, withQuery } from "./api.js";
+import { explained, get, post, tooSoonFor, whenAgain, withQuery } from "./api.js";
 import { announce, byId, element, group, keyed, setText, setTone, show } from "./dom.js";
 import { cell, count, minute } from "./format.js";
-import { outcomeOf, together } from "./reasons.js";
+import { leavesSome, outcomeOf, together } from "./reasons.js";
 
 const AUDIT_SHOWN = 20;
 
-/** `onDone` after letters may have ended; `onSettled` when the one that is shown is another now. */
+/**
+ * A large selection takes several requests; each says where the next begins. What came too soon is asked again from there
+ * once the daemon lets it in: begun anew, letters that stay would keep it from the rest. True where it came to the end.
+ */
+export async function inSteps(ask, { onAnswer, pause, isStopped }) {
+  let cursor;
+  while (!isStopped()) {
+    let answer;
+    try {
+      answer = await ask(cursor);
+    } catch (error) {
+      const seconds = tooSoonFor(error);
+      if (seconds === 0) throw error;
+      if (!isStopped()) await pause(seconds);
+      continue;
+    }
+    onAnswer(answer);
+    if (!answer.next) return true;
+    cursor = answer.next;
+  }
+  return false;
+}
+
+/** `onDone` after letters may have ended; before it `onSettled` where none was left, with their ids if those were named. */
 export function startActions({ onDone, onSettled }) {
   let busy = false;
   let stopped = false;
+  let wake = () => {};
   byId("result-stop").addEventListener("click", () => {
     stopped = true;
+    wake();
   });
+
+  /** Ends early when it is stopped. */
+  function sleep(seconds) {
+    return new Promise((resolve) => {
+      wake = resolve;
+      setTimeout(resolve, seconds * 1000);
+    });
+  }
 
   function tell(tone, text, refusals = []) {
     const box = byId("result");
@@ -31,27 +64,32 @@ export function startActions({ onDone, onSettled }) {
     show(byId("result-stop"), now);
   }
 
-  /** A large selection takes several requests; each says where the next begins. */
-  async function inSteps(path, request, told) {
+  async function change(path, request, told) {
     if (busy) return;
     setBusy(true);
     stopped = false;
     let sum = null;
-    let cursor;
+    const soFar = (then) => (sum ? `${told(sum)}; ${then}` : then[0].toUpperCase() + then.slice(1));
     try {
-      do {
-        const answer = await post(path, { ...request, cursor });
-        sum = together(sum, answer);
-        cursor = answer.next ?? undefined;
-        tell(sum.refused > 0 ? "wait" : "good", `${told(sum)}${cursor ? "; there are more" : ""}.`, sum.refusals);
-      } while (cursor && !stopped);
+      const isDone = await inSteps((cursor) => post(path, { ...request, cursor }), {
+        onAnswer(answer) {
+          sum = together(sum, answer);
+          tell(sum.refused > 0 ? "wait" : "good", `${told(sum)}${answer.next ? "; there are more" : ""}.`, sum.refusals);
+        },
+        pause(seconds) {
+          tell("wait", soFar(`the daemon takes no change for ${Math.ceil(seconds)} s, then this goes on by itself.`), sum?.refusals);
+          return sleep(seconds);
+        },
+        isStopped: () => stopped,
+      });
+      if (!isDone) tell("wait", soFar(`stopped${sum ? ", there are more" : ""}.`), sum?.refusals);
     } catch (error) {
-      tell("bad", `${sum ? `${told(sum)}; then: ` : ""}${explained(error)}${whenAgain(error)}`);
+      tell("bad", `${sum ? soFar("then: ") : ""}${explained(error)}${whenAgain(error)}`);
     } finally {
       setBusy(false);
     }
     if (sum && !sum.dry_run) {
-      onSettled();
+      if (!leavesSome(sum)) onSettled(request.ids);
       onDone();
     }
   }
@@ -60,13 +98,13 @@ export function startActions({ onDone, onSettled }) {
     const overwrite = byId("overwrite").checked;
     if (!ids && !dryRun && !(await confirmed("Retry", `Send ${count(size)} dead letters through the present mapping again?`, overwrite ? "Rows that are there already are set to what the letters say; they may be newer." : "No row that is there already is changed.", `Retry ${count(size)}`))) return;
     const request = { ids, filter, overwrite, dry_run: dryRun, payload };
-    await inSteps("/api/v1/dead-letters/retry", request, (sum) => `${dryRun ? "Tried, changed nothing: " : ""}${outcomeOf(sum)}`);
+    await change("/api/v1/dead-letters/retry", request, (sum) => `${dryRun ? "Tried, changed nothing: " : ""}${outcomeOf(sum)}`);
   }
 
   async function drop({ ids, filter, size }) {
     const what = size === 1 ? "this dead letter" : `${count(size)} dead letters`;
     if (!(await confirmed("Drop", `Throw ${what} away for good?`, "Their payloads are gone then. The ledger goes on counting them, and the audit keeps who did it.", size === 1 ? "Drop it" : `Drop ${count(size)}`))) return;
-    await inSteps("/api/v1/dead-letters/drop", { ids, filter }, (sum) => `${count(sum.dropped)} dropped`);
+    await change("/api/v1/dead-letters/drop", { ids, filter }, (sum) => `${count(sum.dropped)} dropped`);
   }
 
   return { retry, drop, loadAudit };

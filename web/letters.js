@@ -11,33 +11,38 @@ import { writeView } from "./view.js";
 
 const PAGE = 50;
 const LOOK_AGAIN_MS = 3000; // after more letters came
+const BADGE_MS = 10000; // the same while another tab is shown
+const KEPT_MS = 2000; // for which the daemon gives the groups again: what came since may not be in them
 const RETRY_MS = 5000;
 const SPANS = { any: NaN, "1h": 3600e3, "24h": 86400e3, "7d": 7 * 86400e3 };
 
 let shown = false;
 let groups = null;
+let groupsSince; // what they were counted from
 let chosen = null; // {topic, reason}
 let span = "any";
 let letters = [];
 let next = null;
 let openId = null;
+let isChosen = false; // by the reader, or a link
 let view = null;
 let actions = null;
 let seen = null;
+let seenAt = 0;
 let timer = 0;
 let generation = 0;
 
 export function startLetters() {
-  actions = startActions({ onDone: () => load(), onSettled: settled });
+  actions = startActions({ onDone: changed, onSettled: settled });
   view = new LetterView(byId("letter"), actions);
   byId("letters-span").addEventListener("change", (event) => {
     span = event.target.value;
     load();
   });
   byId("letters-more").addEventListener("click", more);
-  byId("group-try").addEventListener("click", () => actions.retry({ filter: filter(), size: sizeOf(chosen), dryRun: true }));
-  byId("group-retry").addEventListener("click", () => actions.retry({ filter: filter(), size: sizeOf(chosen), dryRun: false }));
-  byId("group-drop").addEventListener("click", () => actions.drop({ filter: filter(), size: sizeOf(chosen) }));
+  byId("group-try").addEventListener("click", () => actions.retry({ ...ofGroup(), dryRun: true }));
+  byId("group-retry").addEventListener("click", () => actions.retry({ ...ofGroup(), dryRun: false }));
+  byId("group-drop").addEventListener("click", () => actions.drop(ofGroup()));
   byId("letter-list").addEventListener("keydown", walk);
   listen("status", (all) => watch(all[all.length - 1]));
 }
@@ -45,8 +50,14 @@ export function startLetters() {
 export function showLetters(isShown, query) {
   shown = isShown;
   if (!shown) return;
+  if (timer) lookAgain(LOOK_AGAIN_MS);
   chosen = query.reason ? { topic: query.topic || "", reason: query.reason } : chosen;
-  openId = query.letter ? Number(query.letter) : openId;
+  const linked = Number(query.letter);
+  // What is written of another letter is worth more than the link.
+  if (linked > 0 && !view.isEdited) {
+    openId = linked;
+    isChosen = true;
+  }
   load();
 }
 
@@ -59,25 +70,46 @@ function watch({ totals }) {
   if (seen === totals.dead_letters) return;
   const isFirst = seen === null;
   seen = totals.dead_letters;
-  if (timer) return;
+  seenAt = Date.now();
+  if (!timer) lookAgain(lookAfter(isFirst, shown));
+}
+
+function lookAgain(after) {
+  clearTimeout(timer);
   timer = setTimeout(() => {
     timer = 0;
     load();
-  }, isFirst ? 0 : LOOK_AGAIN_MS);
+    if (Date.now() - seenAt < KEPT_MS) lookAgain(lookAfter(false, shown));
+  }, after);
+}
+
+/** Milliseconds until letters are counted again, which reads them all: for the number on the tab alone, seldom. Pure. */
+export function lookAfter(isFirst, isShown) {
+  if (isFirst) return 0;
+  return isShown ? LOOK_AGAIN_MS : BADGE_MS;
 }
 
 const same = (a, b) => a && b && a.topic === b.topic && a.reason === b.reason;
 const sizeOf = (one) => groups?.find((g) => same(g, one))?.letters ?? 0;
 const since = () => (Number.isFinite(SPANS[span]) ? new Date(Date.now() + store.daemonAhead - SPANS[span]).toISOString() : undefined);
 const filter = () => ({ topic: chosen.topic, reason: chosen.reason, since: since() });
+const ofGroup = () => ({ filter: counted(groups.find((g) => same(g, chosen)), groupsSince), size: sizeOf(chosen) });
+
+/** Names the letters that a group's number counts: none that came after its last, while one reads and decides. Pure. */
+export function counted({ topic, reason, last_stored_at: last }, since) {
+  // The daemon's own time, which is finer than a Date; `until` is the first moment that is not meant any more.
+  return { topic, reason, since, until: new Date(Date.parse(last) + 1).toISOString() };
+}
 
 async function load() {
   generation += 1;
   const mine = generation;
+  const from = since();
   try {
-    const answer = await get(withQuery("/api/v1/dead-letters/groups", { since: since() }));
+    const answer = await get(withQuery("/api/v1/dead-letters/groups", { since: from }));
     if (mine !== generation) return;
     ({ groups } = answer);
+    groupsSince = from;
   } catch (error) {
     if (mine !== generation || !shown) return;
     byId("letters-told").replaceChildren(notice("bad", "The dead letters could not be read", explained(error)));
@@ -117,6 +149,7 @@ function drawGroups() {
     press.append(element("b"), element("span", "group-name"), element("span", "quiet"), element("progress"));
     press.addEventListener("click", () => {
       openId = null;
+      isChosen = false;
       choose(groups.find(({ topic, reason }) => `${topic}/${reason}` === press.dataset.key));
     });
     return press;
@@ -155,8 +188,8 @@ async function loadLetters(mine) {
     if (mine !== generation) return;
     ({ letters, next } = page);
     drawList();
-    const wanted = letters.some(({ id }) => id === openId) ? openId : letters[0]?.id;
-    if (wanted !== undefined) open(wanted, false);
+    const wanted = toOpen(letters, { openId, isChosen, editedId: view.isEdited ? view.id : null });
+    if (wanted !== null) open(wanted, false);
     else view.clear();
   } catch (error) {
     if (mine === generation) byId("letters-told").replaceChildren(notice("bad", "These dead letters could not be read", explained(error)));
@@ -165,14 +198,20 @@ async function loadLetters(mine) {
 
 async function more() {
   const mine = generation;
+  const cursor = next;
+  // Pressed twice, it would append one page twice.
+  byId("letters-more").disabled = true;
   try {
-    const page = await get(withQuery("/api/v1/dead-letters", { ...filter(), limit: PAGE, cursor: next }));
-    if (mine !== generation) return;
+    const page = await get(withQuery("/api/v1/dead-letters", { ...filter(), limit: PAGE, cursor }));
+    // Behind another end than the list's, letters would be missing or come twice.
+    if (mine !== generation || cursor !== next) return;
     letters = [...letters, ...page.letters];
     ({ next } = page);
     drawList();
   } catch (error) {
     byId("letters-told").replaceChildren(notice("bad", "More could not be read", explained(error)));
+  } finally {
+    byId("letters-more").disabled = false;
   }
 }
 
@@ -202,22 +241,46 @@ function walk(event) {
   open(Number(to.dataset.key));
 }
 
+/**
+ * Which letter is shown beside a list that was read again: the one that is being edited, then the one that the reader
+ * chose, on the list or not, since newer ones push it off; then the one that was shown, then the newest. Pure.
+ */
+export function toOpen(letters, { openId, isChosen, editedId }) {
+  if (editedId !== null) return editedId;
+  if (isChosen || letters.some(({ id }) => id === openId)) return openId;
+  return letters[0]?.id ?? null;
+}
+
 async function open(id, byReader = true) {
-  const isSame = openId === id && view.id === id;
   openId = id;
   for (const item of byId("letter-list").children) item.setAttribute("aria-pressed", String(Number(item.dataset.key) === id));
-  if (byReader) writeView({ tab: "letters", query: { ...chosen, letter: id } });
-  if (isSame) return;
+  if (byReader) {
+    isChosen = true;
+    writeView({ tab: "letters", query: { ...chosen, letter: id } });
+  }
+  if (view.id === id && (view.isEdited || !view.isOld)) return;
+  // While it was asked for, the reader may have chosen another, or begun to edit what is there.
+  const isWanted = () => openId === id && (byReader || !view.isEdited);
   try {
     const letter = await get(at`/api/v1/dead-letters/${id}`);
-    if (openId === id) view.show(letter);
+    if (isWanted()) view.show(letter);
   } catch (error) {
-    if (openId === id) view.fail(explained(error));
+    if (isWanted()) view.fail(explained(error));
   }
 }
 
-/** A letter got another reason or ended; what is shown of it is old. */
-function settled() {
+/** Letters ended, or got another reason: what is shown of one is old. */
+function changed() {
+  view.isOld = true;
+  load();
+}
+
+/** Those with these numbers ended, or a whole group; what is written of another letter stays. */
+function settled(ids) {
+  if (view.isEdited && !ids?.includes(view.id)) return;
   view.forget();
   openId = null;
+  isChosen = false;
+  // Else a reload would ask for a letter that is gone.
+  if (shown) writeView({ tab: "letters", query: { ...chosen } });
 }

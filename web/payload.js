@@ -144,9 +144,21 @@ export function parts(text, field, message) {
   return [visible(shown.slice(0, span.start)), marked, visible(shown.slice(span.end))];
 }
 
+/** What the daemon takes of a request's body. */
+const MOST_BODY_BYTES = 65536;
+
+/** Bytes of a retry with this text, its number the longest: quotes and line breaks take more in JSON than in the text. */
+function bodyBytes(text) {
+  const body = { ids: [Number.MAX_SAFE_INTEGER], overwrite: false, dry_run: false, payload: text };
+  return new TextEncoder().encode(JSON.stringify(body)).length;
+}
+
 /** Why a text can't be sent in place of a payload, or "". */
 export function faultOf(text) {
-  if (new TextEncoder().encode(text).length > 60000) return "This is longer than the 60,000 bytes that can be sent from here.";
+  const sent = bodyBytes(text);
+  if (sent > MOST_BODY_BYTES) {
+    return `This is longer than can be sent from here: ${sent.toLocaleString("en")} bytes as a request, of at most ${MOST_BODY_BYTES.toLocaleString("en")}. Take out line breaks and blanks, or shorten it.`;
+  }
   try {
     const value = JSON.parse(text);
     return value !== null && typeof value === "object" && !Array.isArray(value) ? "" : "This is JSON, but no object: the decoder wants { … }.";

@@ -38,6 +38,9 @@ export function outcomeOf(retried) {
   return told.length > 0 ? told.join(", ") : "nothing to do";
 }
 
+/** Whether letters are left as they were, or with another reason, after a retry or drop. */
+export const leavesSome = (sum) => [sum.refused, sum.without_payload, sum.without_stream, sum.read_again].some((n) => n > 0);
+
 /** Sums of two answers to the same request, when it took several. */
 export function together(a, b) {
   if (!a) return b;

@@ -37,6 +37,8 @@ pub(super) struct Gate(Mutex<Passed>);
 struct Passed {
     busy: bool,
     recent: VecDeque<Instant>,
+    /// Since the start.
+    ended: u64,
 }
 
 /// The change that is under way.
@@ -61,11 +63,18 @@ impl Gate {
         passed.recent.push_back(now);
         Ok(Pass(self))
     }
+
+    /// How many changes ended: what was read of letters before the last of them may be as it was before it.
+    pub fn ended(&self) -> u64 {
+        self.passed().ended
+    }
 }
 
 impl Drop for Pass<'_> {
     fn drop(&mut self) {
-        self.0.passed().busy = false;
+        let mut passed = self.0.passed();
+        passed.busy = false;
+        passed.ended += 1;
     }
 }
 
@@ -291,12 +300,12 @@ mod tests {
     async fn one_change_at_a_time_is_let_in_and_so_many_a_minute() {
         let gate = Gate::default();
         let first = gate.enter().unwrap();
-        assert_eq!(gate.enter().err(), Some(2));
+        assert_eq!((gate.enter().err(), gate.ended()), (Some(2), 0));
         drop(first);
         for _ in 1..MOST_CHANGES {
             drop(gate.enter().unwrap());
         }
-        assert_eq!(gate.enter().err(), Some(61));
+        assert_eq!((gate.enter().err(), gate.ended()), (Some(61), MOST_CHANGES as u64));
         tokio::time::advance(WINDOW).await;
         assert!(gate.enter().is_ok());
     }

@@ -328,3 +328,27 @@ fn many_who_ask_for_the_newest_rows_at_once_are_one_question_to_the_warehouse() 
     }
     assert!(daemon.world.rows_asked.load(std::sync::atomic::Ordering::Relaxed) < 3);
 }
+
+#[test]
+fn many_who_ask_for_all_groups_of_letters_at_once_are_one_question_to_the_warehouse_until_a_change() {
+    let daemon = daemon_with(Access { token: Some(Secret::new(TOKEN)), ..Access::default() }, table());
+    let asked = || daemon.world.groups_asked.load(std::sync::atomic::Ordering::Relaxed);
+    let (host, path) = (daemon.address, "/api/v1/dead-letters/groups");
+    let groups = |query: &str| {
+        let head = format!("GET {path}{query} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {TOKEN}\r\n");
+        let answer = daemon.send(&head);
+        assert_eq!((answer.status, &answer.json()["groups"][0]["letters"]), (200, &167.into()));
+    };
+    for _ in 0..4 {
+        groups("");
+    }
+    let before = asked();
+    assert!(before < 4);
+    daemon.post("/api/v1/dead-letters/drop", TOKEN, r#"{"ids": [1]}"#);
+    groups("");
+    assert_eq!(asked(), before + 1);
+    // A part of them is asked for by few.
+    groups("?topic=orders.v1");
+    groups("?topic=orders.v1");
+    assert_eq!(asked(), before + 3);
+}

@@ -66,7 +66,8 @@ use crate::metrics::Metrics;
 /// A client gets so long to send its request's head, and so long to go after the answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Lists of aggregates are given again for so long: what they tell changes no faster, and a page may ask often.
+/// Lists of aggregates and forecasts and the groups of dead letters are given again for so long: what they tell changes
+/// no faster, and a page may ask often.
 const LISTS_KEPT: Duration = Duration::from_secs(2);
 /// The same of the newest rows.
 const ROWS_KEPT: Duration = Duration::from_secs(1);

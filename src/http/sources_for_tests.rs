@@ -39,6 +39,8 @@ pub(crate) struct World {
     pub away: AtomicBool,
     /// How often the newest rows were asked for.
     pub rows_asked: AtomicUsize,
+    /// The same of the groups of dead letters.
+    pub groups_asked: AtomicUsize,
     pub retried: Mutex<Vec<(LetterRequest, RetryOptions)>>,
     pub dropped: Mutex<Vec<LetterRequest>>,
 }
@@ -321,6 +323,7 @@ impl LetterReader for Stand {
 
     async fn groups(&self, _: &DeadLetterFilter) -> Result<Vec<LetterGroup>, WarehouseError> {
         self.0.warehouse()?;
+        self.0.groups_asked.fetch_add(1, Ordering::Relaxed);
         Ok(vec![LetterGroup {
             topic: "orders.v1".to_owned(),
             reason: Reason::ForeignKey,

@@ -58,3 +58,13 @@ test("a text that can't be sent in place of a payload is told before", () => {
   assert.match(faultOf("{"), /no JSON/);
   assert.match(faultOf(JSON.stringify({ a: "é".repeat(40000) })), /longer/);
 });
+
+test("how long a text may be is measured as it is sent, its quotes escaped", () => {
+  const sent = (text) => new TextEncoder().encode(JSON.stringify({ ids: [42], overwrite: false, dry_run: false, payload: text })).length;
+  const quotes = JSON.stringify({ a: Array.from({ length: 9000 }, () => "xyz") });
+  assert.ok(quotes.length < 60000 && sent(quotes) > 65536);
+  assert.match(faultOf(quotes), /longer.*72,\d{3} bytes.*65,536/);
+  const plain = JSON.stringify({ a: "x".repeat(65000) });
+  assert.ok(sent(plain) < 65536);
+  assert.equal(faultOf(plain), "", "what fits is let through");
+});
