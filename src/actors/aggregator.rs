@@ -2,6 +2,7 @@
 //! replaces them in the cache and sets them clean. Apart from every stream, and must never delay one: while the cache
 //! or the warehouse is away the marks wait in the warehouse. Any number of daemons may do it at the same time.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use super::refresh::{RefreshError, RefreshPlan, mark_all, refresh};
 use crate::core::document::Bucket;
 use crate::messages::{AggregateFreshness, Freshness, Replacements};
 use crate::metrics::{AggregateMetrics, SourceMetrics};
+use crate::ports::cache::{Replaced, Replacement};
 use crate::ports::marks::Backlog;
 use crate::ports::{AggregateSource, Cache, Clock, OpenAggregateSource, OpenCache};
 use crate::runtime::{Backoff, ExitGuard, Lone, Work};
@@ -19,6 +21,8 @@ use crate::runtime::{Backoff, ExitGuard, Lone, Work};
 /// First and longest wait after a failure.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_LONGEST: Duration = Duration::from_secs(30);
+/// Buckets that are tried one by one, of a refresh that failed for good, before it is taken for all of them that fail.
+const TRIED: usize = 8;
 
 /// What an aggregator is made of.
 pub struct AggregatorSettings {
@@ -63,12 +67,25 @@ pub struct Desk {
     /// Whether the cache is known to be ready for these aggregates, and those it holds nothing of to be marked.
     prepared: bool,
     claimed: Vec<Bucket>,
+    /// Buckets that fail by themselves, why, and when they are tried again. They stay dirty and claimed; others go on.
+    failing: BTreeMap<Bucket, (Instant, RefreshError)>,
+}
+
+/// What a look at dirty buckets came to.
+#[derive(Debug)]
+struct Round {
+    refreshed: usize,
+    /// Failed by themselves just now.
+    failed: usize,
+    /// As many wait still as are refreshed at once.
+    more: bool,
 }
 
 impl Desk {
     fn new(settings: AggregatorSettings) -> Self {
         let name = settings.plan.name();
-        Self { settings, name, source: None, cache: None, prepared: false, claimed: Vec::new() }
+        let (claimed, failing) = (Vec::new(), BTreeMap::new());
+        Self { settings, name, source: None, cache: None, prepared: false, claimed, failing }
     }
 
     /// For as long as the daemon lives.
@@ -78,14 +95,10 @@ impl Desk {
         loop {
             let began = Instant::now();
             let wait = match self.round().await {
-                Ok(buckets) => {
+                Ok(round) => {
                     backoff.reset();
-                    if std::mem::take(&mut troubled) {
-                        self.settings.freshness.well(&self.name);
-                        tracing::info!(source = self.settings.plan.source.id(), "buckets are refreshed again");
-                    }
-                    // More may wait than were claimed.
-                    if buckets >= self.settings.plan.at_once {
+                    self.tell_failing(&round, &mut troubled);
+                    if round.refreshed > 0 && round.more {
                         continue;
                     }
                     self.settings.every.saturating_sub(began.elapsed())
@@ -107,6 +120,30 @@ impl Desk {
         }
     }
 
+    /// Whether all is well but for buckets that fail by themselves.
+    fn tell_failing(&self, round: &Round, troubled: &mut bool) {
+        let (settings, source) = (&self.settings, self.settings.plan.source.id());
+        let Some((_, error)) = self.failing.values().next() else {
+            // Also what an aggregator that panicked left.
+            settings.freshness.well(&self.name);
+            if std::mem::take(troubled) {
+                tracing::info!(source, "buckets are refreshed again");
+            }
+            return;
+        };
+        *troubled = true;
+        settings.metrics.failures.inc_by(round.failed as u64);
+        settings.freshness.troubled(&self.name, &error.to_string(), settings.clock.now());
+        if round.failed > 0 {
+            tracing::warn!(
+                source,
+                cause = %error,
+                buckets = self.failing.len(),
+                "buckets fail by themselves; they stay dirty and are tried again, all others are refreshed"
+            );
+        }
+    }
+
     fn tell(&mut self, error: &RefreshError) {
         // What failed opens anew: a connection may hang where another does not.
         self.source = None;
@@ -116,9 +153,8 @@ impl Desk {
         self.settings.freshness.troubled(&self.name, &error.to_string(), self.settings.clock.now());
     }
 
-    /// How many buckets were refreshed.
-    async fn round(&mut self) -> Result<usize, RefreshError> {
-        let Self { settings, source, cache, prepared, claimed, .. } = self;
+    async fn round(&mut self) -> Result<Round, RefreshError> {
+        let Self { settings, source, cache, prepared, claimed, failing, .. } = self;
         let plan = &settings.plan;
         let source = match source {
             Some(source) => source,
@@ -132,24 +168,21 @@ impl Desk {
             prepare(plan, source.as_mut(), cache.as_mut()).await?;
             *prepared = true;
         }
+        failing.retain(|_, (again, _)| *again > Instant::now());
         claimed.clear();
-        claimed.extend(source.claim(&plan.source, &plan.owner, plan.lease, plan.at_once).await?);
+        claimed.extend(source.claim(&plan.source, &plan.owner, plan.lease, plan.at_once + failing.len()).await?);
+        claimed.retain(|bucket| !failing.contains_key(bucket));
+        let mut failed = 0;
         if !claimed.is_empty() {
             let began = Instant::now();
-            let clock = Arc::clone(&settings.clock);
-            let (replacements, of_aggregates) = (&settings.replacements, &settings.of_aggregates);
-            refresh(plan, source.as_mut(), cache.as_mut(), claimed, &move || clock.now(), &mut |replaced, what| {
-                replaced.iter().for_each(|replacement| replacements.tell(replacement));
-                let of = replaced.first().map(|replacement| &replacement.aggregate);
-                let named = plan.aggregates.iter().position(|a| Some(&a.query.name) == of);
-                if let Some(metrics) = named.and_then(|at| of_aggregates.get(at)) {
-                    metrics.replaced(what);
-                }
-            })
-            .await?;
+            let mut ways = Ways { settings, source: source.as_mut(), cache: cache.as_mut() };
+            match ways.refresh(claimed).await {
+                Err(error) if error.is_fatal() => failed = ways.one_by_one(claimed, failing).await?,
+                other => other?,
+            }
             settings.metrics.refresh_duration.observe(began.elapsed().as_secs_f64());
         }
-        let refreshed = claimed.len();
+        let refreshed = claimed.len() - failed;
         claimed.clear();
         let now = settings.clock.now();
         let backlog = source.backlog(&plan.source).await?;
@@ -158,7 +191,7 @@ impl Desk {
             settings.freshness.tell(&aggregate.query.name, fresh);
             metrics.fresh(backlog.buckets, fresh.fresh_as_of);
         }
-        Ok(refreshed)
+        Ok(Round { refreshed, failed, more: backlog.buckets >= plan.at_once as u64 })
     }
 
     async fn give_claims_back(&mut self) {
@@ -166,6 +199,53 @@ impl Desk {
         if let (Some(source), false) = (&mut self.source, self.claimed.is_empty()) {
             let _ = source.release(&plan.source, &plan.owner, &self.claimed).await;
         }
+    }
+}
+
+/// Where rows come from and documents go.
+struct Ways<'d> {
+    settings: &'d AggregatorSettings,
+    source: &'d mut dyn AggregateSource,
+    cache: &'d mut dyn Cache,
+}
+
+impl Ways<'_> {
+    async fn refresh(&mut self, buckets: &[Bucket]) -> Result<(), RefreshError> {
+        let AggregatorSettings { plan, clock, replacements, of_aggregates, .. } = self.settings;
+        let mut told = |replaced: &[Replacement], what: Replaced| {
+            replaced.iter().for_each(|replacement| replacements.tell(replacement));
+            let of = replaced.first().map(|replacement| &replacement.aggregate);
+            let named = plan.aggregates.iter().position(|a| Some(&a.query.name) == of);
+            if let Some(metrics) = named.and_then(|at| of_aggregates.get(at)) {
+                metrics.replaced(replaced.len(), what);
+            }
+        };
+        refresh(plan, self.source, self.cache, buckets, &|| clock.now(), &mut told).await
+    }
+
+    /// Of buckets that together fail for good, those that fail alone are put among the `failing`; answers how many.
+    ///
+    /// # Errors
+    /// What passes by itself, and what all that were tried first fail by.
+    async fn one_by_one(
+        &mut self,
+        buckets: &[Bucket],
+        failing: &mut BTreeMap<Bucket, (Instant, RefreshError)>,
+    ) -> Result<usize, RefreshError> {
+        let mut failed = 0;
+        for (tried, bucket) in buckets.iter().enumerate() {
+            let Err(error) = self.refresh(std::slice::from_ref(bucket)).await else { continue };
+            if !error.is_fatal() {
+                return Err(error);
+            }
+            failed += 1;
+            let error = RefreshError::Bucket { bucket: *bucket, error: Box::new(error) };
+            if failed == TRIED && tried + 1 == TRIED {
+                return Err(error);
+            }
+            failing.insert(*bucket, (Instant::now() + RETRY_LONGEST, error));
+        }
+        Ok(failed)
     }
 }
 

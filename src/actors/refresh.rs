@@ -51,12 +51,19 @@ pub enum RefreshError {
     Warehouse(#[from] WarehouseError),
     #[error("the cache: {0}")]
     Cache(#[from] CacheError),
+    /// Of this bucket alone; others go through.
+    #[error("the bucket of {}: {error}", .bucket.start().format("%Y-%m-%dT%H:%M:%SZ"))]
+    Bucket { bucket: Bucket, error: Box<RefreshError> },
 }
 
 impl RefreshError {
     /// Trying again does not help until someone has changed something.
     pub fn is_fatal(&self) -> bool {
-        matches!(self, Self::Warehouse(WarehouseError::Fatal { .. }) | Self::Cache(CacheError::Fatal { .. }))
+        match self {
+            Self::Warehouse(error) => matches!(error, WarehouseError::Fatal { .. }),
+            Self::Cache(error) => matches!(error, CacheError::Fatal { .. }),
+            Self::Bucket { error, .. } => error.is_fatal(),
+        }
     }
 }
 
@@ -73,29 +80,73 @@ pub async fn refresh(
     // Versions first: what a writer commits after this raises them again, and is found dirty.
     let versions = source.versions(&plan.source, buckets).await?;
     let versions: Vec<(Bucket, BucketVersions)> = buckets.iter().copied().zip(versions).collect();
+    let mut ahead: Vec<Bucket> = Vec::new();
     for Refreshable { query, cached } in &plan.aggregates {
         let kept: Vec<&(Bucket, BucketVersions)> =
             versions.iter().filter(|(bucket, _)| is_kept(cached, bucket, now())).collect();
-        if kept.is_empty() {
-            continue;
+        let (mut rest, mut at_once) = (&kept[..], FIRST_PART);
+        while !rest.is_empty() {
+            let (part, later) = rest.split_at(at_once.min(rest.len()));
+            let asked: Vec<Bucket> = part.iter().map(|(bucket, _)| *bucket).collect();
+            let computed = source.compute(query, &asked).await?;
+            let of_bucket = |((bucket, versions), entries): (&&(Bucket, BucketVersions), Vec<Entry>)| Replacement {
+                aggregate: query.name.clone(),
+                bucket: *bucket,
+                version: versions.total(),
+                computed_at: now(),
+                offsets: computed.offsets.clone(),
+                entries,
+            };
+            let replacements: Vec<Replacement> = part.iter().zip(computed.buckets).map(of_bucket).collect();
+            crate::failpoint!("before-replace", |what| return Err(CacheError::Transient { what }.into()));
+            let what = cache.replace_all(&replacements).await?;
+            if what.newer + what.unchanged > 0 {
+                ahead.extend(&asked);
+            }
+            replaced(&replacements, what);
+            at_once = next_part(asked.len(), replacements.iter().map(|replacement| replacement.entries.len()).sum());
+            rest = later;
         }
-        let asked: Vec<Bucket> = kept.iter().map(|(bucket, _)| *bucket).collect();
-        let computed = source.compute(query, &asked).await?;
-        let of_bucket = |((bucket, versions), entries): (&(Bucket, BucketVersions), Vec<Entry>)| Replacement {
-            aggregate: query.name.clone(),
-            bucket: *bucket,
-            version: versions.total(),
-            computed_at: now(),
-            offsets: computed.offsets.clone(),
-            entries,
-        };
-        let replacements: Vec<Replacement> = kept.into_iter().zip(computed.buckets).map(of_bucket).collect();
-        crate::failpoint!("before-replace", |what| return Err(CacheError::Transient { what }.into()));
-        let what = cache.replace_all(&replacements).await?;
-        replaced(&replacements, what);
+    }
+    if !ahead.is_empty() {
+        raise(plan, source, &mut ahead).await?;
     }
     crate::failpoint!("before-clean", |what| return Err(WarehouseError::Transient { what }.into()));
     source.clean(&plan.source, &plan.owner, &versions).await?;
+    Ok(())
+}
+
+/// Buckets that are computed together while it is not known how many entries they have.
+const FIRST_PART: usize = 8;
+/// Entries that are held at once, if one bucket alone has no more.
+const ENTRIES: usize = 20_000;
+
+/// How many buckets are computed together next, after so many that had so many entries.
+fn next_part(buckets: usize, entries: usize) -> usize {
+    (ENTRIES / entries.div_ceil(buckets.max(1)).max(1)).max(1)
+}
+
+/// What the cache has under the same version or a higher one is from a refresh that was cut off or overtaken, or from before
+/// the warehouse lost commits, as after a failover to a server that lagged: versions do not tell which, and then the
+/// documents may be of rows that are gone. So these buckets stay dirty, with versions that come to be above the cache's.
+async fn raise(
+    plan: &RefreshPlan,
+    source: &mut dyn AggregateSource,
+    ahead: &mut Vec<Bucket>,
+) -> Result<(), RefreshError> {
+    /// More than one, so that it does not take a refresh for each commit that was lost.
+    const TIMES: usize = 16;
+    ahead.sort_unstable_by_key(Bucket::start);
+    ahead.dedup();
+    tracing::info!(
+        source = plan.source.id(),
+        buckets = ahead.len(),
+        "the cache has these buckets in the same version or a higher one, from a refresh that was cut off, or from before \
+         the warehouse went back; they are computed again"
+    );
+    for _ in 0..TIMES {
+        source.mark(&plan.source, ahead).await?;
+    }
     Ok(())
 }
 

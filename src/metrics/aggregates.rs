@@ -79,9 +79,9 @@ pub struct AggregateMetrics {
 }
 
 impl AggregateMetrics {
-    /// A bucket is in the cache.
-    pub fn replaced(&self, what: Replaced) {
-        self.buckets.inc();
+    /// So many buckets are in the cache.
+    pub fn replaced(&self, buckets: usize, what: Replaced) {
+        self.buckets.inc_by(buckets as u64);
         self.written.inc_by(what.written);
         self.removed.inc_by(what.gone);
     }

@@ -472,6 +472,16 @@ fn with_regions() -> Database {
     database
 }
 
+/// Without values that no CHECK lets in: who brought one was superseded by a record of its batch that was set aside, whose
+/// parent stays.
+fn without_superseded(database: &Database) -> Database {
+    let mut database = database.clone();
+    for row in database.tables.values_mut().flat_map(|table| table.values_mut()) {
+        row.retain(|_, value| !value.starts_with('-'));
+    }
+    database
+}
+
 /// Runs the stream, cut as it says or record by record; answers the bench and the records as they were.
 fn run(
     stream: &[(i32, i64, bool, String)],
@@ -537,7 +547,8 @@ proptest! {
         for (partition, offset, payload) in &records {
             let dead = ledger.database.letters.iter().any(|l| (l.partition, l.offset) == (*partition, *offset));
             if dead {
-                let refused = !apply_alone(&plan, &mut reference.clone(), payload, true);
+                let mut before = if lanes > 1 { without_superseded(&reference) } else { reference.clone() };
+                let refused = !apply_alone(&plan, &mut before, payload, true);
                 prop_assert!(refused, "{payload} at {offset} is sound and was set aside");
             } else {
                 prop_assert!(apply_alone(&plan, &mut reference, payload, false));
