@@ -21,7 +21,8 @@ Examples:
   bief rebuild orders_hourly             once more after a kill: goes on where that was
   bief rebuild orders_hourly --restart   from the beginning all the same
 
-Readers find no documents of buckets that are not done yet. A daemon may run beside it.
+Readers find no documents of buckets that are not done yet. A daemon may run beside it; where the
+query was changed, start it anew before, or it goes on with the query that it has read.
 
 Exit codes: 0 done, 1 broken off, 2 configuration, or no such aggregate")]
 pub struct Args {

@@ -73,7 +73,8 @@ impl Walk<'_> {
         let mut first = source.next_bucket(&self.plan.source, from).await?.map(|bucket| bucket.start());
         for (_, name) in self.aggregates() {
             let told = cache.buckets(name, from, first, 1).await?;
-            first = told.first().map(|state| state.bucket.start()).or(first);
+            let start = told.first().map(|state| from.map_or(state.bucket.start(), |from| from.max(state.bucket.start())));
+            first = start.or(first);
             let documents = cache.read(&one_of(name, from, first)).await?.documents;
             // What someone changed may start elsewhere than its name says.
             let start = documents
@@ -109,7 +110,8 @@ impl Walk<'_> {
                 let told = cache.buckets(name, Some(from), Some(stretch.end), BUCKETS as usize).await?;
                 let Some(last) = told.last().map(|state| state.bucket.start()) else { break };
                 told.iter().for_each(|state| note(state.bucket, state.entries));
-                from = last + Duration::seconds(1);
+                // However early the last says that it begins.
+                from = from.max(last) + Duration::seconds(1);
             }
             let mut from = stretch.start;
             while from < stretch.end {
