@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
-use super::refresh::{RefreshError, RefreshPlan, mark_all, refresh};
+use super::refresh::{RefreshError, RefreshPlan, Refreshable, mark_all, refresh};
 use crate::core::document::Bucket;
 use crate::messages::{AggregateFreshness, Freshness, Replacements};
 use crate::metrics::{AggregateMetrics, SourceMetrics};
-use crate::ports::cache::{Replaced, Replacement};
+use crate::ports::cache::{CachedAggregate, Replaced, Replacement};
 use crate::ports::marks::Backlog;
 use crate::ports::{AggregateSource, Cache, Clock, OpenAggregateSource, OpenCache};
 use crate::runtime::{Backoff, ExitGuard, Lone, Work};
@@ -165,7 +165,7 @@ impl Desk {
             None => cache.insert((settings.open_cache)().await?),
         };
         if !*prepared {
-            prepare(plan, source.as_mut(), cache.as_mut()).await?;
+            prepare(plan, source.as_mut(), cache.as_mut(), settings.clock.now()).await?;
             *prepared = true;
         }
         failing.retain(|_, (again, _)| *again > Instant::now());
@@ -249,25 +249,29 @@ impl Ways<'_> {
     }
 }
 
-/// Makes the cache ready. Of an aggregate that the cache holds nothing of, be it new or the cache, all buckets are marked,
-/// before any is computed: a marking that is cut off is begun again.
+/// Makes the cache ready. Of an aggregate that the cache holds nothing of, be it new or the cache, all buckets are marked
+/// that it would keep, before any is computed: a marking that is cut off is begun again.
 async fn prepare(
     plan: &RefreshPlan,
     source: &mut dyn AggregateSource,
     cache: &mut dyn Cache,
+    now: DateTime<Utc>,
 ) -> Result<(), RefreshError> {
     cache.prepare(&plan.cached()).await?;
-    for aggregate in &plan.aggregates {
-        let name = &aggregate.query.name;
-        if cache.newest(name).await?.is_some() {
-            continue;
+    let mut absent: Vec<&CachedAggregate> = Vec::new();
+    for Refreshable { cached, .. } in &plan.aggregates {
+        if cache.newest(&cached.name).await?.is_none() {
+            absent.push(cached);
         }
-        let marked = mark_all(plan, source).await?;
-        if marked > 0 {
-            tracing::info!(aggregate = name, buckets = marked, "the cache holds nothing of it; all is computed");
-        }
-        // One marking serves all of the source.
-        break;
+    }
+    let Some(first) = absent.first() else { return Ok(()) };
+    // One marking serves all of them: from where the first bucket starts that any of them keeps.
+    let keep =
+        absent.iter().map(|cached| cached.keep).collect::<Option<Vec<_>>>().and_then(|keeps| keeps.into_iter().max());
+    let from = keep.and_then(|keep| now.checked_sub_signed(TimeDelta::from_std(keep).ok()?));
+    let marked = mark_all(plan, source, from).await?;
+    if marked > 0 {
+        tracing::info!(aggregate = first.name, buckets = marked, "the cache holds nothing of it; all is computed");
     }
     Ok(())
 }

@@ -155,12 +155,16 @@ fn is_kept(aggregate: &CachedAggregate, bucket: &Bucket, now: DateTime<Utc>) -> 
     aggregate.keep.is_none_or(|keep| age <= keep)
 }
 
-/// Marks every bucket that has rows, so that each is computed under a higher version; answers how many. For an aggregate
-/// of which the cache holds nothing, though rows are there.
-pub async fn mark_all(plan: &RefreshPlan, source: &mut dyn AggregateSource) -> Result<u64, WarehouseError> {
+/// Marks every bucket that has rows at or after `from`, so that each is computed under a higher version; answers how many.
+/// For an aggregate of which the cache holds nothing, though rows are there.
+pub async fn mark_all(
+    plan: &RefreshPlan,
+    source: &mut dyn AggregateSource,
+    mut from: Option<DateTime<Utc>>,
+) -> Result<u64, WarehouseError> {
     /// Buckets of one transaction.
     const AT_ONCE: usize = 256;
-    let (mut from, mut marked) = (None, 0);
+    let mut marked = 0;
     loop {
         let buckets = next_buckets(&plan.source, source, from, AT_ONCE).await?;
         let Some(last) = buckets.last() else { return Ok(marked) };

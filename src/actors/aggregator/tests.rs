@@ -377,8 +377,13 @@ async fn what_is_past_its_keep_is_set_clean_and_not_computed() {
     let now = Utc::now().timestamp() / 3600;
     [0, now].iter().for_each(|bucket| world.borrow_mut().write(*bucket));
     until_quiet(&mut desk(&world, 4, Some(Duration::from_secs(86_400))), &world).await;
-    let world = world.borrow();
-    assert_eq!(world.cached.keys().map(|(_, bucket)| *bucket).collect::<Vec<_>>(), [now, now]);
+    assert_eq!(world.borrow().cached.keys().map(|(_, bucket)| *bucket).collect::<Vec<_>>(), [now, now]);
+    // Purged, and the connection was lost: what would not be kept is not marked again.
+    world.borrow_mut().cached.clear();
+    let marks = world.borrow().marks[&0];
+    until_quiet(&mut desk(&world, 4, Some(Duration::from_secs(86_400))), &world).await;
+    assert_eq!(world.borrow().marks[&0], marks);
+    assert_eq!(world.borrow().cached.len(), 2);
 }
 
 #[tokio::test]

@@ -73,7 +73,8 @@ impl Walk<'_> {
         let mut first = source.next_bucket(&self.plan.source, from).await?.map(|bucket| bucket.start());
         for (_, name) in self.aggregates() {
             let told = cache.buckets(name, from, first, 1).await?;
-            let start = told.first().map(|state| from.map_or(state.bucket.start(), |from| from.max(state.bucket.start())));
+            let start =
+                told.first().map(|state| from.map_or(state.bucket.start(), |from| from.max(state.bucket.start())));
             first = start.or(first);
             let documents = cache.read(&one_of(name, from, first)).await?.documents;
             // What someone changed may start elsewhere than its name says.
