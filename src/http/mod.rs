@@ -63,8 +63,11 @@ use crate::core::comparison::Comparison;
 use crate::messages::{Board, Forecasts, Freshness, Replacements, Tap};
 use crate::metrics::Metrics;
 
-/// A client gets so long to send its request's head, and so long to go after the answer.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// A client gets so long to send its request's head. Browsers open connections before they know what to ask for, and on a
+/// busy machine it takes them seconds.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// And so long to go after the answer.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Lists of aggregates and forecasts and the groups of dead letters are given again for so long: what they tell changes
 /// no faster, and a page may ask often.
@@ -200,8 +203,8 @@ fn serve_routes(listener: TcpListener, state: HttpState, sources: Sources, serve
     .max_connections(places.connections)
     // What a reader that stalls holds in its connection.
     .h1_write_buffer_size(events::PIECE)
-    .client_request_timeout(REQUEST_TIMEOUT)
-    .client_disconnect_timeout(REQUEST_TIMEOUT)
+    .client_request_timeout(HEAD_TIMEOUT)
+    .client_disconnect_timeout(GOODBYE_TIMEOUT)
     // The server times the head of a connection's first request alone: a second one would have for ever.
     .keep_alive(KeepAlive::Disabled)
     .shutdown_timeout(SHUTDOWN_SECONDS)
