@@ -29,8 +29,8 @@ const PREPARED: usize = 256;
 const KEPT_BUFFER: usize = 1 << 20;
 
 /// Of each session of bief's, in seconds. A daemon that is paused, or whose host is gone, must not hold its rows' locks
-/// for the server's usual 8 hours: hence `wait_timeout`. It is less than the group's usual patience (45 s), so that
-/// whoever takes the partitions over finds them free. A connection that idled away is opened again. A lock that is not
+/// for the server's usual 8 hours: hence `wait_timeout`. Whoever takes the partitions over, when the group's
+/// patience is over (6 s unless set), waits for what is left of it. A connection that idled away is opened again. A lock that is not
 /// given up in time is waited for by asking again: of a row, or of a table (`lock_wait_timeout`, a year by default), that
 /// an ALTER TABLE or LOCK TABLES keeps, since who waits keeps the offsets' rows.
 pub const LIMITS: &str = "SET SESSION wait_timeout = 30, innodb_lock_wait_timeout = 10, lock_wait_timeout = 10";
