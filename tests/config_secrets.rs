@@ -176,6 +176,27 @@ fn nothing_of_an_unknown_section_is_shown() {
     }
 }
 
+#[test]
+fn what_follows_a_harmless_value_where_a_lines_end_was_lost_is_not_shown() {
+    for line in [
+        r#"allowed_hosts = ["a"]{token  "canary-7f3a""#,
+        r#"allowed_hosts = ["a"] token "canary-7f3a]""#,
+        r#"name = "orders"."sasl.username"  "canary-7f3a""#,
+        r#"name = "orders "sasl.username "canary-7f3a""#,
+        r#"name = 'orders' canary-7f3a"#,
+        r#"memory = 256MiB canary-7f3a"#,
+    ] {
+        let text = filled(|_| CANARY.to_owned()).replacen("name = \"orders\"\n", &format!("{line}\n"), 1);
+        let findings = config::parse(&text, "actors.toml", Path::new(""), &env).unwrap_err();
+        findings.iter().for_each(|finding| assert_hidden(&format!("{finding:?} {finding}")));
+    }
+    // A header that stands behind another line's end begins its section all the same.
+    let text = SOUND.replace("\n\n[warehouse]", "[warehouse]");
+    let lost = format!("[[stream]]\ntopic = \"a\"[kafka.properties]\nsasl.username = \"canary-7f3a\n{text}");
+    let findings = config::parse(&lost, "actors.toml", Path::new(""), &env).unwrap_err();
+    findings.iter().for_each(|finding| assert_hidden(&format!("{finding:?} {finding}")));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(400), failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -99,9 +99,10 @@ impl SourceText {
                 None => ("", range.start),
             };
             let telling = TELLING_WORDS.iter().any(|word| key.to_ascii_lowercase().contains(word));
-            // Where the end of a line was lost, another key's value follows.
+            // Where the end of a line was lost, another key's value follows, or another section begins.
             let value = text.get(value_at - range.start..).unwrap_or_default();
-            if !telling && (harmless_section || (HARMLESS_KEYS.contains(&key) && !value.contains('='))) {
+            harmless_section &= !text.rfind('[').is_some_and(|at| is_header(text[at..].trim_end()));
+            if !telling && (harmless_section || (HARMLESS_KEYS.contains(&key) && is_one_value(value))) {
                 continue;
             }
             // A line's start is shown only where it is a key that bief knows: it may as well be a secret's second line.
@@ -209,6 +210,35 @@ impl SourceText {
         }
         let first = first.unwrap_or(if span.start <= range.start { 0 } else { width });
         (shown, first..last.max(first + 1))
+    }
+}
+
+/// A number, a text or a list of them, also one that is not closed or not quoted, and nothing behind it.
+fn is_one_value(text: &str) -> bool {
+    let is_end = |rest: &str| rest.trim_start().is_empty() || rest.trim_start().starts_with('#');
+    let text = text.trim_start();
+    let behind_text = |text: &str| {
+        let quote = text.chars().next()?;
+        text[1..].find(quote).map(|at| at + 2)
+    };
+    match text.chars().next() {
+        None => true,
+        Some('"' | '\'') => match behind_text(text) {
+            Some(end) => is_end(&text[end..]),
+            None => !text[1..].contains(['"', '\'', '=']),
+        },
+        Some('[') => {
+            let mut rest = text[1..].trim_start_matches([' ', '\t', ',']);
+            while rest.starts_with(['"', '\'']) {
+                let Some(end) = behind_text(rest) else { return false };
+                rest = rest[end..].trim_start_matches([' ', '\t', ',']);
+            }
+            rest.strip_prefix(']').is_some_and(is_end)
+        }
+        Some(_) => {
+            let end = text.find(|c: char| c.is_whitespace() || c == '#').unwrap_or(text.len());
+            !text[..end].contains(['"', '\'', '=', '[', '{']) && is_end(&text[end..])
+        }
     }
 }
 
