@@ -80,7 +80,6 @@ pub async fn refresh(
     // Versions first: what a writer commits after this raises them again, and is found dirty.
     let versions = source.versions(&plan.source, buckets).await?;
     let versions: Vec<(Bucket, BucketVersions)> = buckets.iter().copied().zip(versions).collect();
-    let mut ahead: Vec<Bucket> = Vec::new();
     for Refreshable { query, cached } in &plan.aggregates {
         let kept: Vec<&(Bucket, BucketVersions)> =
             versions.iter().filter(|(bucket, _)| is_kept(cached, bucket, now())).collect();
@@ -100,16 +99,10 @@ pub async fn refresh(
             let replacements: Vec<Replacement> = part.iter().zip(computed.buckets).map(of_bucket).collect();
             crate::failpoint!("before-replace", |what| return Err(CacheError::Transient { what }.into()));
             let what = cache.replace_all(&replacements).await?;
-            if what.newer + what.unchanged > 0 {
-                ahead.extend(&asked);
-            }
             replaced(&replacements, what);
             at_once = next_part(asked.len(), replacements.iter().map(|replacement| replacement.entries.len()).sum());
             rest = later;
         }
-    }
-    if !ahead.is_empty() {
-        raise(plan, source, &mut ahead).await?;
     }
     crate::failpoint!("before-clean", |what| return Err(WarehouseError::Transient { what }.into()));
     source.clean(&plan.source, &plan.owner, &versions).await?;
@@ -124,30 +117,6 @@ const ENTRIES: usize = 20_000;
 /// How many buckets are computed together next, after so many that had so many entries.
 fn next_part(buckets: usize, entries: usize) -> usize {
     (ENTRIES / entries.div_ceil(buckets.max(1)).max(1)).max(1)
-}
-
-/// What the cache has under the same version or a higher one is from a refresh that was cut off or overtaken, or from before
-/// the warehouse lost commits, as after a failover to a server that lagged: versions do not tell which, and then the
-/// documents may be of rows that are gone. So these buckets stay dirty, with versions that come to be above the cache's.
-async fn raise(
-    plan: &RefreshPlan,
-    source: &mut dyn AggregateSource,
-    ahead: &mut Vec<Bucket>,
-) -> Result<(), RefreshError> {
-    /// More than one, so that it does not take a refresh for each commit that was lost.
-    const TIMES: usize = 16;
-    ahead.sort_unstable_by_key(Bucket::start);
-    ahead.dedup();
-    tracing::info!(
-        source = plan.source.id(),
-        buckets = ahead.len(),
-        "the cache has these buckets in the same version or a higher one, from a refresh that was cut off, or from before \
-         the warehouse went back; they are computed again"
-    );
-    for _ in 0..TIMES {
-        source.mark(&plan.source, ahead).await?;
-    }
-    Ok(())
 }
 
 fn is_kept(aggregate: &CachedAggregate, bucket: &Bucket, now: DateTime<Utc>) -> bool {

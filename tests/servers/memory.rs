@@ -103,16 +103,7 @@ fn below_the_ceiling(servers: &Servers, memory: u64, records: i64, filler_bytes:
         let daemon = Daemon::start(&config);
         let waited = format!("bief_memory_waited_seconds_total{{stream=\"{topic}\"}}");
         let began = Instant::now();
-        // Batches of which a lane holds as many as it may can fill the memory before a record waits for it.
-        let full = || {
-            let used = ["bief_memory_used_bytes", "bief_memory_budget_bytes"].map(|name| daemon.metric(name));
-            matches!(used, [Some(used), Some(budget)] if used > budget * 0.9)
-        };
-        let mut full_since = None;
-        while daemon.metric(&waited) < Some(held.as_secs_f64())
-            && full_since.is_none_or(|since: Instant| since.elapsed() < held)
-        {
-            full_since = if full() { full_since.or_else(|| Some(Instant::now())) } else { None };
+        while daemon.metric(&waited) < Some(held.as_secs_f64()) {
             let late = began.elapsed() > held + PATIENCE;
             assert!(!late, "{:?}\n{:#}\n{:#?}", daemon.metric(&waited), daemon.status(), daemon.log());
             std::thread::sleep(Duration::from_millis(100));
