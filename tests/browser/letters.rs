@@ -1,10 +1,12 @@
 //! The tab Dead letters: the worst reason first, the field marked, edited and sent through again, dropped, and the audit.
 
+use std::ops::Range;
+
 use chrono::{DurationRound, TimeDelta, Utc};
 use serde_json::{Value, json};
 
 use super::Test;
-use super::driver::Driver;
+use super::driver::{Driver, Page};
 use super::shop::Shops;
 
 pub fn tests() -> Vec<(&'static str, Test)> {
@@ -25,6 +27,21 @@ fn spoilt(shops: &mut Shops, number: i64) {
     shops.send(&record.to_string());
 }
 
+/// Records of these numbers become dead letters, and all that was sent is computed.
+fn spoil(shops: &mut Shops, numbers: Range<i64>) {
+    numbers.for_each(|number| spoilt(shops, number));
+    shops.flush();
+    shops.wait_computed();
+}
+
+/// Presses the letter's button of this name, wherever it stands.
+fn press(page: &Page, label: &str) {
+    page.js(&format!(
+        "Array.from(document.querySelectorAll('#letter .buttons button')).find((b) => b.textContent === {}).click()",
+        json!(label)
+    ));
+}
+
 fn letters(status: &Value) -> i64 {
     status["groups"].as_array().map_or(0, |groups| groups.iter().filter_map(|g| g["letters"].as_i64()).sum())
 }
@@ -43,23 +60,17 @@ fn edited_and_retried(driver: &Driver) {
     assert!(page.text("#letter mark").contains("\"amount\""), "the field is marked: {}", page.text("#letter mark"));
     assert_eq!(page.text("#letters-badge"), "3");
 
-    let button = |label: &str| {
-        page.js(&format!(
-            "Array.from(document.querySelectorAll('#letter .buttons button')).find((b) => b.textContent === {}).click()",
-            json!(label)
-        ));
-    };
     // Tried, and tried again once it is right.
-    button("Try, change nothing");
+    press(&page, "Try, change nothing");
     page.wait("refused", "document.getElementById('result-text').textContent.includes('1 refused again')");
     assert!(page.text("#refusals").contains("amount"), "{}", page.text("#refusals"));
-    button("Edit");
+    press(&page, "Edit");
     let payload = page.js("return document.querySelector('.payload-edit').value");
     let mended = payload.as_str().unwrap().replace("\"plenty\"", "4242");
     assert_ne!(mended, payload);
     page.write(".payload-edit", &mended);
     let number: i64 = serde_json::from_str::<Value>(&mended).unwrap()["number"].as_i64().unwrap();
-    button("Retry");
+    press(&page, "Retry");
     page.wait("applied", "document.getElementById('result-text').textContent.startsWith('1 applied')");
     shops.wait("its row", "/api/v1/rows/sale?limit=200", |rows| {
         let rows = rows["rows"].as_array().cloned().unwrap_or_default();
@@ -77,19 +88,11 @@ const SHOWN: &str = "#letter .pairs > div:last-child dd";
 
 fn edit_kept(driver: &Driver) {
     let mut shops = Shops::with_token();
-    spoilt(&mut shops, 7100);
-    shops.flush();
-    shops.wait_computed();
+    spoil(&mut shops, 7100..7101);
     let page = shops.page(driver, "#letters");
     page.wait("a letter", "document.querySelector('#letter .letter-message')");
     let number = page.text(SHOWN);
-    let button = |label: &str| {
-        page.js(&format!(
-            "Array.from(document.querySelectorAll('#letter .buttons button')).find((b) => b.textContent === {}).click()",
-            json!(label)
-        ));
-    };
-    button("Edit");
+    press(&page, "Edit");
     let payload = page.js("return document.querySelector('.payload-edit').value");
     let written = payload.as_str().unwrap().replace("\"plenty\"", "\"still plenty\"");
     assert_ne!(written, payload);
@@ -112,7 +115,7 @@ fn edit_kept(driver: &Driver) {
     page.wait("a list without it", &counted(61));
     is_kept();
 
-    button("Retry");
+    press(&page, "Retry");
     page.wait("refused", "document.getElementById('result-text').textContent.includes('1 refused again')");
     is_kept();
     // A list that was read after the refusal.
@@ -125,11 +128,7 @@ fn edit_kept(driver: &Driver) {
 
 fn linked(driver: &Driver) {
     let mut shops = Shops::open();
-    for number in 0..60 {
-        spoilt(&mut shops, 7200 + number);
-    }
-    shops.flush();
-    shops.wait_computed();
+    spoil(&mut shops, 7200..7260);
     let all = shops.get("/api/v1/dead-letters?limit=100").unwrap();
     let oldest = all["letters"].as_array().unwrap().last().unwrap()["id"].as_i64().unwrap();
     let page = shops.page(driver, &format!("#letters?topic=sales&reason=wrong_type&letter={oldest}"));
@@ -164,18 +163,12 @@ fn dropped(driver: &Driver) {
 
 fn dropped_as_counted(driver: &Driver) {
     let mut shops = Shops::with_token();
-    for number in 0..3 {
-        spoilt(&mut shops, 8050 + number);
-    }
-    shops.flush();
-    shops.wait_computed();
+    spoil(&mut shops, 8050..8053);
     let page = shops.page(driver, "#letters");
     page.wait("letters", "document.querySelectorAll('#letter-list button').length === 3");
     page.click("#group-drop");
     page.wait("a question", "document.getElementById('confirm').open");
-    spoilt(&mut shops, 8053);
-    shops.flush();
-    shops.wait_computed();
+    spoil(&mut shops, 8053..8054);
     page.click("#confirm-yes");
     page.wait("dropped", "document.getElementById('result-text').textContent.startsWith('3 dropped')");
     page.wait("the one that came", "document.querySelectorAll('#letter-list button').length === 1");
@@ -185,11 +178,7 @@ fn dropped_as_counted(driver: &Driver) {
 
 fn more(driver: &Driver) {
     let mut shops = Shops::open();
-    for number in 0..60 {
-        spoilt(&mut shops, 8100 + number);
-    }
-    shops.flush();
-    shops.wait_computed();
+    spoil(&mut shops, 8100..8160);
     let page = shops.page(driver, "#letters");
     page.wait("a page of letters", "document.querySelectorAll('#letter-list button').length === 50");
     // A button that is disabled takes no second click.
@@ -202,9 +191,7 @@ fn more(driver: &Driver) {
 
 fn without_a_token(driver: &Driver) {
     let mut shops = Shops::open();
-    spoilt(&mut shops, 9000);
-    shops.flush();
-    shops.wait_computed();
+    spoil(&mut shops, 9000..9001);
     let page = shops.page(driver, "#letters");
     page.wait("a letter", "document.querySelector('#letter .letter-message')");
     page.js("Array.from(document.querySelectorAll('#letter .buttons button')).find((b) => b.textContent === 'Retry').click()");
