@@ -16,4 +16,5 @@ pub mod reconciler;
 pub mod refresh;
 pub mod trainer;
 pub mod training;
+pub mod turns;
 pub mod writer;

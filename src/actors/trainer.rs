@@ -1,17 +1,17 @@
 //! Trains one forecast's model at the times of its schedule, and before where live errors show that it drifted. Of many
 //! daemons one does it, by a lease; every version is kept, and promoted only by its contest. Apart from every stream, and
-//! must never delay one: its threads have the lowest priority, and a daemon's trainers work one after another.
+//! must never delay one: its threads have the lowest priority, and a daemon's trainers work one after another, with a rest.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use chrono::{DateTime, TimeDelta, Utc};
-use tokio::sync::Mutex;
 
 use super::due::LONGEST_SLEEP;
 use super::lease::{Held, while_held};
 use super::training::{Fit, TrainedVersion, TrainingError, TrainingOrder, train_once};
+use super::turns::Turns;
 use crate::core::forecast::Spec;
 use crate::core::schedule::Schedule;
 use crate::messages::{Forecasts, Freshness, TrainingWanted};
@@ -53,8 +53,8 @@ pub struct TrainerSettings {
     pub freshness: Freshness,
     pub metrics: ForecastMetrics,
     pub fit: Fit,
-    /// Whose turn it is, of all trainers of the daemon: what one takes of processors and memory is all that training takes.
-    pub turns: Arc<Mutex<()>>,
+    /// Of all trainers of the daemon.
+    pub turns: Arc<Turns>,
 }
 
 pub type Trainer = Lone<TrainerDesk>;
@@ -158,7 +158,7 @@ impl TrainerDesk {
     pub async fn step(&mut self) -> Result<Duration, TrainingError> {
         // Before any lease: while this one waits another daemon may train.
         let turns = Arc::clone(&self.settings.turns);
-        let _turn = turns.lock().await;
+        let _turn = turns.take().await;
         let now = self.settings.clock.now();
         if let Some(due) = self.due
             && due <= now

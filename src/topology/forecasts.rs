@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Mutex;
 use uuid::Uuid;
 
 use super::aggregators::Surroundings;
@@ -12,6 +11,7 @@ use super::prepare;
 use crate::actors::forecaster::{Forecaster, ForecasterSettings};
 use crate::actors::trainer::{Trainer, TrainerSettings};
 use crate::actors::training::FIT;
+use crate::actors::turns::Turns;
 use crate::adapters::cache::open_cache;
 use crate::adapters::warehouse;
 use crate::config::{CacheConfig, Forecast};
@@ -20,6 +20,8 @@ use crate::runtime::{Incarnation, RestartPolicy, UnitSpec};
 
 /// How long a training waits for another daemon to take it over whose own was killed.
 const LEASE: Duration = Duration::from_secs(60);
+/// Of a daemon's time a tenth is for training, at most: how many times as long as a training took the next has to wait.
+const REST: u32 = 9;
 /// A look at a bucket's version costs little; more often than documents are computed helps nobody.
 const LEAST_EVERY: Duration = Duration::from_secs(5);
 
@@ -27,7 +29,7 @@ pub(super) fn units(given: &Surroundings, forecasts: &Forecasts) -> Vec<UnitSpec
     let Some(cache) = &given.config.cache else { return Vec::new() };
     // One for the daemon's life: built again, it holds its own lease still.
     let owner = format!("{}/{}", given.config.daemon.name, Uuid::new_v4());
-    let turns = Arc::default();
+    let turns = Arc::new(Turns::with_rest(REST));
     let of = |forecast: &Forecast| {
         [trainer(given, cache, forecast, (forecasts, &owner, &turns)), forecaster(given, cache, forecast, forecasts)]
     };
@@ -38,7 +40,7 @@ fn trainer(
     given: &Surroundings,
     cache: &CacheConfig,
     forecast: &Forecast,
-    (forecasts, owner, turns): (&Forecasts, &str, &Arc<Mutex<()>>),
+    (forecasts, owner, turns): (&Forecasts, &str, &Arc<Turns>),
 ) -> UnitSpec {
     let (given, cache, forecast) = (given.clone(), cache.clone(), forecast.clone());
     let (forecasts, owner, turns) = (forecasts.clone(), owner.to_owned(), Arc::clone(turns));

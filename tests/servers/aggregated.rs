@@ -78,8 +78,44 @@ fn undisturbed(servers: &Servers, server: &str, rows: Option<i64>) {
     // What dashboards are told, and what is stored, apart from the daemon and its adapter.
     assert_documents(&told(&daemon, folder.path()), rows);
     assert_documents(&stored(&cache, folder.path()), rows);
+    if rows.is_none() {
+        assert_forecasts(&daemon, &config);
+    }
     daemon.stop();
     assert_clean(&config);
+}
+
+/// `bief train` reads the documents from the cache's server, and the daemon keeps its forecasts there. What else is asked
+/// of them `tests/forecasts.rs` asks of the same documents in SQLite.
+fn assert_forecasts(daemon: &Daemon, config: &Path) {
+    let (trained, code) = json_of(bief(&["train", "--json", "-c"]).arg(config));
+    assert_eq!(code, 0, "{trained}");
+    let next_hour = &trained["trained"][0]["horizons"][0]["holdout"];
+    assert!((0.75..=0.85).contains(&next_hour["coverage"].as_f64().unwrap()), "{next_hour}");
+    let mae = next_hour["score"]["mae"].as_f64().unwrap();
+    assert!(mae <= 6.87, "{next_hour}");
+
+    let began = Instant::now();
+    loop {
+        let (code, body) = daemon.get("/api/v1/forecasts").unwrap();
+        let forecast = &serde_json::from_str::<Value>(&body).unwrap()["forecasts"][0];
+        if code == 200 && forecast["champion"] == 1 && forecast["made_from"].is_string() {
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "{code}: {body}\n{:#?}", daemon.log());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    for horizon in ["1h", "24h"] {
+        let path = format!("/api/v1/forecasts/departure_delay/documents?horizon={horizon}&limit=5000");
+        let told: Value = serde_json::from_str(&daemon.get(&path).unwrap().1).unwrap();
+        let documents = told["documents"].as_array().unwrap();
+        assert!(!documents.is_empty(), "{horizon}: {:#?}", daemon.log());
+        for document in documents {
+            let [low, forecast, high] = ["low", "forecast", "high"].map(|name| document[name].as_f64().unwrap());
+            assert!(low < forecast && forecast < high, "{document}");
+            assert!(document["truth"].is_null(), "nothing came after the year: {document}");
+        }
+    }
 }
 
 /// By the marks themselves, which the writer commits with its rows, and then by what the daemon says of it.

@@ -321,7 +321,7 @@ fn figures(comparison: &Value, runs: &[Run]) -> String {
     }
     let disagree = list(&comparison["parity"]).iter().filter(|parity| parity["agrees"] != true).count();
     out += &format!(
-        "\nParity: {} of {} fits agree with the reference within {:e} relative, every coefficient, the intercept and every held-out prediction.\n",
+        "\nParity: {} of {} fits agree with the reference within {:e}: every coefficient and the intercept relatively, every held-out prediction by the root mean square of them all.\n",
         list(&comparison["parity"]).len() - disagree,
         list(&comparison["parity"]).len(),
         number(&comparison["tolerance"])

@@ -16,7 +16,7 @@ pub struct Parity {
     pub workers: u32,
     /// The largest relative difference of a coefficient, the intercept among them.
     pub coefficients: f64,
-    /// The largest relative difference of a held-out prediction.
+    /// The largest difference of a held-out prediction, by the root mean square of the reference's.
     pub predictions: f64,
     pub agrees: bool,
 }
@@ -29,6 +29,21 @@ pub fn difference(a: &[f64], b: &[f64]) -> f64 {
     let each = a.iter().zip(b).map(|(a, b)| match (a - b).abs() / a.abs().max(b.abs()) {
         relative if relative.is_finite() => relative,
         _ if a == b => 0.0,
+        _ => f64::MAX,
+    });
+    each.fold(0.0, f64::max)
+}
+
+/// The largest of `|expected - found|`, by the root mean square of what is expected. A prediction is a sum whose terms cancel
+/// where it comes close to zero: its rounding is theirs, and by itself it would say nothing of the model.
+pub fn difference_by_scale(expected: &[f64], found: &[f64]) -> f64 {
+    if expected.len() != found.len() {
+        return f64::MAX;
+    }
+    let scale = (expected.iter().map(|e| e * e).sum::<f64>() / expected.len().max(1) as f64).sqrt();
+    let each = expected.iter().zip(found).map(|(e, f)| match (e - f).abs() / scale {
+        relative if relative.is_finite() => relative,
+        _ if e == f => 0.0,
         _ => f64::MAX,
     });
     each.fold(0.0, f64::max)
@@ -48,7 +63,7 @@ pub fn parity(runs: &[Run], reference: &str) -> Vec<Parity> {
         let (of, expected) = of_reference(run.size)?;
         let found = fitted(run).filter(|_| at != of)?;
         let coefficients = difference(&all(&expected), &all(&found));
-        let predictions = difference(&expected.predictions, &found.predictions);
+        let predictions = difference_by_scale(&expected.predictions, &found.predictions);
         Some(Parity {
             framework: run.framework.clone(),
             reference: reference.to_owned(),
@@ -75,6 +90,20 @@ mod tests {
         assert_eq!(difference(&[1.0, -200.0], &[1.0, -100.0]), 0.5);
         assert_eq!(difference(&[0.0], &[0.0]), 0.0);
         assert_eq!(difference(&[0.0], &[1e-300]), 1.0);
+    }
+
+    #[test]
+    fn a_prediction_close_to_zero_is_measured_by_the_others() {
+        let expected = [3.0, -4.0, 1e-12, 5.0, 5.0, 5.0];
+        let mut found = expected;
+        found[2] = 2e-12;
+        assert!(difference_by_scale(&expected, &found) < 1e-12);
+        found[2] = 0.1;
+        assert_eq!(difference_by_scale(&expected, &found), (0.1 - 1e-12) / (100.0_f64 / 6.0).sqrt());
+        assert_eq!(difference_by_scale(&[0.0, 0.0], &[0.0, 0.0]), 0.0);
+        assert_eq!(difference_by_scale(&[0.0], &[1.0]), f64::MAX);
+        assert_eq!(difference_by_scale(&[1.0], &[f64::NAN]), f64::MAX);
+        assert_eq!(difference_by_scale(&[1.0, 2.0], &[1.0]), f64::MAX);
     }
 
     #[test]

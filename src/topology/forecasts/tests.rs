@@ -10,6 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::actors::forecaster::{Forecaster, ForecasterDesk, ForecasterSettings};
 use crate::actors::trainer::{Trainer, TrainerDesk, TrainerSettings};
 use crate::actors::training::{FIT, Fit, TrainingOrder, train_once};
+use crate::actors::turns::Turns;
 use crate::adapters::cache::open_cache;
 use crate::adapters::warehouse;
 use crate::config::{Load, Secret, Tls, WarehouseConfig};
@@ -111,7 +112,7 @@ fn trainer_settings(
         freshness,
         metrics: metrics.forecast("sales"),
         fit,
-        turns: Arc::default(),
+        turns: Arc::new(Turns::with_rest(0)),
     }
 }
 
@@ -394,7 +395,7 @@ fn in_company(spec: &Spec, panel: &Panel, training: &Training<'_>) -> Result<Mod
 #[tokio::test]
 async fn a_daemons_trainers_work_one_after_another() {
     let world = World::new(i64::MAX, FIT).await;
-    let turns = Arc::default();
+    let turns = Arc::new(Turns::with_rest(0));
     let trainer = |name: &str| {
         let given = trainer_settings("this", &world.stores, &world.clock, (&world.board, &world.metrics), in_company);
         let spec = Spec { name: name.to_owned(), ..spec() };

@@ -1,0 +1,82 @@
+//! Whose turn it is to train, of all trainers of a daemon. What one takes of processors and memory is all that training
+//! takes, and only for a part of the time.
+//!
+//! A thread of the lowest priority gives way to those of its own session alone where the system groups threads by
+//! session (Linux's `autogroup`) or by container: a database beside the daemon has no more than its equal share then.
+
+use std::time::Duration;
+
+use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::{Instant, sleep_until};
+
+/// Nobody waits longer than this after a turn: the schedule's trainings have to come round.
+const LONGEST_REST: Duration = Duration::from_secs(300);
+
+/// One turn at a time, and a rest behind it.
+#[derive(Debug)]
+pub struct Turns {
+    /// How many times as long as a turn took the next has to wait.
+    rest: u32,
+    free_at: Mutex<Instant>,
+}
+
+/// Ends when it is dropped.
+#[derive(Debug)]
+pub struct Turn<'t> {
+    free_at: MutexGuard<'t, Instant>,
+    rest: u32,
+    began: Instant,
+}
+
+impl Turns {
+    pub fn with_rest(rest: u32) -> Self {
+        Self { rest, free_at: Mutex::new(Instant::now()) }
+    }
+
+    /// Waits for the turn before and its rest. May be given up at any time.
+    pub async fn take(&self) -> Turn<'_> {
+        let free_at = self.free_at.lock().await;
+        sleep_until(*free_at).await;
+        Turn { free_at, rest: self.rest, began: Instant::now() }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        *self.free_at = now + ((now - self.began) * self.rest).min(LONGEST_REST);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_is_followed_by_a_rest_as_many_times_as_long() {
+        let turns = Arc::new(Turns::with_rest(9));
+        let began = Instant::now();
+        let one = |turns: Arc<Turns>, seconds| async move {
+            let _turn = turns.take().await;
+            let at = began.elapsed();
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            at
+        };
+        let of = |seconds| one(Arc::clone(&turns), seconds);
+        let (first, second, third) = tokio::join!(of(2), of(100), of(1));
+        assert_eq!([first, second], [0, 20].map(Duration::from_secs));
+        assert_eq!(third, Duration::from_secs(20 + 100) + LONGEST_REST);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_gives_up_while_waiting_holds_up_nobody() {
+        let turns = Turns::with_rest(9);
+        let turn = turns.take().await;
+        assert!(tokio::time::timeout(Duration::from_secs(1), turns.take()).await.is_err(), "it is another's turn");
+        drop(turn);
+        assert!(tokio::time::timeout(Duration::from_secs(1), turns.take()).await.is_err(), "the rest lasts 9 s");
+        drop(tokio::time::timeout(Duration::from_secs(9), turns.take()).await.unwrap());
+    }
+}
