@@ -296,7 +296,8 @@ impl TrainerDesk {
         };
         let trained = train_once(&order, cache.as_mut(), Some(&*models)).await?;
         settings.metrics.trained(cause.label(), order.at, began.elapsed().as_secs_f64());
-        let TrainedVersion { model, verdict, promoted, .. } = &trained;
+        let TrainedVersion { model, verdict, promoted, read_seconds, fit_seconds, .. } = &trained;
+        settings.turns.worked(Duration::from_secs_f64(read_seconds + fit_seconds));
         if promoted.is_some() {
             settings.metrics.promotions.inc();
         }

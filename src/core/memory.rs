@@ -10,9 +10,10 @@ use super::mapping::Plan;
 /// The part of `memory`, as one over so many, that librdkafka may fill: queues, and answers to fetches.
 const CLIENT: u64 = 4;
 /// The part of `memory`, as one over so many, that one compressed answer to a fetch may have. librdkafka unpacks an answer
-/// as a whole: JSON by zstd commonly becomes 5 to 10 times as large, and beside each payload there are [`MESSAGE`] bytes,
-/// so that small records come to a hundred times what came over the line.
-const FETCH: u64 = 256;
+/// as a whole: JSON by zstd commonly becomes 5 to 10 times as large, and beside each payload there are [`MESSAGE`] bytes.
+/// It is counted 64 times; records of some fifty bytes come to a hundred times what came over the line, which goes beyond
+/// the client's part for a moment.
+const FETCH: u64 = 512;
 /// The part of `memory` that the largest record may have: its text is in memory several times while it is written.
 pub const LARGEST_RECORD: u64 = 8;
 /// The part of `memory` that remembered parent rows may take.
@@ -113,7 +114,12 @@ mod tests {
         let memory = 256 << 20;
         assert_eq!(
             ClientLimits::of(memory, 2),
-            ClientLimits { queue_kbytes: 8 << 10, queue_messages: 16_384, fetch: 1 << 20, partition_fetch: 1 << 20 }
+            ClientLimits {
+                queue_kbytes: 8 << 10,
+                queue_messages: 16_384,
+                fetch: 512 << 10,
+                partition_fetch: 512 << 10
+            }
         );
         assert_eq!(batches(memory), 176 << 20);
         assert_eq!(known_rows(memory), 16 << 20);
@@ -127,12 +133,12 @@ mod tests {
             lanes in 1_usize..16,
         ) {
             let client = ClientLimits::of(memory / streams, lanes);
-            // Unpacked, an answer is counted 32 times; of very small records it can be more.
+            // Unpacked, an answer is counted 64 times.
             let queues = lanes as u64 * ((client.queue_kbytes << 10) + client.queue_messages * MESSAGE);
-            let clients = streams * (queues + client.fetch * 32);
+            let clients = streams * (queues + client.fetch * 64);
             let known = streams * known_rows(memory / streams);
             // The least that librdkafka and a queue need may weigh more than the share of a sixteenth stream.
-            let least = streams * lanes as u64 * ((64 << 10) + 100 * MESSAGE) + streams * 32 * (64 << 10);
+            let least = streams * lanes as u64 * ((64 << 10) + 100 * MESSAGE) + streams * 64 * (64 << 10);
             prop_assert!(clients + known + batches(memory) <= memory + least);
             prop_assert!(client.partition_fetch <= client.fetch);
         }

@@ -20,7 +20,7 @@ use crate::runtime::{Incarnation, RestartPolicy, UnitSpec};
 
 /// How long a training waits for another daemon to take it over whose own was killed.
 const LEASE: Duration = Duration::from_secs(60);
-/// Of a daemon's time a tenth is for training, at most: how many times as long as a training took the next has to wait.
+/// How many times as long as a training took the next has to wait: a tenth of a daemon's time is for training.
 const REST: u32 = 9;
 /// A look at a bucket's version costs little; more often than documents are computed helps nobody.
 const LEAST_EVERY: Duration = Duration::from_secs(5);

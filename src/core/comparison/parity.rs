@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Fitted, Outcome, Run};
 
-/// How far coefficients and predictions may differ, relatively.
+/// How far coefficients and predictions may differ, as [`Parity`] measures it.
 pub const TOLERANCE: f64 = 1e-8;
 
 /// One run beside the reference's of the same size.
@@ -41,6 +41,9 @@ pub fn difference_by_scale(expected: &[f64], found: &[f64]) -> f64 {
         return f64::MAX;
     }
     let scale = (expected.iter().map(|e| e * e).sum::<f64>() / expected.len().max(1) as f64).sqrt();
+    if !scale.is_finite() {
+        return f64::MAX;
+    }
     let each = expected.iter().zip(found).map(|(e, f)| match (e - f).abs() / scale {
         relative if relative.is_finite() => relative,
         _ if e == f => 0.0,
@@ -103,6 +106,7 @@ mod tests {
         assert_eq!(difference_by_scale(&[0.0, 0.0], &[0.0, 0.0]), 0.0);
         assert_eq!(difference_by_scale(&[0.0], &[1.0]), f64::MAX);
         assert_eq!(difference_by_scale(&[1.0], &[f64::NAN]), f64::MAX);
+        assert_eq!(difference_by_scale(&[f64::INFINITY, 1.0], &[f64::INFINITY, 2.0]), f64::MAX);
         assert_eq!(difference_by_scale(&[1.0, 2.0], &[1.0]), f64::MAX);
     }
 

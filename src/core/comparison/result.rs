@@ -57,7 +57,7 @@ pub struct Comparison {
     pub optimised: bool,
     pub machine: Machine,
     pub matrix: MatrixFacts,
-    /// Relative.
+    /// As [`Parity`] measures it.
     pub tolerance: f64,
     pub frameworks: Vec<Facts>,
     pub runs: Vec<Run>,
