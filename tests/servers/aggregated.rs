@@ -71,7 +71,9 @@ fn undisturbed(servers: &Servers, server: &str, rows: Option<i64>) {
     let config = example_config(folder.path(), &servers.kafka, &database.url(), cache.url().as_str(), &topics);
     // The command trains, once all documents are there.
     let shipped = std::fs::read_to_string(&config).unwrap();
-    std::fs::write(&config, shipped.replace("train_at = \"0 3 * * *\"", "train_at = \"off\"")).unwrap();
+    let untrained = shipped.replace("train_at = \"0 3 * * *\"", "train_at = \"off\"");
+    assert_ne!(untrained, shipped);
+    std::fs::write(&config, untrained).unwrap();
     if rows.is_some() {
         replay(&config, rows, None).finish();
     }

@@ -23,30 +23,23 @@ pub struct Parity {
 
 /// The largest of `|a - b| / max(|a|, |b|)`; the largest number there is where there are not as many, or one is no number.
 pub fn difference(a: &[f64], b: &[f64]) -> f64 {
+    largest(a, b, |a, b| a.abs().max(b.abs()))
+}
+
+/// The same by the root mean square of what is expected. A prediction is a sum whose terms cancel where it comes close to
+/// zero: its rounding is theirs, and by itself it would say nothing of the model.
+pub fn difference_by_scale(expected: &[f64], found: &[f64]) -> f64 {
+    let scale = (expected.iter().map(|e| e * e).sum::<f64>() / expected.len().max(1) as f64).sqrt();
+    if scale.is_finite() { largest(expected, found, |_, _| scale) } else { f64::MAX }
+}
+
+fn largest(a: &[f64], b: &[f64], scale: impl Fn(f64, f64) -> f64) -> f64 {
     if a.len() != b.len() {
         return f64::MAX;
     }
-    let each = a.iter().zip(b).map(|(a, b)| match (a - b).abs() / a.abs().max(b.abs()) {
+    let each = a.iter().zip(b).map(|(a, b)| match (a - b).abs() / scale(*a, *b) {
         relative if relative.is_finite() => relative,
         _ if a == b => 0.0,
-        _ => f64::MAX,
-    });
-    each.fold(0.0, f64::max)
-}
-
-/// The largest of `|expected - found|`, by the root mean square of what is expected. A prediction is a sum whose terms cancel
-/// where it comes close to zero: its rounding is theirs, and by itself it would say nothing of the model.
-pub fn difference_by_scale(expected: &[f64], found: &[f64]) -> f64 {
-    if expected.len() != found.len() {
-        return f64::MAX;
-    }
-    let scale = (expected.iter().map(|e| e * e).sum::<f64>() / expected.len().max(1) as f64).sqrt();
-    if !scale.is_finite() {
-        return f64::MAX;
-    }
-    let each = expected.iter().zip(found).map(|(e, f)| match (e - f).abs() / scale {
-        relative if relative.is_finite() => relative,
-        _ if e == f => 0.0,
         _ => f64::MAX,
     });
     each.fold(0.0, f64::max)
