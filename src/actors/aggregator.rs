@@ -2,7 +2,7 @@
 //! replaces them in the cache and sets them clean. Apart from every stream, and must never delay one: while the cache
 //! or the warehouse is away the marks wait in the warehouse. Any number of daemons may do it at the same time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use crate::messages::{AggregateFreshness, Freshness, Replacements};
 use crate::metrics::{AggregateMetrics, SourceMetrics};
 use crate::ports::cache::{CachedAggregate, Replaced, Replacement};
 use crate::ports::marks::Backlog;
-use crate::ports::{AggregateSource, Cache, Clock, OpenAggregateSource, OpenCache};
+use crate::ports::{AggregateSource, Cache, CacheError, Clock, OpenAggregateSource, OpenCache, WarehouseError};
 use crate::runtime::{Backoff, ExitGuard, Lone, Work};
 
 /// First and longest wait after a failure.
@@ -66,6 +66,8 @@ pub struct Desk {
     cache: Option<Box<dyn Cache>>,
     /// Whether the cache is known to be ready for these aggregates, and those it holds nothing of to be marked.
     prepared: bool,
+    /// Of which aggregates the cache held something when it was last looked at.
+    held: BTreeSet<String>,
     claimed: Vec<Bucket>,
     /// Buckets that fail by themselves, why, and when they are tried again. They stay dirty and claimed; others go on.
     failing: BTreeMap<Bucket, (Instant, RefreshError)>,
@@ -84,8 +86,8 @@ struct Round {
 impl Desk {
     fn new(settings: AggregatorSettings) -> Self {
         let name = settings.plan.name();
-        let (claimed, failing) = (Vec::new(), BTreeMap::new());
-        Self { settings, name, source: None, cache: None, prepared: false, claimed, failing }
+        let (held, claimed, failing) = (BTreeSet::new(), Vec::new(), BTreeMap::new());
+        Self { settings, name, source: None, cache: None, prepared: false, held, claimed, failing }
     }
 
     /// For as long as the daemon lives.
@@ -154,7 +156,7 @@ impl Desk {
     }
 
     async fn round(&mut self) -> Result<Round, RefreshError> {
-        let Self { settings, source, cache, prepared, claimed, failing, .. } = self;
+        let Self { settings, source, cache, prepared, held, claimed, failing, .. } = self;
         let plan = &settings.plan;
         let source = match source {
             Some(source) => source,
@@ -165,7 +167,18 @@ impl Desk {
             None => cache.insert((settings.open_cache)().await?),
         };
         if !*prepared {
-            prepare(plan, source.as_mut(), cache.as_mut(), settings.clock.now()).await?;
+            cache.prepare(&plan.cached()).await?;
+        }
+        // Also where nothing is dirty: so a cache that is away or was emptied is found on a stream that is quiet.
+        let holds = held_of(plan, cache.as_mut()).await?;
+        let emptied = held.iter().any(|name| !holds.contains(name));
+        if *prepared && emptied {
+            *prepared = false;
+            cache.prepare(&plan.cached()).await?;
+        }
+        *held = holds;
+        if !*prepared {
+            mark_absent(plan, source.as_mut(), held, settings.clock.now()).await?;
             *prepared = true;
         }
         failing.retain(|_, (again, _)| *again > Instant::now());
@@ -249,21 +262,27 @@ impl Ways<'_> {
     }
 }
 
-/// Makes the cache ready. Of an aggregate that the cache holds nothing of, be it new or the cache, all buckets are marked
-/// that it would keep, before any is computed: a marking that is cut off is begun again.
-async fn prepare(
-    plan: &RefreshPlan,
-    source: &mut dyn AggregateSource,
-    cache: &mut dyn Cache,
-    now: DateTime<Utc>,
-) -> Result<(), RefreshError> {
-    cache.prepare(&plan.cached()).await?;
-    let mut absent: Vec<&CachedAggregate> = Vec::new();
+/// Names of the plan's aggregates that the cache holds something of.
+async fn held_of(plan: &RefreshPlan, cache: &mut dyn Cache) -> Result<BTreeSet<String>, CacheError> {
+    let mut held = BTreeSet::new();
     for Refreshable { cached, .. } in &plan.aggregates {
-        if cache.newest(&cached.name).await?.is_none() {
-            absent.push(cached);
+        if cache.newest(&cached.name).await?.is_some() {
+            held.insert(cached.name.clone());
         }
     }
+    Ok(held)
+}
+
+/// Of an aggregate that the cache holds nothing of, be it new, the cache new or emptied, all buckets are marked that it
+/// would keep, before any is computed: a marking that is cut off is begun again.
+async fn mark_absent(
+    plan: &RefreshPlan,
+    source: &mut dyn AggregateSource,
+    held: &BTreeSet<String>,
+    now: DateTime<Utc>,
+) -> Result<(), WarehouseError> {
+    let cached = plan.aggregates.iter().map(|aggregate| &aggregate.cached);
+    let absent: Vec<&CachedAggregate> = cached.filter(|cached| !held.contains(&cached.name)).collect();
     let Some(first) = absent.first() else { return Ok(()) };
     // One marking serves all of them: from where the first bucket starts that any of them keeps.
     let keep =

@@ -345,6 +345,31 @@ fn killed_and_cut_off(servers: &Servers) {
     );
     assert_documents(&told(&daemon, folder.path()), rows);
     assert_documents(&stored(&cache, folder.path()), rows);
+
+    // No record comes any more, and no bucket is dirty.
+    let wait = |what: &str, met: &dyn Fn() -> bool| {
+        let began = Instant::now();
+        while !met() {
+            assert!(began.elapsed() < PATIENCE, "not {what}: {:#?}", daemon.log());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    };
+    let ready = || daemon.get("/readyz").map(|(code, _)| code);
+    cuttable.take_away(false);
+    wait("told as away", &|| ready() == Some(503));
+    cuttable.give_back(false);
+    wait("told as back", &|| ready() == Some(200));
+    let stored_buckets = || {
+        block_on(async {
+            let database = cache.database().await;
+            database.collection::<bson::Document>("bief_bucket").count_documents(doc! {}).await.unwrap()
+        })
+    };
+    block_on(async { cache.database().await.drop().await }).unwrap();
+    // All are marked before the first is there.
+    wait("filled again", &|| stored_buckets() > 0);
+    wait_refreshed(&daemon, &database);
+    assert_documents(&stored(&cache, folder.path()), rows);
     daemon.stop();
     assert_clean(&config);
 }

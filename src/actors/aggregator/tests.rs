@@ -367,6 +367,34 @@ async fn an_aggregate_that_the_cache_holds_nothing_of_is_computed_whole() {
 }
 
 #[tokio::test]
+async fn a_cache_that_is_emptied_while_all_is_quiet_is_filled_again() {
+    let world: Shared = Rc::default();
+    (0..5).for_each(|bucket| world.borrow_mut().write(bucket));
+    let mut desk = desk(&world, 2, None);
+    until_quiet(&mut desk, &world).await;
+    for emptied in [&NAMES[..], &NAMES[1..]] {
+        world.borrow_mut().cached.retain(|(name, _), _| !emptied.contains(&name.as_str()));
+        let round = desk.round().await.unwrap();
+        assert!(round.refreshed > 0 && round.more, "{emptied:?}");
+        until_quiet(&mut desk, &world).await;
+        assert_equal(&world.borrow());
+    }
+}
+
+#[tokio::test]
+async fn a_cache_that_is_away_is_told_though_nothing_is_dirty() {
+    let world: Shared = Rc::default();
+    let mut desk = desk(&world, 2, None);
+    until_quiet(&mut desk, &world).await;
+    world.borrow_mut().events = vec![Event::FailBefore];
+    let error = desk.round().await.unwrap_err();
+    assert_eq!(error.to_string(), "the cache: away");
+    desk.tell(&error);
+    hand_in(&mut desk, &world);
+    assert_eq!(desk.round().await.unwrap().refreshed, 0);
+}
+
+#[tokio::test]
 async fn what_is_past_its_keep_is_set_clean_and_not_computed() {
     let world: Shared = Rc::default();
     let now = Utc::now().timestamp() / 3600;
@@ -394,7 +422,7 @@ async fn freshness_follows_the_oldest_mark_and_a_trouble_is_told_until_it_is_ove
     world.borrow_mut().events = vec![Event::FailBefore];
     let error = desk.round().await.unwrap_err();
     desk.tell(&error);
-    assert_eq!(desk.settings.freshness.trouble("aggregator-sale.at/1h").unwrap().cause, "the warehouse: away");
+    assert_eq!(desk.settings.freshness.trouble("aggregator-sale.at/1h").unwrap().cause, "the cache: away");
     assert_eq!(desk.settings.metrics.failures.get(), 1);
     hand_in(&mut desk, &world);
     desk.round().await.unwrap();
