@@ -19,6 +19,8 @@ pub fn client_config(kafka: &config::Kafka, bootstrap: &str, client_id: &str) ->
         config.set(name, value.expose());
     }
     set_default(&mut config, "client.id", client_id);
+    // librdkafka waits up to 10 s between tries; a broker that is back is wanted at once.
+    set_default(&mut config, "reconnect.backoff.max.ms", "1000");
     config.set("bootstrap.servers", bootstrap);
     config.set_log_level(RDKafkaLogLevel::Warning);
     config
@@ -162,6 +164,7 @@ mod tests {
         assert_eq!(config.get("bootstrap.servers"), Some("here:1"));
         assert_eq!(config.get("client.id"), Some("mine"));
         assert_eq!(config.get("linger.ms"), Some("7"));
+        assert_eq!(config.get("reconnect.backoff.max.ms"), Some("1000"));
         assert_eq!(config.get("compression.type"), Some("lz4"));
     }
 
