@@ -65,7 +65,7 @@ impl Decoder {
     }
 
     fn count_unknown_fields(&mut self) {
-        for (field, records) in self.order.unknown.drain() {
+        for (field, records) in self.order.take_unknown() {
             self.metrics.unknown_fields.inc_by(records);
             self.board.unknown_field(&self.stream, &field, records);
         }

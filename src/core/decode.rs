@@ -6,6 +6,7 @@
 //! without escapes stays where it was polled, and only what JSON wrote with a backslash is copied. A parent's row that
 //! records repeat is decoded once.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, Visitor};
@@ -65,7 +66,6 @@ impl Oversize {
 /// Decodes records of one stream, one after the other. Keeps what makes the next one quick.
 pub struct RecordDecoder<'p> {
     plan: &'p Plan,
-    /// Keys in the order of the last record: name and slot, `None` where no mapping reads it.
     order: &'p mut FieldOrder,
     /// Text that had to be unescaped; its spans start behind the batch's own bytes.
     extra: Vec<u8>,
@@ -79,16 +79,77 @@ pub struct RecordDecoder<'p> {
     repeats: Vec<Repeats<'p>>,
 }
 
-/// Field names as the last record had them, and how often each unknown one was seen.
+/// Field names in the order of the records before, and how often each unknown one was seen.
 #[derive(Debug, Default)]
 pub struct FieldOrder {
-    keys: Vec<(Box<str>, Option<usize>)>,
-    /// Fields that no mapping reads, with the number of records that had them.
-    pub unknown: std::collections::HashMap<Box<str>, u64, ahash::RandomState>,
+    expected: Vec<Expected>,
+    unknown: HashMap<Box<str>, u64, ahash::RandomState>,
+}
+
+#[derive(Debug)]
+struct Expected {
+    name: Box<str>,
+    /// `None` where no mapping reads it.
+    slot: Option<usize>,
+    /// How often it was met without a slot; not yet among the unknown ones.
+    met: u64,
 }
 
 /// Unknown names kept apart; a record with ever new names must not take memory for ever.
 const UNKNOWN_KEPT: usize = 256;
+/// Fields that a record may lack one after the other and still be read in the order of those before.
+const LACKING: usize = 4;
+
+impl FieldOrder {
+    /// Fields that no mapping reads, with the number of records that had them since the last call.
+    pub fn take_unknown(&mut self) -> impl Iterator<Item = (Box<str>, u64)> {
+        for Expected { name, met, .. } in self.expected.iter_mut().filter(|expected| expected.met > 0) {
+            count_unknown(&mut self.unknown, name, std::mem::take(met));
+        }
+        self.unknown.drain()
+    }
+
+    /// The slot of the field that comes next: where the records before had it, else by its name.
+    fn slot_of(&mut self, name: &str, cursor: &mut usize, plan: &Plan) -> Option<usize> {
+        let ahead = self.expected[*cursor..].iter().take(LACKING + 1).position(|expected| *expected.name == *name);
+        let at = *cursor + ahead.unwrap_or(0);
+        if ahead.is_none() {
+            let slot = plan.slots.get(name).copied();
+            if at >= UNKNOWN_KEPT {
+                if slot.is_none() {
+                    count_unknown(&mut self.unknown, name, 1);
+                }
+                return slot;
+            }
+            self.expect(at, Expected { name: name.into(), slot, met: 0 });
+        }
+        *cursor = at + 1;
+        let expected = &mut self.expected[at];
+        expected.met += u64::from(expected.slot.is_none());
+        expected.slot
+    }
+
+    fn expect(&mut self, at: usize, field: Expected) {
+        match self.expected.get_mut(at) {
+            Some(place) => {
+                let before = std::mem::replace(place, field);
+                if before.met > 0 {
+                    count_unknown(&mut self.unknown, &before.name, before.met);
+                }
+            }
+            None => self.expected.push(field),
+        }
+    }
+}
+
+fn count_unknown(unknown: &mut HashMap<Box<str>, u64, ahash::RandomState>, name: &str, records: u64) {
+    if let Some(count) = unknown.get_mut(name) {
+        *count += records;
+    } else {
+        let kept = if unknown.len() < UNKNOWN_KEPT { shortened(name) } else { "…".to_owned() };
+        *unknown.entry(kept.into()).or_default() += records;
+    }
+}
 
 impl<'p> RecordDecoder<'p> {
     /// `arena` are the batch's bytes: keys and payloads handed to [`RecordDecoder::decode`] must lie within them.
@@ -355,8 +416,9 @@ impl<'de> Visitor<'de> for Fields<'_, 'de> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let mut cursor = 0;
-        while let Some(slot) = map.next_key_seed(FieldName { plan: self.plan, order: self.order, cursor })? {
-            cursor += 1;
+        while let Some(slot) =
+            map.next_key_seed(FieldName { plan: self.plan, order: self.order, cursor: &mut cursor })?
+        {
             let value: &'de RawValue = map.next_value()?;
             if let Some(slot) = slot {
                 self.values[slot] = Some(value.get());
@@ -366,11 +428,11 @@ impl<'de> Visitor<'de> for Fields<'_, 'de> {
     }
 }
 
-/// Finds a field's slot: first where the record before had it, then by its name.
+/// Finds a field's slot.
 struct FieldName<'a> {
     plan: &'a Plan,
     order: &'a mut FieldOrder,
-    cursor: usize,
+    cursor: &'a mut usize,
 }
 
 impl<'de> DeserializeSeed<'de> for FieldName<'_> {
@@ -389,29 +451,7 @@ impl Visitor<'_> for FieldName<'_> {
     }
 
     fn visit_str<E>(self, name: &str) -> Result<Option<usize>, E> {
-        let FieldName { plan, order, cursor } = self;
-        let slot = match order.keys.get(cursor) {
-            Some((known, slot)) if **known == *name => *slot,
-            _ => {
-                let slot = plan.slots.get(name).copied();
-                let entry = (Box::from(name), slot);
-                if cursor < order.keys.len() {
-                    order.keys[cursor] = entry;
-                } else if cursor < UNKNOWN_KEPT {
-                    order.keys.push(entry);
-                }
-                slot
-            }
-        };
-        if slot.is_none() {
-            if let Some(count) = order.unknown.get_mut(name) {
-                *count += 1;
-            } else {
-                let kept = if order.unknown.len() < UNKNOWN_KEPT { shortened(name) } else { "…".to_owned() };
-                *order.unknown.entry(kept.into()).or_default() += 1;
-            }
-        }
-        Ok(slot)
+        Ok(self.order.slot_of(name, self.cursor, self.plan))
     }
 }
 

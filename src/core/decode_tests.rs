@@ -83,17 +83,43 @@ fn unknown_fields_are_counted_and_their_names_are_bounded() {
         format!(r#"{base}"c\u006flour":1}}"#),
     ];
     assert_eq!(decode(&plan, &mut order, &payloads).rejected, []);
-    assert_eq!(order.unknown["colour"], 3);
-    assert_eq!(order.unknown["size"], 1);
-    assert_eq!(order.unknown.len(), 3);
-    assert!(order.unknown.keys().all(|name| name.len() < 120));
+    let unknown = |order: &mut FieldOrder| order.take_unknown().collect::<HashMap<_, _>>();
+    let told = unknown(&mut order);
+    assert_eq!((told["colour"], told["size"], told.len()), (3, 1, 3));
+    assert!(told.keys().all(|name| name.len() < 120));
+    assert!(unknown(&mut order).is_empty(), "each is told once");
     payloads = (0..2000).map(|i| format!(r#"{base}"field{i}":1}}"#)).collect();
     assert_eq!(decode(&plan, &mut order, &payloads).rejected, []);
-    assert!(order.unknown.len() <= UNKNOWN_KEPT + 1);
-    assert_eq!(order.unknown.values().sum::<u64>(), 2005);
+    let told = unknown(&mut order);
+    assert!(told.len() <= UNKNOWN_KEPT + 1);
+    assert_eq!(told.values().sum::<u64>(), 2000);
     let wide = (0..2000).map(|i| format!(r#""field{i}":1"#)).collect::<Vec<_>>().join(",");
     assert_eq!(decode(&plan, &mut order, &[format!("{base}{wide}}}")]).rejected, []);
-    assert!(order.keys.len() <= UNKNOWN_KEPT);
+    assert!(order.expected.len() <= UNKNOWN_KEPT);
+}
+
+#[test]
+fn whatever_fields_a_record_lacks_and_in_whatever_order_they_come_each_is_found() {
+    let plan = shop(Update);
+    let fields = [r#""id":1"#, r#""quantity":2"#, r#""customer":"A""#, r#""name":"n""#, r#""colour":3"#, r#""size":4"#];
+    let mut payloads = vec![format!("{{{}}}", fields.join(","))];
+    // Each without some of them, and turned.
+    for without in 0..1_u32 << fields.len() {
+        let kept = (0..fields.len()).filter(|at| *at < 2 || without >> at & 1 == 0).map(|at| fields[at]);
+        let mut kept: Vec<&str> = kept.collect();
+        let turns = without as usize % kept.len();
+        kept.rotate_left(turns);
+        payloads.push(format!("{{{}}}", kept.join(",")));
+    }
+    let mut order = FieldOrder::default();
+    let together = decode(&plan, &mut order, &payloads);
+    assert_eq!(together.rejected, []);
+    let apart: Vec<Vec<String>> =
+        payloads.iter().flat_map(|payload| decode_fresh(&plan, &[payload.as_str()]).shown(&plan, ORDERS)).collect();
+    assert_eq!(together.shown(&plan, ORDERS), apart);
+    let of = |field: &str| payloads.iter().filter(|payload| payload.contains(field)).count() as u64;
+    let told = order.take_unknown().collect::<HashMap<_, _>>();
+    assert_eq!((told["colour"], told["size"]), (of("colour"), of("size")));
 }
 
 #[test]

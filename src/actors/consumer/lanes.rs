@@ -51,6 +51,9 @@ pub struct Filling {
     largest: usize,
     /// The largest of those that are coming in now.
     largest_now: usize,
+    /// Records and bytes of the batch before. The next is given as much room at once: growing step by step copies what is
+    /// there again and again.
+    before: (usize, usize),
 }
 
 impl Filling {
@@ -110,6 +113,12 @@ impl Filling {
                     return 0;
                 }
                 self.advance(partition, position, offset, offset + 1);
+                if self.batch.records.is_empty() {
+                    let (records, bytes) = self.before;
+                    self.batch.records.reserve(records);
+                    // Some more for what the decoder unescapes behind it.
+                    self.batch.bytes.reserve(bytes + bytes / 16);
+                }
                 let oversize = payload.filter(|p| p.len() > limits.record_bytes).map(Oversize::of);
                 let before = self.batch.bytes.len();
                 let key = key.map(|bytes| self.keep(bytes));
@@ -135,6 +144,7 @@ impl Filling {
     /// The batch as it is; a new one begins.
     pub fn finish(&mut self) -> RecordBatch {
         let mut batch = std::mem::take(&mut self.batch);
+        self.before = (batch.records.len(), batch.bytes.len());
         batch.moves.sort_by_key(|m| m.partition);
         batch
     }
