@@ -215,7 +215,7 @@ pub trait Cache {
     /// The bucket that starts last.
     async fn newest(&mut self, aggregate: &str) -> Result<Option<BucketState>, CacheError>;
 
-    /// What there is to read.
+    /// What there is to read. What a server removed by itself counts until the next [`Cache::purge`].
     async fn count(&mut self, aggregate: &str) -> Result<CacheCounts, CacheError>;
 
     /// Removes all that is stored of an aggregate; one that is not there is no error.

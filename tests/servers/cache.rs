@@ -9,7 +9,7 @@ use bief::config::Secret;
 use bief::core::document::{Bucket, bucket_id, document_id};
 use bief::ports::cache::{CacheCounts, CacheQuery, CachedAggregate, Entry, Fields, Replaced, Replacement};
 use bief::ports::{Cache, CacheError, OpenCache};
-use chrono::DateTime;
+use chrono::{DateTime, TimeDelta};
 use libtest_mimic::Trial;
 use mongodb::Database;
 use mongodb::bson::{Bson, Document as Stored, doc};
@@ -483,16 +483,21 @@ async fn removed_by_the_server(space: &Space) {
     if std::env::var("BIEF_TEST_LONG").is_err() {
         return;
     }
-    let mut cache = space.open()().await.unwrap();
-    cache.prepare(&[sums_aggregate(Some(Duration::from_secs(3600)))]).await.unwrap();
+    let (mut cache, database) = (space.open()().await.unwrap(), space.database().await);
+    let aggregate = sums_aggregate(Some(Duration::from_secs(3600)));
+    cache.prepare(std::slice::from_ref(&aggregate)).await.unwrap();
     let at = |second: i64| DateTime::from_timestamp(1_700_000_000 + second, 0).unwrap();
     let past = Bucket::new(at(0), at(3600)).unwrap();
     cache.replace(&sums(past, 1, &["a", "b"])).await.unwrap();
     cache.replace(&sums(hour(0), 1, &["a"])).await.unwrap();
     let start = Instant::now();
-    while cache.count("sums").await.unwrap().documents > 1 {
+    while database.collection::<Stored>("sums").count_documents(doc! {}).await.unwrap() > 1 {
         assert!(start.elapsed() < Duration::from_secs(180), "nothing was removed");
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
+    assert_eq!(shops(&mut cache, past).await, []);
     assert_eq!(shops(&mut cache, hour(0)).await.len(), 1);
+    // What tells of the bucket goes with the next purge, which finds no document of it.
+    assert_eq!(cache.purge(&[aggregate], past.end() + TimeDelta::hours(2)).await, Ok(0));
+    assert_eq!(cache.count("sums").await.unwrap(), CacheCounts { buckets: 1, documents: 1 });
 }

@@ -42,6 +42,9 @@ max_connections = 200
 ";
 /// A crash of the machine may lose what was written.
 const LEAN: [&str; 3] = ["fsync=off", "synchronous_commit=off", "full_page_writes=off"];
+/// The jobs that build indexes and remove what is past its TTL run within the server. By connections, as they do otherwise,
+/// they would go to the port of the server that made the data.
+const JOBS: [&str; 2] = ["cron.use_background_workers=on", "max_worker_processes=32"];
 
 /// Why it cannot be fetched or run here.
 pub fn hindrance() -> Option<String> {
@@ -222,6 +225,7 @@ pub fn start(
         None => {
             let data = copy_data(folder, guard, "postgres")?;
             let mut command = postgres(folder, &data, guard.folder(), postgres_port);
+            command.args(JOBS.iter().flat_map(|setting| ["-c", *setting]));
             if durability == Durability::Lean {
                 command.args(LEAN.iter().flat_map(|setting| ["-c", *setting]));
             }
