@@ -27,6 +27,12 @@ class Phases:
         tell(phase=name, seconds=self.seconds[name])
 
 
+def java_lacks_memory(error):
+    """Whether a JVM had too little, or was given less than Spark needs to start."""
+    told = str(error)
+    return "OutOfMemoryError" in told or "System memory" in told and "must be at least" in told
+
+
 def main(job):
     """Runs `job(matrix, settings, phase)`, which answers what goes into the result, and ends the process."""
     sys.exit(run(job))
@@ -54,9 +60,9 @@ def run(job):
     except MemoryError:
         traceback.print_exc()
         return MEMORY
-    except Exception:
+    except Exception as error:
         traceback.print_exc()
-        return FAILED
+        return MEMORY if java_lacks_memory(error) else FAILED
     partial = result_path + ".partial"
     with open(partial, "w", encoding="utf-8") as file:
         json.dump({**result, "seconds": phase.seconds}, file, allow_nan=False)

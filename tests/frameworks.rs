@@ -256,10 +256,9 @@ fn too_much_memory() {
     assert_eq!(code, Some(3), "{result:#}");
     for run in &runs(&result)[1..] {
         let why = run["why"].as_str().unwrap();
-        // Java asks for all its memory at once, is refused it, and says so.
-        let refused = run["stderr"].as_str().is_some_and(|said| said.to_lowercase().contains("memory"));
+        // Which of the two comes first is a race: Spark finds its heap too small, or the tree is found too large.
         let killed = why.contains("took more than its 300 MiB of memory and was killed");
-        assert!(killed || (refused && why.contains("exit code 1")), "{run:#}");
+        assert!(killed || why.starts_with("ran out of memory"), "{run:#}");
     }
 }
 

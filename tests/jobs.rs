@@ -163,6 +163,20 @@ fn a_job_that_runs_out_of_memory_is_told_by_its_exit_code() {
 }
 
 #[test]
+fn a_jvm_that_lacks_memory_is_told_as_such() {
+    let Some(ground) = Ground::new() else { return };
+    for error in [
+        "An error occurred while calling o94.fit: java.lang.OutOfMemoryError: Java heap space",
+        "java.lang.IllegalArgumentException: System memory 157286400 must be at least 471859200",
+    ] {
+        let told = why(ground.fit(&format!("raise Exception({error:?})"), LONG));
+        assert!(told.starts_with("ran out of memory: it ended with exit code 4"), "{told}");
+    }
+    let told = why(ground.fit("raise Exception('no memory of the OutOfRange kind')", LONG));
+    assert!(told.starts_with("failed: it ended with exit code 1"), "{told}");
+}
+
+#[test]
 fn a_job_whose_children_take_too_much_together_is_killed() {
     let Some(ground) = Ground::new() else { return };
     let eats = "import sys, time; x = b'x' * 60_000_000; time.sleep(1000)";

@@ -96,16 +96,21 @@ function runTable(rows) {
   return table("What each run took; bold is the least", HEADS, made, 1, HEADS.length - 1);
 }
 
-function costs({ frameworks }) {
+/** What is a part of bief. */
+const OWN = ["linfa", "bief"];
+
+function costs({ frameworks, runs }) {
   const made = frameworks.map(({ framework, absent, complexity }) => {
     const head = element("th", "", framework);
     head.scope = "row";
-    const size = complexity.install_bytes === null ? "in the binary" : bytes(complexity.install_bytes);
+    const inside = OWN.includes(framework) ? "in the binary" : "–";
+    const size = complexity.install_bytes === null ? inside : bytes(complexity.install_bytes);
+    const settings = element("td", "wrap", settingsWords(runs, framework));
     const needs = element("td", "wrap", complexity.needs);
     if (absent) needs.append(element("p", "quiet why", `absent: ${absent}`));
-    return group("tr", "", head, element("td", "n", count(complexity.lines)), element("td", "n", count(complexity.dependencies)), element("td", "n", size), needs);
+    return group("tr", "", head, element("td", "n", count(complexity.lines)), element("td", "n", count(complexity.dependencies)), element("td", "n", size), settings, needs);
   });
-  return table("What it costs to have", ["framework", "our lines", "dependencies", "installed", "needs"], made, 1, 4);
+  return table("What it costs to have", ["framework", "our lines", "dependencies", "installed", "settings", "needs"], made, 1, 4);
 }
 
 /** A table whose columns `from..to` are numbers. */

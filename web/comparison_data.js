@@ -29,6 +29,13 @@ export function chosenSize(comparison, asked) {
   return sizes.includes(asked) ? asked : (sizes[sizes.length - 1] ?? null);
 }
 
+/** What a framework's estimator was given that is not its default, as the first run that fitted tells it. */
+export function settingsWords(runs, framework) {
+  const run = runs.find((one) => one.framework === framework && one.outcome === "fitted");
+  if (!run) return "–";
+  return Object.entries(run.settings || {}).map(([name, value]) => `${name}=${value}`).join(", ") || "none";
+}
+
 const same = (run) => (one) => one.framework === run.framework && one.workers === run.workers;
 
 /**

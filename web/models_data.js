@@ -54,7 +54,7 @@ export function liveWords(live, least = LEAST_SCORED) {
   const ratio = numeric(live.ratio);
   const over = `over ${count(live.scored)} ${live.scored === 1 ? "forecast" : "forecasts"}`;
   const times = ratio === null ? "no holdout to compare with" : `${figure(Math.round(ratio * 100) / 100)} times the holdout's error`;
-  if (live.drifted) return ["bad", `${times} ${over}: drifts, retraining`];
+  if (live.drifted) return ["bad", `${times} ${over}: drifts, trained early`];
   if (live.scored < least) return ["wait", `${times} ${over}: too few to judge, ${count(least)} are enough`];
   return [ratio === null ? "wait" : "good", `${times} ${over}${ratio === null ? "" : ": holds"}`];
 }

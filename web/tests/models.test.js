@@ -36,7 +36,7 @@ test("who forecasts, and why, is told by a number or more, a sentence or more", 
 
 test("live error is judged in words", () => {
   assert.deepEqual(liveWords({ scored: 216, mae: 8.2, ratio: 1.204, drifted: false }, 24), ["good", "1.2 times the holdout's error over 216 forecasts: holds"]);
-  assert.deepEqual(liveWords({ scored: 72, mae: 20, ratio: 2.1, drifted: true }, 24), ["bad", "2.1 times the holdout's error over 72 forecasts: drifts, retraining"]);
+  assert.deepEqual(liveWords({ scored: 72, mae: 20, ratio: 2.1, drifted: true }, 24), ["bad", "2.1 times the holdout's error over 72 forecasts: drifts, trained early"]);
   assert.deepEqual(liveWords({ scored: 1, mae: 20, ratio: 3, drifted: false }, 24), ["wait", "3 times the holdout's error over 1 forecast: too few to judge, 24 are enough"]);
   assert.deepEqual(liveWords({ scored: 30, mae: 20, ratio: null, drifted: false }, 1), ["wait", "no holdout to compare with over 30 forecasts"]);
   for (const nothing of [null, undefined, { scored: 0, mae: 0, ratio: 0, drifted: false }]) {

@@ -12,6 +12,8 @@ use serde_json::Value;
 
 const BEGIN: &str = "<!-- made by `cargo xtask comparison`: begin -->";
 const END: &str = "<!-- made by `cargo xtask comparison`: end -->";
+/// What is a part of bief.
+const OWN: [&str; 2] = ["linfa", "bief"];
 const SIZE: (u32, u32) = (860, 420);
 /// Of it, for the names of the lines.
 const LEGEND: u32 = 170;
@@ -344,19 +346,33 @@ fn figures(comparison: &Value, runs: &[Run]) -> String {
             number(&scaling["wall_exponent"])
         );
     }
-    out += "\n### What each costs to have\n\n| framework | solves by | lines | packages or crates | installed | needs |\n|---|---|--:|--:|--:|---|\n";
+    out += "\n### What each costs to have\n\n| framework | solves by | settings | lines | packages or crates | installed | needs |\n|---|---|---|--:|--:|--:|---|\n";
     for facts in list(&comparison["frameworks"]) {
         let (name, complexity) = (text(&facts["framework"]), &facts["complexity"]);
         let installed = match complexity["install_bytes"].as_f64() {
             Some(bytes) => format!("{:.0} MiB", bytes / f64::from(1 << 20)),
-            None => "in the binary".to_owned(),
+            None if OWN.contains(&name.as_str()) => "in the binary".to_owned(),
+            None => "–".to_owned(),
         };
+        let settings = settings(comparison, &name);
         let solver = runs.iter().find(|run| run.framework == name).map_or("", |run| run.solver.as_str());
         let needs = text(&complexity["needs"]);
         let (lines, crates) = (&complexity["lines"], &complexity["dependencies"]);
-        out += &format!("| {name} | {solver} | {lines} | {crates} | {installed} | {needs} |\n");
+        out += &format!("| {name} | {solver} | {settings} | {lines} | {crates} | {installed} | {needs} |\n");
     }
     out
+}
+
+/// What its estimator was given that is not its default.
+fn settings(comparison: &Value, framework: &str) -> String {
+    let of = |run: &&Value| run["framework"] == framework && run["outcome"] == "fitted";
+    let given = list(&comparison["runs"]).iter().find(of).and_then(|run| run["settings"].as_object());
+    let told = given
+        .into_iter()
+        .flatten()
+        .map(|(name, value)| format!("`{name}={}`", value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
+    let told = told.collect::<Vec<_>>().join(", ");
+    if told.is_empty() { "none".to_owned() } else { told }
 }
 
 fn versions(comparison: &Value) -> String {

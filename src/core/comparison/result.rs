@@ -107,7 +107,7 @@ pub struct Complexity {
     pub lines: u32,
     /// Packages or crates that are installed for it, its own among them.
     pub dependencies: u32,
-    /// What they take on the disk; `None` where it is part of the binary.
+    /// What they take on the disk; `None` where it is part of the binary, absent, or not of bief's own installing.
     pub install_bytes: Option<u64>,
     /// What must be there beside.
     pub needs: String,
