@@ -97,6 +97,10 @@ fn describe(status: &Status) -> String {
     text.push_str(&actors(status).render());
     text.push('\n');
     text.push_str(&ledger(status).render());
+    if !status.aggregates.is_empty() {
+        text.push('\n');
+        text.push_str(&aggregates(status).render());
+    }
     let totals = &status.totals;
     let sum = &totals.outcomes;
     let _ = writeln!(
@@ -143,6 +147,17 @@ fn actors(status: &Status) -> Table {
             let name = format!("  {}", actor.name);
             table.row([name, actor.state.replace('_', " "), grouped(actor.restarts), String::new(), note]);
         }
+    }
+    table
+}
+
+fn aggregates(status: &Status) -> Table {
+    let mut table =
+        Table::new(&[("AGGREGATE", Align::Left), ("DOCUMENTS AS OF", Align::Left), ("BUCKETS WAIT", Align::Right)]);
+    for aggregate in &status.aggregates {
+        let behind = aggregate.behind(status.now).map(|seconds| format!("{} ago", duration(seconds)));
+        let pending = aggregate.pending_buckets.map_or("-".to_owned(), grouped);
+        table.row([aggregate.name.clone(), behind.unwrap_or_else(|| "not known yet".to_owned()), pending]);
     }
     table
 }
@@ -221,6 +236,10 @@ mod tests {
             }],
             "totals": { "partitions": 2, "caught_up": 0, "advanced": 250123, "applied": 250000, "duplicates": 100,
                 "dead_letters": 20, "gaps": 3, "unaccounted": 0, "lag": 86653, "records_per_second": 12345.6 },
+            "aggregates": [
+                { "name": "orders_hourly", "fresh_as_of": "2024-05-01T10:12:31Z", "pending_buckets": 1234 },
+                { "name": "orders_daily", "fresh_as_of": null, "pending_buckets": null },
+            ],
         })
     }
 
@@ -238,6 +257,10 @@ mod tests {
         orders          0     0      0  250,123  336,776  86,653  250,000         100            20     3            0
         orders         10     -      7        7        -       -        0           0             0     0            0
         orders        all                                 86,653  250,000         100            20     3            0
+
+        AGGREGATE      DOCUMENTS AS OF  BUCKETS WAIT
+        orders_hourly  3 s ago                 1,234
+        orders_daily   not known yet               -
 
         advanced 250,123 = applied 250,000 + duplicates 100 + dead letters 20 + gaps 3; unaccounted 0
         12,346 records/s, 0 of 2 partitions caught up, 86,653 behind
@@ -269,6 +292,10 @@ mod tests {
         orders          0     0      0  250,123  336,776  86,653  250,000         100            20     3            0
         orders         10     -      7        7        -       -        0           0             0     0            0
         orders        all                                 86,653  250,000         100            20     3            0
+
+        AGGREGATE      DOCUMENTS AS OF  BUCKETS WAIT
+        orders_hourly  3 s ago                 1,234
+        orders_daily   not known yet               -
 
         advanced 250,123 != applied 250,000 + duplicates 100 + dead letters 20 + gaps 3; unaccounted 2  <-- must be 0: run `bief verify`
         12,346 records/s, 0 of 2 partitions caught up, 86,653 behind

@@ -12,6 +12,8 @@ use super::table::grouped;
 pub struct Status {
     pub name: String,
     pub version: String,
+    /// What the rows go into, by name.
+    pub database: String,
     pub started_at: Option<DateTime<Utc>>,
     pub now: Option<DateTime<Utc>>,
     pub uptime_seconds: i64,
@@ -20,6 +22,23 @@ pub struct Status {
     pub units: Vec<Unit>,
     pub streams: Vec<Stream>,
     pub totals: Totals,
+    pub aggregates: Vec<Aggregate>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Aggregate {
+    pub name: String,
+    /// All that was committed before is in its documents.
+    pub fresh_as_of: Option<DateTime<Utc>>,
+    pub pending_buckets: Option<i64>,
+}
+
+impl Aggregate {
+    /// Seconds that its documents are behind.
+    pub fn behind(&self, now: Option<DateTime<Utc>>) -> Option<i64> {
+        seconds_between(self.fresh_as_of, now)
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]

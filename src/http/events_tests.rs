@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::schema_for_tests::Check;
 use super::sources_for_tests::{bucket, moment};
 use super::tests::{Daemon, READERS, daemon, next_line};
 use crate::core::outcome::Counts;
@@ -48,8 +49,9 @@ pub(super) fn happen(daemon: &Daemon) {
 fn event(reader: &mut BufReader<TcpStream>) -> (String, String, Value) {
     let id = next_line(reader, "id: ")["id: ".len()..].trim().to_owned();
     let kind = next_line(reader, "event: ")["event: ".len()..].trim().to_owned();
-    let data = next_line(reader, "data: ")["data: ".len()..].to_owned();
-    (id, kind, serde_json::from_str(&data).unwrap())
+    let data: Value = serde_json::from_str(&next_line(reader, "data: ")["data: ".len()..]).unwrap();
+    Check::must_fit(&(kind[..1].to_uppercase() + &kind[1..]), &data);
+    (id, kind, data)
 }
 
 /// The next event of a type, while things happen: what happens before the daemon listens for a reader is told to nobody.

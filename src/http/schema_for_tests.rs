@@ -17,6 +17,13 @@ impl<'d> Check<'d> {
         check.wrong
     }
 
+    /// That a value is as the schema of this name says.
+    pub fn must_fit(name: &str, value: &Value) {
+        let document: Value = serde_json::from_str(super::contract::DOCUMENT).unwrap();
+        let wrong = Check::wrong(&document, &document["components"]["schemas"][name], value);
+        assert!(wrong.is_empty(), "{name}:\n{}\n{value}", wrong.join("\n"));
+    }
+
     fn say(&mut self, place: &str, what: &str) {
         self.wrong.push(format!("{place}: {what}"));
     }

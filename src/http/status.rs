@@ -18,6 +18,8 @@ struct StatusDocument {
     name: String,
     version: &'static str,
     revision: &'static str,
+    /// What the rows go into, by name.
+    database: &'static str,
     started_at: DateTime<Utc>,
     now: DateTime<Utc>,
     uptime_seconds: i64,
@@ -173,6 +175,7 @@ pub(super) fn document(shared: &Shared) -> String {
         name: daemon.name.clone(),
         version: daemon.version,
         revision: daemon.revision,
+        database: shared.state.database,
         started_at: daemon.started_at,
         now,
         uptime_seconds: (now - daemon.started_at).num_seconds().max(0),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::schema_for_tests::Check;
 use super::tests::{Daemon, daemon, next_line};
 use crate::messages::tap::{Sample, Stage};
 
@@ -36,6 +37,7 @@ fn open(daemon: &Daemon, query: &str) -> BufReader<TcpStream> {
     assert!(head.contains(" 200 "), "{query}: {head}");
     assert_eq!(next_line(&mut reader, "content-type").trim(), "content-type: application/x-ndjson");
     let first: Value = serde_json::from_str(&next_line(&mut reader, "{")).unwrap();
+    Check::must_fit("TapLine", &first);
     assert!(["summary", "counts"].contains(&first["type"].as_str().unwrap()), "it tells at once that it listens");
     reader
 }
@@ -43,6 +45,7 @@ fn open(daemon: &Daemon, query: &str) -> BufReader<TcpStream> {
 fn next(reader: &mut BufReader<TcpStream>, kind: &str) -> Value {
     loop {
         let line: Value = serde_json::from_str(&next_line(reader, "{")).unwrap();
+        Check::must_fit("TapLine", &line);
         assert_ne!((line["type"].as_str(), kind), (Some("error"), "sample"), "{line}");
         if line["type"] == kind {
             return line;

@@ -7,7 +7,8 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::figures::Figures;
-use crate::cli::status_document::{Check, Status, Stream, Unit, duration, seconds_between};
+use crate::cli::status_document::{Aggregate, Check, Status, Stream, Unit, duration, seconds_between};
+use crate::cli::table::grouped;
 use crate::core::bottleneck::{self, Flow, Over};
 
 /// Looks that shares and rates are taken over, beside the newest.
@@ -42,6 +43,7 @@ pub struct Standing {
     pub records_per_second: f64,
     pub lag: i64,
     pub unaccounted: i64,
+    pub aggregates: Vec<AggregateLine>,
     pub memory: Memory,
     /// Processors in use; `None` where it is not known.
     pub cpus: Option<f64>,
@@ -56,6 +58,14 @@ pub struct Memory {
     pub budget: Option<u64>,
     /// Of the whole process.
     pub resident: Option<u64>,
+}
+
+/// How fresh the documents of an aggregate are; `None` while that is not known.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Serialize)]
+pub struct AggregateLine {
+    pub name: String,
+    pub behind_seconds: Option<i64>,
+    pub pending_buckets: Option<i64>,
 }
 
 /// A unit, or an actor of it.
@@ -89,6 +99,27 @@ pub struct PartitionLine {
     pub unaccounted: i64,
 }
 
+impl Standing {
+    /// How fresh the aggregates' documents are, by the one that is furthest behind, in one sentence.
+    pub fn freshness(&self) -> Option<String> {
+        let behind = |line: &&AggregateLine| (line.behind_seconds.is_none(), line.behind_seconds, line.pending_buckets);
+        let last = self.aggregates.iter().max_by_key(behind)?;
+        let of = match self.aggregates.len() {
+            1 => format!("aggregate {}", last.name),
+            count => format!("oldest of {} aggregates: {}", grouped(count as i64), last.name),
+        };
+        let Some(seconds) = last.behind_seconds else {
+            return Some(format!("{of}, how fresh is not known yet"));
+        };
+        let waiting = match last.pending_buckets {
+            None | Some(0) => String::new(),
+            Some(1) => "; 1 bucket waits".to_owned(),
+            Some(count) => format!("; {} buckets wait", grouped(count)),
+        };
+        Some(format!("{of}, as of {} ago{waiting}", duration(seconds)))
+    }
+}
+
 impl Looks {
     pub fn add(&mut self, look: Look) {
         if self.0.back().is_some_and(|last| last.status.started_at != look.status.started_at) {
@@ -106,6 +137,12 @@ impl Looks {
         let Status { totals, .. } = &newest.status;
         let flows: Vec<Flow> = newest.status.streams.iter().map(|stream| self.flow(newest, stream)).collect();
         let bytes = |name: &str| newest.figures.get(name, &[]).map(|value| value as u64);
+        let window = self.window();
+        let time = format!("the last {}", duration(window.round() as i64));
+        let database = match newest.status.database.as_str() {
+            "" => "the database",
+            name => name,
+        };
         let told = |c: &Check| format!("{}: {}", c.name, c.cause.as_deref().unwrap_or("fails"));
         Standing {
             name: newest.status.name.clone(),
@@ -113,11 +150,12 @@ impl Looks {
             uptime_seconds: newest.status.uptime_seconds,
             ready: newest.status.ready,
             troubles: newest.status.checks.iter().filter(|c| !c.ok).map(told).collect(),
-            bottleneck: bottleneck::sentence(&flows, Over { time: "the time", database: "the database" }),
-            window_seconds: self.window(),
+            bottleneck: bottleneck::sentence(&flows, Over { time: &time, database }),
+            window_seconds: window,
             records_per_second: totals.records_per_second,
             lag: totals.lag,
             unaccounted: totals.outcomes.unaccounted,
+            aggregates: newest.status.aggregates.iter().map(|of| aggregate(of, newest)).collect(),
             memory: Memory {
                 used: bytes("bief_memory_used_bytes"),
                 budget: bytes("bief_memory_budget_bytes"),
@@ -218,6 +256,14 @@ impl Looks {
     }
 }
 
+fn aggregate(of: &Aggregate, newest: &Look) -> AggregateLine {
+    AggregateLine {
+        name: of.name.clone(),
+        behind_seconds: of.behind(newest.status.now),
+        pending_buckets: of.pending_buckets,
+    }
+}
+
 fn stopped(newest: &Look, unit: &Unit) -> String {
     let mut told = unit.state.replace('_', " ");
     if let Some(seconds) = seconds_between(newest.status.now, unit.next_try_at) {
@@ -255,7 +301,7 @@ pub mod tests {
     pub fn look(began: Instant, seconds: u64, edit: impl FnOnce(&mut serde_json::Value)) -> Look {
         let at = seconds as f64;
         let mut document = serde_json::json!({
-            "name": "shop", "version": "1.2.3", "started_at": "2024-05-01T09:00:00Z", "now": "2024-05-01T10:12:34Z",
+            "name": "shop", "version": "1.2.3", "database": "MySQL", "started_at": "2024-05-01T09:00:00Z", "now": "2024-05-01T10:12:34Z",
             "uptime_seconds": 4354, "ready": true,
             "checks": [{ "name": "stream orders", "ok": true, "cause": null }],
             "units": [{ "name": "orders", "state": "running", "restarts": 1, "last_error": "writer-0: connection refused",
@@ -281,6 +327,10 @@ pub mod tests {
                     "dead_letters": 22, "gaps": 3, "unaccounted": 0, "lag": 86653, "records_per_second": 12345.6 } }],
             "totals": { "partitions": 3, "caught_up": 1, "advanced": 250132, "applied": 250007, "duplicates": 100,
                 "dead_letters": 22, "gaps": 3, "unaccounted": 0, "lag": 86653, "records_per_second": 12345.6 },
+            "aggregates": [
+                { "name": "orders_hourly", "fresh_as_of": "2024-05-01T10:12:31Z", "pending_buckets": 0 },
+                { "name": "orders_daily", "fresh_as_of": "2024-05-01T10:07:34Z", "pending_buckets": 12 },
+            ],
         });
         edit(&mut document);
         let metrics = format!(
@@ -324,10 +374,26 @@ pub mod tests {
         assert!(about(of("consumer").waited, 0.3) && about(of("decoder-1").waited, 0.83));
         assert!(about(of("writer-0").waited, 0.9) && about(standing.cpus, 1.4));
         assert_eq!((of("consumer").queue, of("decoder-0").queue, of("writer-1").queue), (None, Some(0.5), Some(1.0)));
-        assert_eq!(
-            standing.bottleneck,
-            "orders: writer waits for the database, 90 % of the time; a commit takes 120 ms"
-        );
+        assert_eq!(standing.bottleneck, "orders: writer waits for MySQL, 90 % of the last 2 s; a commit takes 120 ms");
+    }
+
+    #[test]
+    fn the_aggregate_that_is_furthest_behind_is_told() {
+        let line = |name: &str, behind_seconds, pending_buckets| AggregateLine {
+            name: name.to_owned(),
+            behind_seconds,
+            pending_buckets,
+        };
+        let told = |aggregates: &[AggregateLine]| {
+            Standing { aggregates: aggregates.to_vec(), ..Standing::default() }.freshness()
+        };
+        assert_eq!(told(&[]), None);
+        let (fresh, late) = (line("hourly", Some(3), Some(0)), line("daily", Some(300), Some(1234)));
+        assert_eq!(told(&[fresh.clone()]).unwrap(), "aggregate hourly, as of 3 s ago");
+        let two = told(&[late, fresh.clone()]).unwrap();
+        assert_eq!(two, "oldest of 2 aggregates: daily, as of 5 min ago; 1,234 buckets wait");
+        let unknown = told(&[line("new", None, None), fresh]).unwrap();
+        assert_eq!(unknown, "oldest of 2 aggregates: new, how fresh is not known yet");
     }
 
     #[test]

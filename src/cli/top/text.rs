@@ -14,7 +14,11 @@ pub fn describe(s: &Standing) -> String {
     for trouble in &s.troubles {
         let _ = writeln!(text, "  {}", printable(trouble));
     }
-    let _ = writeln!(text, "{}\n\n{}", printable(&s.bottleneck), actors(s).render());
+    let _ = writeln!(text, "{}", printable(&s.bottleneck));
+    if let Some(told) = s.freshness() {
+        let _ = writeln!(text, "{}", printable(&told));
+    }
+    let _ = writeln!(text, "\n{}", actors(s).render());
     let mut table = Table::new(&[
         ("STREAM", Align::Left),
         ("PARTITION", Align::Right),
@@ -70,7 +74,8 @@ mod tests {
         (0..3).for_each(|at| looks.add(look(began, at, |_| {})));
         insta::assert_snapshot!(describe(&looks.standing()), @r"
         shop  bief 1.2.3  up 1 h 12 min  ready
-        orders: writer waits for the database, 90 % of the time; a commit takes 120 ms
+        orders: writer waits for MySQL, 90 % of the last 2 s; a commit takes 120 ms
+        oldest of 2 aggregates: orders_daily, as of 5 min ago; 12 buckets wait
 
         ACTOR        STATE    RESTARTS  QUEUE  WAITED  RECORDS/S  NOTE
         orders       running         1                    12,346  writer-0: connection refused

@@ -251,6 +251,9 @@ impl View {
         }
         let sentence = wrapped(&printable(&s.bottleneck), width);
         lines.extend(sentence.into_iter().map(|line| Line::from(Span::styled(line, Modifier::BOLD))));
+        if let Some(told) = s.freshness() {
+            lines.extend(wrapped(&printable(&told), width).into_iter().map(Line::from));
+        }
         Text::from(lines)
     }
 
