@@ -1,6 +1,8 @@
 //! A demo that goes on after its history.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -103,7 +105,42 @@ fn after_its_history_the_demo_goes_on_with_records_of_the_last_days_and_opens_it
     let now = Utc::now();
     assert_eq!(events.len(), 5, "{lines}");
     assert!(events.iter().all(|at| *at <= now && now - *at < chrono::Duration::hours(40)), "{events:?} at {now}");
+    assert_eq!(series_that_are_not_told(&demo), EVENTFUL);
     assert_eq!(demo.interrupt(), Some(0));
+}
+
+/// Of what dashboards and rules ask for, what a daemon tells only once it has happened: an actor came up again, and there is
+/// a model, which these few records are not enough for.
+const EVENTFUL: [&str; 5] = [
+    "bief_actor_restarts_total",
+    "bief_forecast_drifted",
+    "bief_forecast_holdout_mae",
+    "bief_forecast_live_mae",
+    "bief_forecast_window_scored",
+];
+
+/// Families of bief's own that Grafana's dashboards or Prometheus's rules name and this daemon does not tell.
+fn series_that_are_not_told(demo: &Demo) -> Vec<String> {
+    let told = ureq::get(&format!("{}/metrics", demo.address)).call().unwrap().body_mut().read_to_string().unwrap();
+    let told: BTreeSet<&str> =
+        told.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let name = regex::Regex::new(r"\bbief_[a-z_]+[a-z]").unwrap();
+    let mut asked = BTreeSet::new();
+    for folder in ["grafana", "grafana/dashboards", "grafana/prometheus"] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+        for file in std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap().path()) {
+            let is_text = file.extension().is_some_and(|kind| kind == "json" || kind == "yml" || kind == "yaml");
+            let text = if is_text { std::fs::read_to_string(file).unwrap() } else { String::new() };
+            asked.extend(name.find_iter(&text).map(|found| found.as_str().to_owned()));
+        }
+    }
+    assert!(asked.len() > 30, "{asked:?}");
+    let parts = ["_bucket", "_sum", "_count"];
+    asked.retain(|name| {
+        let family = parts.iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name);
+        !told.contains(name.as_str()) && !told.contains(family)
+    });
+    asked.into_iter().collect()
 }
 
 #[test]

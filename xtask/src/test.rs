@@ -17,6 +17,14 @@ use crate::shell;
 /// What is always asked of cargo. The failpoints are compiled in for tests alone.
 const CARGO: [&str; 4] = ["test", "--workspace", "--features", "bief/failpoints"];
 
+/// Programs without which some tests pass without asking anything, and what these are about.
+const PROGRAMS: [(&str, &str); 4] = [
+    ("tmux", "`bief top` in a terminal"),
+    ("node", "the page's scripts"),
+    ("promtool", "the alerting rules"),
+    ("python3", "jobs of `bief compare` that misbehave"),
+];
+
 /// How long tests may take to end after a signal before they are killed.
 const END_LIMIT: Duration = Duration::from_secs(10);
 
@@ -47,10 +55,23 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
         eprintln!("Browser: LEFT OUT, with the tests of the page in one: {why}");
         without += &format!("; without a browser: {why}");
     }
+    let promtool = cache.root().join("promtool");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let fetched = promtool.join("promtool").exists();
+    for (program, tests) in PROGRAMS {
+        if !shell::is_installed(program) && !(program == "promtool" && fetched) {
+            eprintln!("{program}: LEFT OUT, with what is tested by it, {tests}: it is not installed");
+            without += &format!("; without {program}: {tests} untested");
+        }
+    }
     eprintln!("Frameworks of `bief compare`: LEFT OUT, since they are a matter of cargo xtask test --ml");
     let servers = Servers::start(&cache, &missing, Durability::Lean, &interrupted)?;
     let mut cargo = shell::cargo();
     cargo.args(CARGO).args(arguments);
+    if fetched {
+        let folders = std::env::split_paths(&path).chain([promtool]);
+        cargo.env("PATH", std::env::join_paths(folders).context("PATH has a folder with a colon")?);
+    }
     let mut with = Vec::new();
     for running in servers.running() {
         eprintln!("started {}", running.version);
