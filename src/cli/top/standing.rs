@@ -389,7 +389,7 @@ pub mod tests {
         };
         assert_eq!(told(&[]), None);
         let (fresh, late) = (line("hourly", Some(3), Some(0)), line("daily", Some(300), Some(1234)));
-        assert_eq!(told(&[fresh.clone()]).unwrap(), "aggregate hourly, as of 3 s ago");
+        assert_eq!(told(std::slice::from_ref(&fresh)).unwrap(), "aggregate hourly, as of 3 s ago");
         let two = told(&[late, fresh.clone()]).unwrap();
         assert_eq!(two, "oldest of 2 aggregates: daily, as of 5 min ago; 1,234 buckets wait");
         let unknown = told(&[line("new", None, None), fresh]).unwrap();
