@@ -2,7 +2,7 @@
 // framework costs.
 
 import { explained, get } from "./api.js";
-import { chosenSize, runRows, seconds, sizesOf, verdictWords } from "./comparison_data.js";
+import { chosenSize, runRows, seconds, settingsWords, sizesOf, verdictWords } from "./comparison_data.js";
 import { byId, button, element, group, mark, notice, setText, setTone, show } from "./dom.js";
 import { bytes, count, figure, minute } from "./format.js";
 

@@ -14,6 +14,7 @@ pub fn tests() -> Vec<(&'static str, Test)> {
         ("models_draws_forecasts_beside_the_truth", draws_forecasts),
         ("models_zooms_and_the_address_brings_the_view_back", zooms_and_is_restored),
         ("models_shows_each_version_and_one_in_detail", shows_versions),
+        ("models_shows_the_newest_comparison_of_frameworks", shows_comparison),
     ]
 }
 
@@ -137,6 +138,40 @@ fn zooms_and_is_restored(driver: &Driver) {
     page.click("#models-reset");
     page.wait("zoomed out", "!location.hash.includes('from=')");
     assert_eq!(figures(&page, CHART), whole);
+    page.assert_nothing_went_wrong();
+}
+
+/// The stored one of the documentation, but for a framework that is not there.
+fn shows_comparison(driver: &Driver) {
+    let stored = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/comparison.json");
+    let mut stored: Value = serde_json::from_str(&std::fs::read_to_string(stored).unwrap()).unwrap();
+    let absent = &mut stored["frameworks"][2];
+    assert_eq!(absent["framework"], "scikit-learn");
+    absent["absent"] = "not installed; bief compare --setup installs it".into();
+    absent["complexity"]["install_bytes"] = Value::Null;
+    stored["runs"].as_array_mut().unwrap().retain(|run| run["framework"] != "scikit-learn");
+
+    let shops = Shops::with_forecast();
+    shops.store_comparison(&stored);
+    let page = shops.page(driver, "#models");
+    page.wait("both tables", "document.querySelectorAll('#comparison-body table').length === 2");
+    let shown = page.text("#comparison-body");
+    for run in stored["runs"].as_array().unwrap() {
+        assert!(shown.contains(run["framework"].as_str().unwrap()), "{shown}");
+    }
+    let cells = |framework: &str| {
+        page.js(&format!(
+            "const tables = document.querySelectorAll('#comparison-body table'); \
+             const row = [...tables[1].tBodies[0].rows].find((one) => one.cells[0].innerText === '{framework}'); \
+             return [...row.cells].slice(3).map((cell) => cell.innerText).join(' | ')"
+        ))
+    };
+    assert_eq!(cells("linfa"), "in the binary | none | nothing: a part of bief");
+    let spark = cells("spark-mllib");
+    assert!(spark.as_str().unwrap().contains("solver=normal"), "{spark}");
+    let missing = cells("scikit-learn");
+    let missing = missing.as_str().unwrap();
+    assert!(missing.starts_with("– | – | ") && missing.contains("absent: not installed"), "{missing}");
     page.assert_nothing_went_wrong();
 }
 

@@ -209,6 +209,13 @@ impl Shops {
         self.wait_computed();
     }
 
+    /// Puts a comparison of frameworks where the daemon looks for the newest.
+    pub fn store_comparison(&self, comparison: &Value) {
+        let folder = self.folder.path().join("var/compare");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join("newest.json"), comparison.to_string()).unwrap();
+    }
+
     /// Runs a command on the daemon's configuration; what it printed.
     pub fn command(&self, arguments: &[&str]) -> String {
         let config = self.folder.path().join("actors.toml");
