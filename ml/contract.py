@@ -27,10 +27,11 @@ class Phases:
         tell(phase=name, seconds=self.seconds[name])
 
 
-def java_lacks_memory(error):
-    """Whether a JVM had too little, or was given less than Spark needs to start."""
+def lacks_memory(error):
+    """Whether Python or a JVM had too little, or Spark was given less than it needs to start."""
     told = str(error)
-    return "OutOfMemoryError" in told or "System memory" in told and "must be at least" in told
+    too_small = "System memory" in told and "must be at least" in told
+    return isinstance(error, MemoryError) or "OutOfMemoryError" in told or too_small
 
 
 def main(job):
@@ -57,12 +58,9 @@ def run(job):
     except ImportError as error:
         print(f"the framework is not installed: {error}", file=sys.stderr)
         return ABSENT
-    except MemoryError:
-        traceback.print_exc()
-        return MEMORY
     except Exception as error:
         traceback.print_exc()
-        return MEMORY if java_lacks_memory(error) else FAILED
+        return MEMORY if lacks_memory(error) else FAILED
     partial = result_path + ".partial"
     with open(partial, "w", encoding="utf-8") as file:
         json.dump({**result, "seconds": phase.seconds}, file, allow_nan=False)

@@ -171,16 +171,14 @@ impl Desk {
         }
         // Also where nothing is dirty: so a cache that is away or was emptied is found on a stream that is quiet.
         let holds = held_of(plan, cache.as_mut()).await?;
-        let emptied = held.iter().any(|name| !holds.contains(name));
-        if *prepared && emptied {
-            *prepared = false;
+        let emptied = *prepared && held.iter().any(|name| !holds.contains(name));
+        if emptied {
             cache.prepare(&plan.cached()).await?;
         }
-        *held = holds;
-        if !*prepared {
-            mark_absent(plan, source.as_mut(), held, settings.clock.now()).await?;
-            *prepared = true;
+        if emptied || !*prepared {
+            mark_absent(plan, source.as_mut(), &holds, settings.clock.now()).await?;
         }
+        (*held, *prepared) = (holds, true);
         failing.retain(|_, (again, _)| *again > Instant::now());
         claimed.clear();
         claimed.extend(source.claim(&plan.source, &plan.owner, plan.lease, plan.at_once + failing.len()).await?);

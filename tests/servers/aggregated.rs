@@ -347,18 +347,11 @@ fn killed_and_cut_off(servers: &Servers) {
     assert_documents(&stored(&cache, folder.path()), rows);
 
     // No record comes any more, and no bucket is dirty.
-    let wait = |what: &str, met: &dyn Fn() -> bool| {
-        let began = Instant::now();
-        while !met() {
-            assert!(began.elapsed() < PATIENCE, "not {what}: {:#?}", daemon.log());
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    };
     let ready = || daemon.get("/readyz").map(|(code, _)| code);
     cuttable.take_away(false);
-    wait("told as away", &|| ready() == Some(503));
+    daemon.wait("told as away", |_| ready() == Some(503));
     cuttable.give_back(false);
-    wait("told as back", &|| ready() == Some(200));
+    daemon.wait("told as back", |_| ready() == Some(200));
     let stored_buckets = || {
         block_on(async {
             let database = cache.database().await;
@@ -367,7 +360,7 @@ fn killed_and_cut_off(servers: &Servers) {
     };
     block_on(async { cache.database().await.drop().await }).unwrap();
     // All are marked before the first is there.
-    wait("filled again", &|| stored_buckets() > 0);
+    daemon.wait("filled again", |_| stored_buckets() > 0);
     wait_refreshed(&daemon, &database);
     assert_documents(&stored(&cache, folder.path()), rows);
     daemon.stop();

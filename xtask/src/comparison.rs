@@ -367,11 +367,9 @@ fn figures(comparison: &Value, runs: &[Run]) -> String {
 fn settings(comparison: &Value, framework: &str) -> String {
     let of = |run: &&Value| run["framework"] == framework && run["outcome"] == "fitted";
     let given = list(&comparison["runs"]).iter().find(of).and_then(|run| run["settings"].as_object());
-    let told = given
-        .into_iter()
-        .flatten()
-        .map(|(name, value)| format!("`{name}={}`", value.as_str().map_or_else(|| value.to_string(), str::to_owned)));
-    let told = told.collect::<Vec<_>>().join(", ");
+    let plain = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let pairs = given.into_iter().flatten().map(|(name, value)| format!("`{name}={}`", plain(value)));
+    let told = pairs.collect::<Vec<_>>().join(", ");
     if told.is_empty() { "none".to_owned() } else { told }
 }
 

@@ -56,7 +56,6 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
         without += &format!("; without a browser: {why}");
     }
     let promtool = cache.root().join("promtool");
-    let path = std::env::var_os("PATH").unwrap_or_default();
     let fetched = promtool.join("promtool").exists();
     for (program, tests) in PROGRAMS {
         let is_there = shell::is_installed(program) || program == "promtool" && fetched;
@@ -70,6 +69,7 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
     let mut cargo = shell::cargo();
     cargo.args(CARGO).args(arguments);
     if fetched {
+        let path = std::env::var_os("PATH").unwrap_or_default();
         let folders = std::env::split_paths(&path).chain([promtool]);
         cargo.env("PATH", std::env::join_paths(folders).context("PATH has a folder with a colon")?);
     }
