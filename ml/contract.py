@@ -27,13 +27,6 @@ class Phases:
         tell(phase=name, seconds=self.seconds[name])
 
 
-def lacks_memory(error):
-    """Whether Python or a JVM had too little, or Spark was given less than it needs to start."""
-    told = str(error)
-    too_small = "System memory" in told and "must be at least" in told
-    return isinstance(error, MemoryError) or "OutOfMemoryError" in told or too_small
-
-
 def main(job):
     """Runs `job(matrix, settings, phase)`, which answers what goes into the result, and ends the process."""
     sys.exit(run(job))
@@ -58,9 +51,12 @@ def run(job):
     except ImportError as error:
         print(f"the framework is not installed: {error}", file=sys.stderr)
         return ABSENT
-    except Exception as error:
+    except MemoryError:
         traceback.print_exc()
-        return MEMORY if lacks_memory(error) else FAILED
+        return MEMORY
+    except Exception:
+        traceback.print_exc()
+        return FAILED
     partial = result_path + ".partial"
     with open(partial, "w", encoding="utf-8") as file:
         json.dump({**result, "seconds": phase.seconds}, file, allow_nan=False)

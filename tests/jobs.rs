@@ -167,10 +167,10 @@ fn a_jvm_that_lacks_memory_is_told_as_such() {
     let Some(ground) = Ground::new() else { return };
     for error in [
         "An error occurred while calling o94.fit: java.lang.OutOfMemoryError: Java heap space",
-        "java.lang.IllegalArgumentException: System memory 157286400 must be at least 471859200",
+        "System memory 157286400 must be at least 471859200. Please increase heap size using the --driver-memory option",
     ] {
         let told = why(ground.fit(&format!("raise Exception({error:?})"), LONG));
-        assert!(told.starts_with("ran out of memory: it ended with exit code 4"), "{told}");
+        assert!(told.starts_with("ran out of memory: it ended with exit code 1"), "{told}");
     }
     let told = why(ground.fit("raise Exception('no memory of the OutOfRange kind')", LONG));
     assert!(told.starts_with("failed: it ended with exit code 1"), "{told}");

@@ -29,9 +29,14 @@ pub(super) const FAILED: u8 = 1;
 pub(super) const USAGE: u8 = 2;
 pub(super) const ABSENT: u8 = 3;
 pub(super) const MEMORY: u8 = 4;
-/// How a program in Rust ends that is refused memory, and its words then.
-const ABORTED: i32 = 6;
-const REFUSED_MEMORY: &str = "memory allocation of ";
+/// How a program ends that is refused memory, and its words then: one in Rust, by SIGABRT; a JVM that ran or could not
+/// start; and Spark, where its heap is smaller than it needs.
+const REFUSED_MEMORY: [(Ended, &str); 4] = [
+    (Ended::Signal(6), "memory allocation of "),
+    (Ended::Exit(1), "java.lang.OutOfMemoryError"),
+    (Ended::Exit(1), "insufficient memory for the Java Runtime Environment"),
+    (Ended::Exit(1), "Please increase heap size using the --driver-memory option"),
+];
 
 /// Where and how jobs run.
 #[derive(Debug, Clone)]
@@ -186,9 +191,11 @@ fn judge(job: &FitJob, report: &Report, (ready, garbage): (Option<Duration>, &Ga
         }
         Outcome::Failed { why, stderr }
     };
+    let refused_memory =
+        REFUSED_MEMORY.iter().any(|(end, words)| report.ended == *end && report.stderr.contains(words));
     let code = match report.ended {
+        _ if refused_memory => Some(MEMORY),
         Ended::Exit(code) => u8::try_from(code).ok(),
-        Ended::Signal(ABORTED) if report.stderr.contains(REFUSED_MEMORY) => Some(MEMORY),
         _ => None,
     };
     match code {
@@ -317,5 +324,16 @@ mod tests {
         assert!(matches!(judged(&aborted), Outcome::Failed { why, .. } if why.starts_with("failed: it was ended by")));
         aborted.stderr = "memory allocation of 8000 bytes failed\n".to_owned();
         assert!(matches!(judged(&aborted), Outcome::Failed { why, .. } if why.starts_with("ran out of memory")));
+        // Whether Python heard of it or found its JVM gone.
+        for words in [
+            "py4j.protocol.Py4JJavaError: o94.fit: java.lang.OutOfMemoryError: Java heap space",
+            "Exception in thread \"main\" java.lang.OutOfMemoryError\n[JAVA_GATEWAY_EXITED] Java gateway process exited",
+            "# There is insufficient memory for the Java Runtime Environment to continue.",
+            "System memory 157286400 must be at least 471859200. Please increase heap size using the --driver-memory option",
+        ] {
+            let mut java = report(Ended::Exit(1));
+            java.stderr = words.to_owned();
+            assert!(matches!(judged(&java), Outcome::Failed { why, .. } if why.starts_with("ran out of memory")));
+        }
     }
 }
