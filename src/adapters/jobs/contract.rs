@@ -31,10 +31,11 @@ pub(super) const ABSENT: u8 = 3;
 pub(super) const MEMORY: u8 = 4;
 /// How a program ends that is refused memory, and its words then: one in Rust, by SIGABRT; a JVM that ran or could not
 /// start; and Spark, where its heap is smaller than it needs.
-const REFUSED_MEMORY: [(Ended, &str); 4] = [
+const REFUSED_MEMORY: [(Ended, &str); 5] = [
     (Ended::Signal(6), "memory allocation of "),
     (Ended::Exit(1), "java.lang.OutOfMemoryError"),
     (Ended::Exit(1), "insufficient memory for the Java Runtime Environment"),
+    (Ended::Exit(1), "failed; error='Not enough space' (errno=12)"),
     (Ended::Exit(1), "Please increase heap size using the --driver-memory option"),
 ];
 
@@ -329,6 +330,8 @@ mod tests {
             "py4j.protocol.Py4JJavaError: o94.fit: java.lang.OutOfMemoryError: Java heap space",
             "Exception in thread \"main\" java.lang.OutOfMemoryError\n[JAVA_GATEWAY_EXITED] Java gateway process exited",
             "# There is insufficient memory for the Java Runtime Environment to continue.",
+            "OpenJDK 64-Bit Server VM warning: INFO: os::commit_memory(0x00007fb184220000, 65536, 0) failed; \
+             error='Not enough space' (errno=12)",
             "System memory 157286400 must be at least 471859200. Please increase heap size using the --driver-memory option",
         ] {
             let mut java = report(Ended::Exit(1));
