@@ -28,7 +28,7 @@ fn the_shipped_domain_passes_its_tests_with_both_configurations() {
         let (text, errors, code) = bief(root(), arguments);
         assert_eq!(code, 0, "{arguments:?}: {text} {errors}");
         let told: Value = serde_json::from_str(&text).unwrap();
-        assert_eq!((&told["passed"], &told["failed"]), (&9.into(), &0.into()), "{told}");
+        assert_eq!((&told["passed"], &told["failed"]), (&10.into(), &0.into()), "{told}");
         let tested: Vec<_> = told["tests"].as_array().unwrap().iter().map(|t| t["file"].as_str().unwrap()).collect();
         assert!(files.iter().all(|file| tested.contains(file)), "{tested:?}");
     }
@@ -107,6 +107,122 @@ fn what_differs_is_shown_and_the_exit_code_says_so() {
         (code, text.as_str()),
         (0, "ok    tests/orders.toml: an order brings its customer\n1 passed, 0 failed\n")
     );
+}
+
+/// The same domain with sales and what they come to by the hour and customer, and these tests of it.
+fn shop(tests: &str) -> tempfile::TempDir {
+    let folder = domain(tests);
+    let path = |name: &str| folder.path().join(name);
+    let more = "[cache]\nurl = \"mongodb://bief:${NOT_SET_FOR_IT}@127.0.0.1:1/shop\"\n\
+         [[stream]]\ntopic = \"sales\"\n\
+         [[stream.table]]\nname = \"sale\"\non_conflict = \"update\"\n\
+         columns = { at = \"at\", id = \"id\", customer = \"customer\", cents = \"cents\" }\n\
+         [[aggregate]]\nname = \"sales_hourly\"\ntable = \"sale\"\ntime = \"at\"\nbucket = \"1h\"\nkeep = \"30d\"\n\
+         query = \"sales_hourly.sql\"\nkey = [\"customer\"]\n\
+         [[aggregate]]\nname = \"sales_in_all\"\ntable = \"sale\"\ntime = \"at\"\nbucket = \"1h\"\nquery = \"in_all.sql\"\n";
+    let config = std::fs::read_to_string(path("actors.toml")).unwrap() + more;
+    std::fs::write(path("actors.toml"), config).unwrap();
+    std::fs::write(
+        path("migrations/0002_sales.sql"),
+        "CREATE TABLE sale (at DATETIME(6) NOT NULL, id BIGINT NOT NULL, customer VARCHAR(3) NULL, cents INT NULL, \
+         PRIMARY KEY (at, id));\n",
+    )
+    .unwrap();
+    let of_bucket = "FROM sale WHERE at >= :bucket_start AND at < :bucket_end";
+    let hourly = "SELECT customer, COUNT(*) AS sales, SUM(cents) AS cents, SUM(cents) * 1e0 / COUNT(cents) AS mean, \
+                  MIN(at) AS first";
+    std::fs::write(path("sales_hourly.sql"), format!("{hourly} {of_bucket} GROUP BY customer;\n")).unwrap();
+    let in_all = format!("SELECT COUNT(*) AS sales {of_bucket} HAVING COUNT(*) > 0;\n");
+    std::fs::write(path("in_all.sql"), in_all).unwrap();
+    folder
+}
+
+const SALES: &str = r#"
+stream = "sales"
+[sample.sale]
+value = { id = 1, at = 2024-05-01T10:30:00Z, customer = "a", cents = 1000 }
+
+[[test]]
+name = "sales are summed by hour and customer"
+commit = "each"
+[[test.record]]
+sample = "sale"
+[[test.record]]
+sample = "sale"
+value = { id = 2, cents = 501 }
+[[test.record]]
+sample = "sale"
+value = { id = 3, at = 2024-05-01T12:00:00Z }
+null = ["customer", "cents"]
+[[test.record]]
+sample = "sale"
+value = { cents = 500 }
+[test.documents]
+sales_hourly = [
+  { bucket_start = 2024-05-01T14:00:00+02:00, values = { sales = 1, first = "2024-05-01 12:00:00.000000" } },
+  { bucket_start = 2024-05-01T10:00:00Z, key.customer = "a", values = { sales = 2, cents = 1001, mean = 500.5, first = "2024-05-01 10:30:00.000000" } },
+]
+sales_in_all = [
+  { bucket_start = 2024-05-01T10:00:00Z, values.sales = 2 },
+  { bucket_start = 2024-05-01T12:00:00Z, values.sales = 1 },
+]
+"#;
+
+#[test]
+fn documents_of_marked_buckets_are_compared_by_key_and_value() {
+    let (text, errors, code) = bief(shop(SALES).path(), &["test"]);
+    assert_eq!((code, text.lines().last()), (0, Some("1 passed, 0 failed")), "{text} {errors}");
+
+    let failing =
+        SALES.replace("cents = 1001", "cents = 1500").replace("10:00:00Z, values.sales", "11:00:00Z, values.sales");
+    let folder = shop(&failing);
+    let (text, _, code) = bief(folder.path(), &["test"]);
+    assert_eq!(code, 3);
+    insta::assert_snapshot!(text, @r"
+    FAIL  tests/orders.toml: sales are summed by hour and customer
+            sales_hourly: bucket_start=2024-05-01T10:00:00Z key.customer='a'
+          -   values.cents=1500
+          +   values.cents=1001
+          - sales_in_all: bucket_start=2024-05-01T11:00:00Z values.sales=2
+          + sales_in_all: bucket_start=2024-05-01T10:00:00Z values.sales=2
+    0 passed, 1 failed
+    ");
+    let (text, _, _) = bief(folder.path(), &["test", "--json"]);
+    let told: Value = serde_json::from_str(&text).unwrap();
+    let first = &told["tests"][0]["differences"][0];
+    assert_eq!((&first["kind"], &first["aggregate"]), (&"row_differs".into(), &"sales_hourly".into()), "{told}");
+}
+
+#[test]
+fn what_no_document_can_be_is_told() {
+    let record = SALES.split_once("[test.documents]").unwrap().0;
+    for (documents, told) in [
+        ("sales = []", "! there is no aggregate sales; there are sales_hourly, sales_in_all"),
+        (
+            "sales_in_all = [{ bucket_start = 2024-05-01T10:30:00Z }]",
+            "! sales_in_all, document 1: no bucket starts at 2024-05-01 10:30:00.000000; the one it lies in starts at \
+             2024-05-01T10:00:00Z",
+        ),
+        (
+            "sales_in_all = [{ bucket_start = 2024-05-01T10:00:00Z, values.sale = 2 }]",
+            "! sales_in_all, document 1: there is no values.sale; there are sales",
+        ),
+        (
+            "sales_in_all = [{ bucket_start = 2024-05-01T10:00:00Z, key.customer = \"a\", values.sales = 2 }]",
+            "! sales_in_all, document 1: there is no key.customer; there are none",
+        ),
+    ] {
+        let (text, errors, code) = bief(shop(&format!("{record}[test.documents]\n{documents}\n")).path(), &["test"]);
+        assert!(code == 3 && text.contains(told), "{code}: {text} {errors}");
+    }
+    let folder = shop(SALES);
+    std::fs::write(
+        folder.path().join("in_all.sql"),
+        "SELECT nothing FROM sale WHERE at >= :bucket_start AND at < :bucket_end",
+    )
+    .unwrap();
+    let (text, errors, code) = bief(folder.path(), &["test"]);
+    assert!(code == 3 && text.contains("! the query of aggregate sales_in_all fails"), "{code}: {text} {errors}");
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! `bief test`: unit tests of a domain. Sample records go through the daemon's own decoder and committer into an empty
-//! SQLite database with the domain's tables; rows and dead letters must be those that the test names. Needs no server.
+//! SQLite database with the domain's tables; rows, documents and dead letters must be those that the test names. Needs no
+//! server.
 
 mod difference;
+mod documents;
 mod file;
 mod trial;
 

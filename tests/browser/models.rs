@@ -30,6 +30,12 @@ fn trained() -> Shops {
         let scored = |horizon: usize| forecast["horizons"][horizon]["live"]["scored"].as_u64();
         forecast["champion"] == 1 && scored(0) >= Some(90) && scored(1) >= Some(90)
     });
+    // What dashboards and rules ask for, and no daemon tells that has no model.
+    let told = shops.text("/metrics").unwrap();
+    for family in ["drifted", "holdout_mae", "live_mae", "window_scored"].map(|name| format!("bief_forecast_{name}{{"))
+    {
+        assert!(told.lines().any(|line| line.starts_with(&family)), "{family} is not in {told}");
+    }
     shops
 }
 

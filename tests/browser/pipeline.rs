@@ -7,6 +7,7 @@ use super::shop::Shops;
 pub fn tests() -> Vec<(&'static str, Test)> {
     vec![
         ("pipeline_adds_up_the_ledger_and_draws_the_actors", adds_up_and_draws),
+        ("pipeline_marks_an_actor_in_trouble_and_tells_each_partitions_lag", marks_trouble),
         ("pipeline_tells_an_actors_counters_settings_and_last_error", tells_an_actor),
     ]
 }
@@ -36,6 +37,42 @@ fn adds_up_and_draws(driver: &Driver) {
     }
     // Nothing is held up, and the page says it in a sentence.
     page.wait("a sentence", "document.getElementById('sentences').textContent.startsWith('Nothing holds sales up')");
+    page.assert_nothing_went_wrong();
+}
+
+fn marks_trouble(driver: &Driver) {
+    const WAITING: i64 = 7;
+    let mut shops = Shops::open();
+    let page = shops.page(driver, "#pipeline");
+    let badge = "Array.from(document.querySelectorAll('#graph .node'))
+                   .find((box) => box.textContent.includes('writer'))?.querySelector('.badge-text.badge-bad')?.textContent";
+    page.wait("the actors", "document.getElementById('graph').textContent.includes('writer')");
+    page.wait("no badge", &format!("!({badge})"));
+    let hog = shops.hog_the_warehouse();
+    let hour = shops.sales[0].sold_at;
+    for _ in 0..WAITING {
+        shops.sell("north", hour, 1);
+    }
+    shops.flush();
+    page.wait("a badge at the writer", &format!("({badge} || '').startsWith('▲')"));
+    page.wait("a mark at the tab", "!document.getElementById('pipeline-badge').hidden");
+    page.js(
+        "Array.from(document.querySelectorAll('#graph [role=button]'))
+           .find((box) => box.textContent.includes('writer')).dispatchEvent(new MouseEvent('click', { bubbles: true }))",
+    );
+    page.wait("the cause", "document.getElementById('detail-body').textContent.includes('database is locked')");
+    // The topic's box has the partitions, those that wait and those that do not.
+    page.js("document.querySelector('#graph .node-topic').dispatchEvent(new MouseEvent('click', { bubbles: true }))");
+    page.wait("its detail", "document.getElementById('detail-body').textContent.includes('Lag per partition')");
+    let lags = format!("partition 0{WAITING}partition 10");
+    page.wait(
+        "each partition's lag",
+        &format!("document.getElementById('detail-body').textContent.includes('{lags}')"),
+    );
+    drop(hog);
+    shops.wait_computed();
+    page.wait("no badge any more", &format!("!({badge}) && document.getElementById('pipeline-badge').hidden"));
+    page.wait("no lag", "document.getElementById('detail-body').textContent.includes('partition 00partition 10')");
     page.assert_nothing_went_wrong();
 }
 

@@ -12,6 +12,8 @@ use bief::adapters::embedded::EmbeddedBroker;
 use chrono::{DateTime, DurationRound, TimeDelta, Timelike, Utc};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sea_orm::sqlx::{self, ConnectOptions};
 use serde_json::{Value, json};
 
 use super::driver::{Driver, PATIENCE, Page};
@@ -148,6 +150,11 @@ impl Sale {
         })
         .to_string()
     }
+}
+
+/// A program that keeps everyone else from writing to the warehouse until it is dropped.
+pub struct Hog {
+    _connection: SqliteConnection,
 }
 
 /// Sales and takings of an hour's shop, by the beginning of the hour: what the charts must hold.
@@ -306,6 +313,18 @@ impl Shops {
         daemon.lines.join().unwrap_or_default()
     }
 
+    /// What a program does that begins a transaction and does not end it.
+    pub fn hog_the_warehouse(&self) -> Hog {
+        let options = SqliteConnectOptions::new().filename(self.folder.path().join("shops.db")).busy_timeout(PATIENCE);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let connection = runtime.block_on(async {
+            let mut connection = options.connect().await?;
+            sqlx::query("BEGIN IMMEDIATE").execute(&mut connection).await?;
+            Ok::<_, sqlx::Error>(connection)
+        });
+        Hog { _connection: connection.unwrap() }
+    }
+
     pub fn sell(&mut self, shop: &str, sold_at: DateTime<Utc>, amount: i64) -> Sale {
         let number = self.sales.len() as i64;
         self.send_sale(Sale { sold_at, number, shop: shop.to_owned(), amount, note: None })
@@ -341,13 +360,17 @@ impl Shops {
     }
 
     pub fn get(&self, path: &str) -> Option<Value> {
+        serde_json::from_str(&self.text(path)?).ok()
+    }
+
+    /// What the daemon answers, as it is.
+    pub fn text(&self, path: &str) -> Option<String> {
         let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
         let mut request = agent.get(format!("http://{}{path}", self.http));
         if self.token {
             request = request.header("Authorization", format!("Bearer {TOKEN}"));
         }
-        let mut answer = request.call().ok()?;
-        serde_json::from_str(&answer.body_mut().read_to_string().ok()?).ok()
+        request.call().ok()?.body_mut().read_to_string().ok()
     }
 
     /// Waits until the daemon's answer is what it should be.

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: all tests, with the servers they need. Whatever ends it, no server outlives it.
 
 use std::io::BufReader;
-use std::process::{Child, ExitCode, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -24,6 +24,18 @@ const PROGRAMS: [(&str, &str); 4] = [
     ("promtool", "the alerting rules"),
     ("python3", "jobs of `bief compare` that misbehave"),
 ];
+
+/// The first Node with the timers that the page's scripts are tested by, as `src/http/script_tests.rs` has it.
+const OLDEST_NODE: (u32, u32) = (20, 11);
+
+/// Why the Node that is installed does not do.
+fn node_hindrance() -> Option<String> {
+    let told = shell::output(Command::new("node").arg("--version")).unwrap_or_default();
+    let mut numbers = told.trim().trim_start_matches('v').split('.').map_while(|number| number.parse().ok());
+    let version = numbers.next().zip(numbers.next());
+    let (major, minor) = OLDEST_NODE;
+    (version < Some(OLDEST_NODE)).then(|| format!("it is {} and not {major}.{minor} or newer", told.trim()))
+}
 
 /// How long tests may take to end after a signal before they are killed.
 const END_LIMIT: Duration = Duration::from_secs(10);
@@ -58,10 +70,14 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
     let promtool = cache.root().join("promtool");
     let fetched = promtool.join("promtool").exists();
     for (program, tests) in PROGRAMS {
-        let is_there = shell::is_installed(program) || program == "promtool" && fetched;
-        if !is_there {
-            eprintln!("{program}: LEFT OUT, with what is tested by it, {tests}: it is not installed");
-            without += &format!("; without {program}: {tests} untested");
+        let why = match program {
+            "promtool" if fetched => None,
+            "node" if shell::is_installed(program) => node_hindrance(),
+            _ => (!shell::is_installed(program)).then(|| "it is not installed".to_owned()),
+        };
+        if let Some(why) = why {
+            eprintln!("{program}: LEFT OUT, with what is tested by it, {tests}: {why}");
+            without += &format!("; without {program} ({why}): {tests} untested");
         }
     }
     eprintln!("Frameworks of `bief compare`: LEFT OUT, since they are a matter of cargo xtask test --ml");

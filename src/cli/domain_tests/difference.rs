@@ -1,5 +1,5 @@
-//! What a test expected and what came of it: rows matched by their key, dead letters by their record. Values are literals
-//! of SQL; nothing is asked here.
+//! What a test expected and what came of it: rows and documents matched by their key, dead letters by their record. Values
+//! are literals of SQL; nothing is asked here.
 
 use std::fmt::Write as _;
 
@@ -9,6 +9,22 @@ use super::file::ExpectedLetter;
 use crate::cli::printable::printable;
 use crate::core::outcome::Rejection;
 
+/// Where rows are: those of an aggregate are its documents, flat.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    Table(String),
+    Aggregate(String),
+}
+
+impl Place {
+    fn name(&self) -> &str {
+        match self {
+            Place::Table(name) | Place::Aggregate(name) => name,
+        }
+    }
+}
+
 /// A row as column and literal.
 pub type NamedRow = Vec<(String, String)>;
 
@@ -17,15 +33,18 @@ pub type NamedRow = Vec<(String, String)>;
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Difference {
     RowMissing {
-        table: String,
+        #[serde(flatten)]
+        place: Place,
         row: NamedRow,
     },
     RowUnexpected {
-        table: String,
+        #[serde(flatten)]
+        place: Place,
         row: NamedRow,
     },
     RowDiffers {
-        table: String,
+        #[serde(flatten)]
+        place: Place,
         key: NamedRow,
         columns: Vec<ColumnDiffers>,
     },
@@ -60,12 +79,12 @@ pub struct ColumnDiffers {
     pub found: String,
 }
 
-/// A table's expected and found rows.
+/// A table's or an aggregate's expected and found rows.
 #[derive(Debug)]
 pub struct Compared<'a> {
-    pub table: &'a str,
+    pub place: Place,
     pub columns: Vec<&'a str>,
-    /// Positions of the primary key.
+    /// Positions of what tells a row from all others.
     pub key: &'a [usize],
     /// `None` for a column that is not looked at.
     pub expected: Vec<Vec<Option<String>>>,
@@ -84,7 +103,7 @@ impl Compared<'_> {
                 let row = self.columns.iter().zip(expected);
                 let row = row.filter_map(|(name, value)| Some(((*name).to_owned(), value.clone()?)));
                 let row = row.filter(|(_, value)| value != "NULL").collect();
-                differences.push(Difference::RowMissing { table: self.table.to_owned(), row });
+                differences.push(Difference::RowMissing { place: self.place.clone(), row });
                 continue;
             };
             let found = left.remove(at);
@@ -98,13 +117,13 @@ impl Compared<'_> {
                 .collect();
             if !differing.is_empty() {
                 let key = self.key.iter().map(|&at| (self.columns[at].to_owned(), found[at].clone())).collect();
-                differences.push(Difference::RowDiffers { table: self.table.to_owned(), key, columns: differing });
+                differences.push(Difference::RowDiffers { place: self.place.clone(), key, columns: differing });
             }
         }
         differences.extend(left.into_iter().map(|found| {
             let row = self.columns.iter().zip(found).filter(|(_, value)| *value != "NULL");
             let row = row.map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-            Difference::RowUnexpected { table: self.table.to_owned(), row }
+            Difference::RowUnexpected { place: self.place.clone(), row }
         }));
         differences
     }
@@ -166,10 +185,10 @@ impl Difference {
         let row =
             |row: &NamedRow| row.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
         let text = match self {
-            Difference::RowMissing { table, row: missing } => format!("- {table}: {}", row(missing)),
-            Difference::RowUnexpected { table, row: found } => format!("+ {table}: {}", row(found)),
-            Difference::RowDiffers { table, key, columns } => {
-                let mut text = format!("  {table}: {}", row(key));
+            Difference::RowMissing { place, row: missing } => format!("- {}: {}", place.name(), row(missing)),
+            Difference::RowUnexpected { place, row: found } => format!("+ {}: {}", place.name(), row(found)),
+            Difference::RowDiffers { place, key, columns } => {
+                let mut text = format!("  {}: {}", place.name(), row(key));
                 for ColumnDiffers { column, expected, found } in columns {
                     // A String takes all that is written.
                     let _ = write!(text, "\n-   {column}={expected}\n+   {column}={found}");
@@ -195,7 +214,7 @@ mod tests {
 
     fn compared(expected: &[[Option<&str>; 3]], found: &[[&str; 3]]) -> String {
         let compared = Compared {
-            table: "orders",
+            place: Place::Table("orders".into()),
             columns: vec!["id", "customer", "price"],
             key: &[0],
             expected: expected.iter().map(|row| row.map(|value| value.map(str::to_owned)).to_vec()).collect(),

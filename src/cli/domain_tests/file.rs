@@ -1,11 +1,12 @@
-//! The format of a file of tests. What it lacks for later (aggregates, alerts) becomes further lists of a test; a key that
-//! is not known is refused, so that no expectation is passed over.
+//! The format of a file of tests. What it lacks for later (alerts) becomes a further list of a test; a key that is not
+//! known is refused, so that no expectation is passed over.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::core::document;
 use crate::core::outcome::Reason;
 use crate::core::time;
 
@@ -35,6 +36,8 @@ struct WrittenTest {
     record: Vec<WrittenRecord>,
     #[serde(default)]
     rows: BTreeMap<String, Vec<toml::Table>>,
+    #[serde(default)]
+    documents: BTreeMap<String, Vec<WrittenDocument>>,
     #[serde(default)]
     only_named_columns: Vec<String>,
     #[serde(default)]
@@ -75,6 +78,16 @@ struct WrittenRecord {
     partition: Option<i32>,
 }
 
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WrittenDocument {
+    bucket_start: toml::value::Datetime,
+    #[serde(default)]
+    key: toml::Table,
+    #[serde(default)]
+    values: toml::Table,
+}
+
 /// One test, ready to be run.
 #[derive(Debug)]
 pub struct Test {
@@ -83,7 +96,9 @@ pub struct Test {
     pub records: Vec<TestRecord>,
     /// By table; a column that a row does not name is null, or not looked at.
     pub rows: BTreeMap<String, Vec<Map<String, Value>>>,
-    /// Tables of which only the columns that a row names are looked at.
+    /// By aggregate; a value that a document does not name is null, or not looked at.
+    pub documents: BTreeMap<String, Vec<ExpectedDocument>>,
+    /// Tables and aggregates of which only the columns and values are looked at that are named.
     pub only_named_columns: Vec<String>,
     pub dead_letters: Vec<ExpectedLetter>,
     pub applied: Option<i64>,
@@ -99,6 +114,14 @@ pub struct TestRecord {
     pub payload: Option<String>,
     /// Milliseconds since 1970.
     pub timestamp: i64,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExpectedDocument {
+    /// Microseconds since 1970.
+    pub bucket_start: i64,
+    pub key: document::Fields,
+    pub values: document::Fields,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -137,7 +160,8 @@ pub fn parse(text: &str) -> Result<Vec<Test>, String> {
 
 impl TestFile {
     fn test(&self, written: &WrittenTest) -> Result<Test, String> {
-        let WrittenTest { name, commit, record, rows, only_named_columns, dead_letter, applied, duplicates } = written;
+        let WrittenTest { name, commit, record, rows, documents, only_named_columns, dead_letter, applied, duplicates } =
+            written;
         if record.is_empty() {
             return Err("it has no [[test.record]]".to_owned());
         }
@@ -156,15 +180,23 @@ impl TestFile {
                 ));
             }
         }
-        if let Some(table) = only_named_columns.iter().find(|table| !rows.contains_key(*table)) {
-            return Err(format!("only_named_columns names {table}, and rows does not"));
+        let is_expected = |name: &String| rows.contains_key(name) || documents.contains_key(name);
+        if let Some(name) = only_named_columns.iter().find(|name| !is_expected(name)) {
+            return Err(format!("only_named_columns names {name}, and neither rows nor documents does"));
         }
         let json = |rows: &Vec<toml::Table>| rows.iter().map(object).collect();
+        let expected = |(aggregate, written): (&String, &Vec<WrittenDocument>)| {
+            let one = |(nth, of): (usize, &WrittenDocument)| {
+                of.expected().map_err(|wrong| format!("documents.{aggregate}, document {nth}: {wrong}"))
+            };
+            Ok((aggregate.clone(), (1..).zip(written).map(one).collect::<Result<_, String>>()?))
+        };
         Ok(Test {
             name: name.clone(),
             commit: *commit,
             records: records.collect::<Result<_, _>>()?,
             rows: rows.iter().map(|(table, rows)| (table.clone(), json(rows))).collect(),
+            documents: documents.iter().map(expected).collect::<Result<_, String>>()?,
             only_named_columns: only_named_columns.clone(),
             dead_letters: dead_letter.clone(),
             applied: *applied,
@@ -208,10 +240,7 @@ impl TestFile {
             }
         };
         let timestamp = match written.timestamp.as_ref().or(sample.timestamp.as_ref()) {
-            Some(moment) => {
-                let micros = time::parse_datetime(&moment.to_string());
-                micros.ok_or("timestamp is a date with a time, as in 2013-01-01T00:00:00Z")?.div_euclid(1000)
-            }
+            Some(moment) => micros("timestamp", moment)?.div_euclid(1000),
             None => TIMESTAMP,
         };
         Ok(TestRecord {
@@ -221,6 +250,39 @@ impl TestFile {
             payload,
             timestamp,
         })
+    }
+}
+
+impl WrittenDocument {
+    fn expected(&self) -> Result<ExpectedDocument, String> {
+        let fields = |what: &str, table: &toml::Table| {
+            let field = |(name, of): (&String, &toml::Value)| match document_value(of) {
+                Some(value) => Ok((name.clone(), value)),
+                None => {
+                    Err(format!("{what}.{name} = {of}: a document holds numbers and texts; write it as one of them"))
+                }
+            };
+            table.iter().map(field).collect::<Result<document::Fields, String>>()
+        };
+        Ok(ExpectedDocument {
+            bucket_start: micros("bucket_start", &self.bucket_start)?,
+            key: fields("key", &self.key)?,
+            values: fields("values", &self.values)?,
+        })
+    }
+}
+
+fn micros(what: &str, moment: &toml::value::Datetime) -> Result<i64, String> {
+    let micros = time::parse_datetime(&moment.to_string());
+    micros.ok_or_else(|| format!("{what} is a date with a time, as in 2013-01-01T00:00:00Z"))
+}
+
+fn document_value(of: &toml::Value) -> Option<document::Value> {
+    match of {
+        toml::Value::String(text) => Some(document::Value::Text(text.clone())),
+        toml::Value::Integer(number) => Some(document::Value::Integer(*number)),
+        toml::Value::Float(number) => Some(document::Value::Float(*number)),
+        toml::Value::Boolean(_) | toml::Value::Datetime(_) | toml::Value::Array(_) | toml::Value::Table(_) => None,
     }
 }
 
@@ -272,6 +334,10 @@ tombstone = true
 [test.rows]
 orders = [{ id = 1, at = 2013-01-01T10:15:00Z }]
 customer = []
+[[test.documents.sales_hourly]]
+bucket_start = 2013-01-01T10:00:00Z
+key.customer = "a"
+values = { sales = 1, mean = 2.5 }
 [[test.dead_letter]]
 record = 3
 reason = "invalid_json"
@@ -301,6 +367,12 @@ reason = "invalid_json"
         );
         assert_eq!(test.rows["orders"][0]["at"], "2013-01-01T10:15:00Z");
         assert!(test.rows["customer"].is_empty());
+        let document = ExpectedDocument {
+            bucket_start: 1_357_034_400_000_000,
+            key: vec![("customer".into(), "a".into())],
+            values: vec![("mean".into(), 2.5.into()), ("sales".into(), 1.into())],
+        };
+        assert_eq!(test.documents["sales_hourly"], [document]);
         assert_eq!((test.commit, test.dead_letters.len()), (Commit::Together, 1));
     }
 
@@ -318,7 +390,16 @@ reason = "invalid_json"
             (test("[[test.record]]\nvalue = { }\npayload = \"x\"\n"), "record 1: payload is the whole text"),
             (test("[[test.record]]\ntombstone = true\npayload = \"x\"\n"), "a tombstone has no payload"),
             (test("[[test.record]]\nvalue = { }\nwithout = [\"x\"]\n"), "the sample has no field x to be without"),
-            (test(&format!("only_named_columns = [\"x\"]\n{record}")), "only_named_columns names x, and rows does not"),
+            (test(&format!("only_named_columns = [\"x\"]\n{record}")), "names x, and neither rows nor documents does"),
+            (
+                test(&format!("{record}[[test.documents.d]]\nbucket_start = 2013-01-01\n")),
+                "documents.d, document 1: bucket_start is a date with a time",
+            ),
+            (
+                test(&format!("{record}[[test.documents.d]]\nbucket_start = 2013-01-01T00:00:00Z\nvalues.x = true\n")),
+                "documents.d, document 1: values.x = true: a document holds numbers and texts",
+            ),
+            (test(&format!("{record}[[test.documents.d]]\nkey.x = 1\n")), "missing field `bucket_start`"),
             (test(&format!("{record}[[test.dead_letter]]\nrecord = 2\nreason = \"check\"\n")), "there is no record 2"),
             (
                 test(&format!("{record}[[test.dead_letter]]\nrecord = 1\nreason = \"x\"\n")),

@@ -8,9 +8,11 @@ use std::sync::{Arc, Mutex};
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
-use super::difference::{self, Compared, Difference};
+use super::difference::{self, Compared, Difference, Place};
+use super::documents;
 use super::file::{Commit, Test, TestRecord};
 use crate::actors::decoder::decode_batch;
+use crate::actors::refresh::RefreshPlan;
 use crate::actors::writer::Committer;
 use crate::adapters::sqlite::stored::{literal, stored_rows};
 use crate::adapters::warehouse;
@@ -19,6 +21,7 @@ use crate::core::cell::Span;
 use crate::core::commit_plan::Known;
 use crate::core::decode::{FieldOrder, Oversize};
 use crate::core::mapping::Plan;
+use crate::core::marks::Marking;
 use crate::core::outcome::{Counts, Rejection};
 use crate::core::schema::Table;
 use crate::core::value::fit_json;
@@ -31,7 +34,8 @@ pub struct Domain {
     config: Config,
     folder: tempfile::TempDir,
     /// By stream.
-    plans: BTreeMap<String, Arc<Plan>>,
+    plans: BTreeMap<String, (Arc<Plan>, Arc<[Marking]>)>,
+    aggregates: Vec<RefreshPlan>,
     /// Databases made so far.
     made: usize,
 }
@@ -49,9 +53,11 @@ impl Domain {
         let mut plans = BTreeMap::new();
         for stream in &config.streams {
             let plan = topology::read_plan(&config, stream).await.map_err(|e| e.to_string())?;
-            plans.insert(stream.name.clone(), Arc::new(plan));
+            let markings = topology::markings(&config, &plan).map_err(|e| e.to_string())?;
+            plans.insert(stream.name.clone(), (Arc::new(plan), markings));
         }
-        Ok(Self { config, folder, plans, made: 0 })
+        let aggregates = topology::refresh_plans(&config, "test")?.into_iter().map(|(plan, _)| plan).collect();
+        Ok(Self { config, folder, plans, aggregates, made: 0 })
     }
 
     /// What differs from what the test expects; an error is no verdict.
@@ -101,6 +107,7 @@ fn batches(test: &Test) -> Vec<std::ops::Range<usize>> {
 /// One test under way.
 struct Trial<'d> {
     settings: &'d WarehouseConfig,
+    aggregates: &'d [RefreshPlan],
     test: &'d Test,
     warehouse: Box<dyn Warehouse>,
     /// By stream.
@@ -127,7 +134,7 @@ impl<'d> Trial<'d> {
         let bookkeeping = (warehouse::open_bookkeeping(settings))().await.map_err(|e| e.to_string())?;
         let mut streams = BTreeMap::new();
         for stream in &domain.config.streams {
-            let plan = Arc::clone(&domain.plans[&stream.name]);
+            let (plan, markings) = domain.plans[&stream.name].clone();
             let of_stream = test.records.iter().filter(|r| r.stream == stream.name);
             let mut claims: Vec<Claim> =
                 of_stream.map(|r| Claim { partition: r.partition, topic_id: String::new(), start_offset: 0 }).collect();
@@ -143,7 +150,7 @@ impl<'d> Trial<'d> {
                 }
             }
             let known = Arc::new(Mutex::new(Known::new(plan.targets.len())));
-            let committer = Committer::new(Arc::clone(&plan), known, 1);
+            let committer = Committer::new(Arc::clone(&plan), known, 1).with_markings(markings);
             let order = FieldOrder::default();
             let largest = stream.max_record_bytes;
             let of_stream = OfStream { plan, committer, order, held, partitions, largest };
@@ -155,7 +162,8 @@ impl<'d> Trial<'d> {
             return Err(format!("there is no stream {}; there are {}", record.stream, names.join(", ")));
         }
         let warehouse = (warehouse::open_warehouse(settings))().await.map_err(|e| e.to_string())?;
-        Ok(Trial { settings, test, warehouse, streams, now, counts: Counts::default(), letters: Vec::new() })
+        let (aggregates, counts, letters) = (&domain.aggregates[..], Counts::default(), Vec::new());
+        Ok(Trial { settings, aggregates, test, warehouse, streams, now, counts, letters })
     }
 
     async fn commit(&mut self, batch: std::ops::Range<usize>) -> Result<(), String> {
@@ -190,10 +198,13 @@ impl<'d> Trial<'d> {
                     let found = stored_rows(self.settings, table).await.map_err(|e| e.to_string())?;
                     let columns = table.columns.iter().map(|c| c.name.as_str()).collect();
                     let key = &table.primary_key;
-                    let compared = Compared { table: &table.name, columns, key, expected, found };
+                    let compared = Compared { place: Place::Table(table.name.clone()), columns, key, expected, found };
                     differences.extend(compared.differences());
                 }
             }
+        }
+        if !self.test.documents.is_empty() {
+            differences.extend(documents::differences(self.settings, self.aggregates, self.test).await?);
         }
         differences.extend(difference::letters(&self.test.dead_letters, &self.letters));
         let counts = [
