@@ -119,7 +119,9 @@ fn shop(tests: &str) -> tempfile::TempDir {
          columns = { at = \"at\", id = \"id\", customer = \"customer\", cents = \"cents\" }\n\
          [[aggregate]]\nname = \"sales_hourly\"\ntable = \"sale\"\ntime = \"at\"\nbucket = \"1h\"\nkeep = \"30d\"\n\
          query = \"sales_hourly.sql\"\nkey = [\"customer\"]\n\
-         [[aggregate]]\nname = \"sales_in_all\"\ntable = \"sale\"\ntime = \"at\"\nbucket = \"1h\"\nquery = \"in_all.sql\"\n";
+         [[aggregate]]\nname = \"sales_in_all\"\ntable = \"sale\"\ntime = \"at\"\nbucket = \"1h\"\nquery = \"in_all.sql\"\n\
+         [[aggregate]]\nname = \"sales_by_name\"\ntable = \"sale\"\ntime = \"at\"\nbucket = \"1h\"\n\
+         query = \"by_name.sql\"\nkey = [\"name\"]\n";
     let config = std::fs::read_to_string(path("actors.toml")).unwrap() + more;
     std::fs::write(path("actors.toml"), config).unwrap();
     std::fs::write(
@@ -134,6 +136,9 @@ fn shop(tests: &str) -> tempfile::TempDir {
     std::fs::write(path("sales_hourly.sql"), format!("{hourly} {of_bucket} GROUP BY customer;\n")).unwrap();
     let in_all = format!("SELECT COUNT(*) AS sales {of_bucket} HAVING COUNT(*) > 0;\n");
     std::fs::write(path("in_all.sql"), in_all).unwrap();
+    let by_name = "SELECT name, COUNT(*) AS sales FROM sale JOIN customer ON code = customer \
+                   WHERE at >= :bucket_start AND at < :bucket_end GROUP BY name;\n";
+    std::fs::write(path("by_name.sql"), by_name).unwrap();
     folder
 }
 
@@ -180,11 +185,11 @@ fn documents_of_marked_buckets_are_compared_by_key_and_value() {
     assert_eq!(code, 3);
     insta::assert_snapshot!(text, @r"
     FAIL  tests/orders.toml: sales are summed by hour and customer
-            sales_hourly: bucket_start=2024-05-01T10:00:00Z key.customer='a'
+            documents.sales_hourly: bucket_start=2024-05-01T10:00:00Z key.customer='a'
           -   values.cents=1500
           +   values.cents=1001
-          - sales_in_all: bucket_start=2024-05-01T11:00:00Z values.sales=2
-          + sales_in_all: bucket_start=2024-05-01T10:00:00Z values.sales=2
+          - documents.sales_in_all: bucket_start=2024-05-01T11:00:00Z values.sales=2
+          + documents.sales_in_all: bucket_start=2024-05-01T10:00:00Z values.sales=2
     0 passed, 1 failed
     ");
     let (text, _, _) = bief(folder.path(), &["test", "--json"]);
@@ -193,36 +198,79 @@ fn documents_of_marked_buckets_are_compared_by_key_and_value() {
     assert_eq!((&first["kind"], &first["aggregate"]), (&"row_differs".into(), &"sales_hourly".into()), "{told}");
 }
 
+/// A sale marks its hour; a customer that is named otherwise marks nothing, and the daemon's document keeps the old name.
+const RENAMED: &str = r#"
+stream = "orders"
+[sample.order]
+value = { id = 7, customer = "a", name = "Ann", amount = 1 }
+
+[[test]]
+name = "what marks nothing changes no document"
+commit = "each"
+[[test.record]]
+sample = "order"
+[[test.record]]
+stream = "sales"
+value = { id = 1, at = 2024-05-01T10:30:00Z, customer = "a", cents = 1000 }
+[[test.record]]
+sample = "order"
+value = { name = "Anna" }
+[test.rows]
+customer = [{ code = "a", name = "Anna" }]
+[test.documents]
+sales_by_name = [{ bucket_start = 2024-05-01T10:00:00Z, key.name = "Ann", values.sales = 1 }]
+"#;
+
+#[test]
+fn documents_are_as_old_as_their_marks() {
+    let (text, errors, code) = bief(shop(RENAMED).path(), &["test"]);
+    assert_eq!(code, 0, "{text} {errors}");
+    // A sale that comes afterwards brings the new name along.
+    let sale = "[[test.record]]\nstream = \"sales\"\nvalue = { id = 2, at = 2024-05-01T10:40:00Z, customer = \"a\" }\n";
+    let marked = RENAMED.replace("[test.rows]", &format!("{sale}[test.rows]"));
+    let (text, errors, code) = bief(shop(&marked).path(), &["test"]);
+    assert_eq!(code, 3, "{text} {errors}");
+    assert!(
+        text.contains("+ documents.sales_by_name: bucket_start=2024-05-01T10:00:00Z key.name='Anna' values.sales=2")
+    );
+}
+
 #[test]
 fn what_no_document_can_be_is_told() {
     let record = SALES.split_once("[test.documents]").unwrap().0;
     for (documents, told) in [
-        ("sales = []", "! there is no aggregate sales; there are sales_hourly, sales_in_all"),
+        ("sales = []", "! there is no aggregate sales; there are sales_hourly, sales_in_all, sales_by_name"),
         (
             "sales_in_all = [{ bucket_start = 2024-05-01T10:30:00Z }]",
-            "! sales_in_all, document 1: no bucket starts at 2024-05-01 10:30:00.000000; the one it lies in starts at \
+            "! documents.sales_in_all, document 1: no bucket starts at 2024-05-01 10:30:00.000000; the one it lies in starts at \
              2024-05-01T10:00:00Z",
         ),
         (
             "sales_in_all = [{ bucket_start = 2024-05-01T10:00:00Z, values.sale = 2 }]",
-            "! sales_in_all, document 1: there is no values.sale; there are sales",
+            "! documents.sales_in_all, document 1: there is no values.sale; there are sales",
+        ),
+        (
+            "sales_in_all = [{ bucket_start = 2024-05-01T10:00:00Z }, { bucket_start = 2024-05-01T12:00:00+02:00 }]",
+            "! documents.sales_in_all, document 2: document 1 has the same bucket_start and key",
         ),
         (
             "sales_in_all = [{ bucket_start = 2024-05-01T10:00:00Z, key.customer = \"a\", values.sales = 2 }]",
-            "! sales_in_all, document 1: there is no key.customer; there are none",
+            "! documents.sales_in_all, document 1: there is no key.customer; there are none",
         ),
     ] {
         let (text, errors, code) = bief(shop(&format!("{record}[test.documents]\n{documents}\n")).path(), &["test"]);
         assert!(code == 3 && text.contains(told), "{code}: {text} {errors}");
     }
-    let folder = shop(SALES);
-    std::fs::write(
-        folder.path().join("in_all.sql"),
-        "SELECT nothing FROM sale WHERE at >= :bucket_start AND at < :bucket_end",
-    )
-    .unwrap();
-    let (text, errors, code) = bief(folder.path(), &["test"]);
-    assert!(code == 3 && text.contains("! the query of aggregate sales_in_all fails"), "{code}: {text} {errors}");
+    for (query, told) in [
+        ("SELECT nothing FROM sale", "! the query of aggregate sales_in_all fails"),
+        ("SELECT cents AS sales FROM sale", "the query of the aggregate sales_in_all gives the key"),
+    ] {
+        let folder = shop(SALES);
+        let query = format!("{query} WHERE at >= :bucket_start AND at < :bucket_end");
+        std::fs::write(folder.path().join("in_all.sql"), query).unwrap();
+        let (text, errors, code) = bief(folder.path(), &["test"]);
+        assert!(code == 3 && text.contains(told), "{code}: {text} {errors}");
+    }
 }
 
 #[test]

@@ -33,6 +33,10 @@ A test in such a file:
   [test.rows]
   customer = [{ code = \"a\", name = \"Ann\" }]
   orders = [{ id = 1, customer = \"a\" }]
+  [[test.documents.orders_hourly]]
+  bucket_start = 2024-05-01T10:00:00Z
+  key.customer = \"a\"
+  values = { orders = 1 }
 
 Exit codes: 0 all passed, 1 a test could not be run, 2 the configuration or a file of tests is wrong,
 3 a test failed")]
@@ -40,7 +44,7 @@ pub struct Args {
     /// Files of tests [default: tests/*.toml beside the configuration]
     #[arg(value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Configuration file; its brokers and its warehouse's address are not used
+    /// Configuration file; its brokers and the addresses of its warehouse and cache are not used
     #[arg(short, long, value_name = "FILE", default_value = "actors.toml")]
     config: PathBuf,
     /// Only tests with this text in their names

@@ -110,7 +110,7 @@ fn after_its_history_the_demo_goes_on_with_records_of_the_last_days_and_opens_it
 }
 
 /// Of what dashboards and rules ask for, what a daemon tells only once it has happened: an actor came up again, and there is
-/// a model, which these few records are not enough for; the browser's tests of models have one and look at these.
+/// a model, which these few records are not enough for; what tells of models is looked at by the browser's tests of them.
 const EVENTFUL: [&str; 5] = [
     "bief_actor_restarts_total",
     "bief_forecast_drifted",

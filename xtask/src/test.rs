@@ -28,17 +28,21 @@ const PROGRAMS: [(&str, &str); 4] = [
 /// The first Node with the timers that the page's scripts are tested by, as `src/http/script_tests.rs` has it.
 const OLDEST_NODE: (u32, u32) = (20, 11);
 
+/// How long tests may take to end after a signal before they are killed.
+const END_LIMIT: Duration = Duration::from_secs(10);
+
 /// Why the Node that is installed does not do.
 fn node_hindrance() -> Option<String> {
     let told = shell::output(Command::new("node").arg("--version")).unwrap_or_default();
     let mut numbers = told.trim().trim_start_matches('v').split('.').map_while(|number| number.parse().ok());
     let version = numbers.next().zip(numbers.next());
     let (major, minor) = OLDEST_NODE;
-    (version < Some(OLDEST_NODE)).then(|| format!("it is {} and not {major}.{minor} or newer", told.trim()))
+    match version {
+        Some(version) if version >= OLDEST_NODE => None,
+        Some(_) => Some(format!("it is {} and not {major}.{minor} or newer", told.trim())),
+        None => Some("its version cannot be told".to_owned()),
+    }
 }
-
-/// How long tests may take to end after a signal before they are killed.
-const END_LIMIT: Duration = Duration::from_secs(10);
 
 /// Runs the tests; `arguments` go to `cargo test`. Returns cargo's exit code.
 pub fn run(arguments: &[String]) -> Result<ExitCode> {

@@ -18,9 +18,11 @@ pub enum Place {
 }
 
 impl Place {
-    fn name(&self) -> &str {
+    /// As it is told to people.
+    fn text(&self) -> String {
         match self {
-            Place::Table(name) | Place::Aggregate(name) => name,
+            Place::Table(name) => name.clone(),
+            Place::Aggregate(name) => format!("documents.{name}"),
         }
     }
 }
@@ -168,11 +170,13 @@ fn described(rejection: &Rejection) -> String {
     format!("{}{field}: {}", rejection.reason, rejection.message)
 }
 
-/// Numbers may be written otherwise: `1` and `1.0`, `12.50` and `12.5`.
+/// Numbers may be written otherwise: `1` and `1.0`, `12.50` and `12.5`. Whole ones are compared to the last digit.
 fn is_same(expected: Option<&str>, found: &str) -> bool {
-    let number = |literal: &str| literal.parse::<f64>().ok();
     let Some(expected) = expected else { return false };
-    expected == found || matches!((number(expected), number(found)), (Some(a), Some(b)) if a == b)
+    match (expected.parse::<i128>(), found.parse::<i128>()) {
+        (Ok(expected), Ok(found)) => expected == found,
+        _ => expected == found || matches!((expected.parse::<f64>(), found.parse::<f64>()), (Ok(a), Ok(b)) if a == b),
+    }
 }
 
 fn is_same_or_not_looked_at(expected: Option<&str>, found: &str) -> bool {
@@ -185,10 +189,10 @@ impl Difference {
         let row =
             |row: &NamedRow| row.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
         let text = match self {
-            Difference::RowMissing { place, row: missing } => format!("- {}: {}", place.name(), row(missing)),
-            Difference::RowUnexpected { place, row: found } => format!("+ {}: {}", place.name(), row(found)),
+            Difference::RowMissing { place, row: missing } => format!("- {}: {}", place.text(), row(missing)),
+            Difference::RowUnexpected { place, row: found } => format!("+ {}: {}", place.text(), row(found)),
             Difference::RowDiffers { place, key, columns } => {
-                let mut text = format!("  {}: {}", place.name(), row(key));
+                let mut text = format!("  {}: {}", place.text(), row(key));
                 for ColumnDiffers { column, expected, found } in columns {
                     // A String takes all that is written.
                     let _ = write!(text, "\n-   {column}={expected}\n+   {column}={found}");
@@ -231,6 +235,12 @@ mod tests {
             compared(&[[Some("1"), None, None]], &[["1", "'a'", "12.5"]]),
             "",
             "what is not named is not looked at"
+        );
+        let (large, next) = ("9007199254740992", "9007199254740993");
+        assert_ne!(
+            compared(&[[Some("1"), None, Some(large)]], &[["1", "'a'", next]]),
+            "",
+            "doubles cannot tell them apart"
         );
     }
 

@@ -1,87 +1,166 @@
-//! The documents that the daemon would make of a test's rows, beside those that the test expects. Only the buckets that
-//! the writers have marked are computed, as the aggregator does it: a mark that is missing shows as a missing document.
+//! The documents of a test's aggregates: as its records change rows, what the writers have marked is refreshed into a cache
+//! of the test's own, by the aggregator's way. So a change that marks nothing leaves a document as it was, here as there.
+
+use chrono::Utc;
 
 use super::difference::{Compared, Difference, Place};
 use super::file::{ExpectedDocument, Test};
-use crate::actors::refresh::{RefreshPlan, Refreshable};
-use crate::adapters::warehouse;
-use crate::config::WarehouseConfig;
+use crate::actors::refresh::{RefreshPlan, Refreshable, mark_all, refresh};
+use crate::adapters::{cache, warehouse};
+use crate::config::{Secret, WarehouseConfig};
 use crate::core::bucket::Width;
 use crate::core::document::{Bucket, Fields, Value};
 use crate::core::time;
-use crate::ports::cache::Entry;
-use crate::ports::{AggregateQuery, AggregateSource};
+use crate::ports::cache::{CacheQuery, Document};
+use crate::ports::{AggregateQuery, AggregateSource, Cache, WarehouseError};
 
-/// Compares the documents of each aggregate that the test names; an error is no verdict.
-pub async fn differences(
-    settings: &WarehouseConfig,
-    plans: &[RefreshPlan],
-    test: &Test,
-) -> Result<Vec<Difference>, String> {
-    let mut differences = Vec::new();
-    let mut source = (warehouse::open_aggregates(settings))().await.map_err(|e| e.to_string())?;
-    for (name, expected) in &test.documents {
-        let Some((plan, aggregate)) = found(plans, name) else {
-            let names: Vec<&str> = all(plans).map(|(_, aggregate)| aggregate.query.name.as_str()).collect();
-            let what = format!("there is no aggregate {name}; there are {}", names.join(", "));
-            differences.push(Difference::Impossible { what });
-            continue;
-        };
-        let only_named = test.only_named_columns.contains(name);
-        match compared(source.as_mut(), plan, &aggregate.query, expected, only_named).await? {
-            Ok(of_aggregate) => differences.extend(of_aggregate),
-            Err(what) => differences.push(Difference::Impossible { what }),
+/// Documents that are read at once.
+const PAGE: usize = 1000;
+
+pub struct Documents {
+    source: Box<dyn AggregateSource>,
+    cache: Box<dyn Cache>,
+    /// Of the aggregates that the test names alone.
+    plans: Vec<RefreshPlan>,
+    /// Of these, the columns that their queries yield.
+    columns: Vec<(String, Columns)>,
+    /// What can't be as the test or the domain has it.
+    impossible: Vec<String>,
+}
+
+impl Documents {
+    /// Makes the documents of the rows that are there already.
+    ///
+    /// # Errors
+    /// What is no verdict on the test.
+    pub async fn open(
+        settings: &WarehouseConfig,
+        cache_url: &Secret,
+        plans: &[RefreshPlan],
+        test: &Test,
+    ) -> Result<Self, String> {
+        let source = (warehouse::open_aggregates(settings))().await.map_err(|e| e.to_string())?;
+        let cache = (cache::open_cache(cache_url))().await.map_err(|e| e.to_string())?;
+        let mut documents =
+            Self { source, cache, plans: Vec::new(), columns: Vec::new(), impossible: unknown(plans, test) };
+        for plan in plans {
+            let mut named = RefreshPlan { aggregates: Vec::new(), ..plan.clone() };
+            for aggregate in plan.aggregates.iter().filter(|a| test.documents.contains_key(&a.query.name)) {
+                if let Some(columns) = documents.examine(&aggregate.query).await? {
+                    documents.columns.push((aggregate.query.name.clone(), columns));
+                    let mut aggregate = aggregate.clone();
+                    // Samples may be old.
+                    aggregate.cached.keep = None;
+                    named.aggregates.push(aggregate);
+                }
+            }
+            if !named.aggregates.is_empty() {
+                documents.cache.prepare(&named.cached()).await.map_err(|e| e.to_string())?;
+                mark_all(&named, documents.source.as_mut(), None).await.map_err(|e| e.to_string())?;
+                documents.plans.push(named);
+            }
         }
+        documents.refresh().await?;
+        Ok(documents)
     }
-    Ok(differences)
-}
 
-fn all(plans: &[RefreshPlan]) -> impl Iterator<Item = (&RefreshPlan, &Refreshable)> {
-    plans.iter().flat_map(|plan| plan.aggregates.iter().map(move |aggregate| (plan, aggregate)))
-}
-
-fn found<'p>(plans: &'p [RefreshPlan], name: &str) -> Option<(&'p RefreshPlan, &'p Refreshable)> {
-    all(plans).find(|(_, aggregate)| aggregate.query.name == name)
-}
-
-/// The inner error is what makes the expectation or the query impossible.
-async fn compared(
-    source: &mut dyn AggregateSource,
-    plan: &RefreshPlan,
-    query: &AggregateQuery,
-    expected: &[ExpectedDocument],
-    only_named: bool,
-) -> Result<Result<Vec<Difference>, String>, String> {
-    // An owner may claim again what it has claimed, so that each aggregate of a source sees all of its marks.
-    let claimed = source.claim(&plan.source, &plan.owner, plan.lease, i32::MAX as usize).await;
-    let buckets = claimed.map_err(|e| e.to_string())?;
-    let examined = match source.examine(query).await {
-        Ok(examined) => examined,
-        Err(error) => return Ok(Err(error.to_string())),
-    };
-    if let Some((problem, help)) = query.misfit(&examined.columns) {
-        return Ok(Err(format!("{}: {problem}; {help}", query.name)));
+    async fn examine(&mut self, query: &AggregateQuery) -> Result<Option<Columns>, String> {
+        let examined = match self.source.examine(query).await {
+            Ok(examined) => examined,
+            Err(WarehouseError::Fatal { what }) => {
+                self.impossible.push(what);
+                return Ok(None);
+            }
+            Err(error) => return Err(error.to_string()),
+        };
+        if let Some((problem, help)) = query.misfit(&examined.columns) {
+            self.impossible.push(format!("{}: {problem}; {help}", query.name));
+            return Ok(None);
+        }
+        Ok(Some(Columns::of(query, &examined.columns)))
     }
-    let computed = match source.compute(query, &buckets).await {
-        Ok(computed) => computed,
-        Err(error) => return Ok(Err(error.to_string())),
-    };
-    let columns = Columns::of(query, &examined.columns);
-    let expected = match columns.expected(query, expected, only_named) {
-        Ok(expected) => expected,
-        Err(what) => return Ok(Err(what)),
-    };
-    let of_bucket = |(bucket, entries): (&Bucket, &Vec<Entry>)| {
-        entries.iter().map(|entry| columns.found(bucket, entry)).collect::<Vec<_>>()
-    };
-    let compared = Compared {
-        place: Place::Aggregate(query.name.clone()),
-        columns: columns.names.iter().map(String::as_str).collect(),
-        key: &(0..=query.key.len()).collect::<Vec<_>>(),
-        expected,
-        found: buckets.iter().zip(&computed.buckets).flat_map(of_bucket).collect(),
-    };
-    Ok(Ok(compared.differences()))
+
+    /// Computes what was marked since the last time. An aggregate that cannot be computed is given up, with all of its source.
+    ///
+    /// # Errors
+    /// What is no verdict on the test.
+    pub async fn refresh(&mut self) -> Result<(), String> {
+        let mut at = 0;
+        while let Some(plan) = self.plans.get(at) {
+            let claimed = self.source.claim(&plan.source, &plan.owner, plan.lease, plan.at_once).await;
+            let buckets = claimed.map_err(|e| e.to_string())?;
+            if buckets.is_empty() {
+                at += 1;
+                continue;
+            }
+            let (source, cache) = (self.source.as_mut(), self.cache.as_mut());
+            match refresh(plan, source, cache, &buckets, &Utc::now, &mut |_, _| {}).await {
+                Ok(()) => {}
+                Err(error) if error.is_fatal() => {
+                    self.impossible.push(error.to_string());
+                    self.plans.remove(at);
+                }
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Compares what the cache holds with what the test expects.
+    ///
+    /// # Errors
+    /// What is no verdict on the test.
+    pub async fn differences(mut self, test: &Test) -> Result<Vec<Difference>, String> {
+        let mut differences = Vec::new();
+        let queries: Vec<AggregateQuery> = all(&self.plans).map(|aggregate| aggregate.query.clone()).collect();
+        for query in &queries {
+            let Some((_, columns)) = self.columns.iter().find(|(name, _)| *name == query.name) else { continue };
+            let only_named = test.only_named_columns.contains(&query.name);
+            let expected = test.documents.get(&query.name).map_or(&[][..], Vec::as_slice);
+            let expected = match columns.expected(query, expected, only_named) {
+                Ok(expected) => expected,
+                Err(what) => {
+                    self.impossible.push(what);
+                    continue;
+                }
+            };
+            let stored = stored(self.cache.as_mut(), &query.name).await?;
+            let compared = Compared {
+                place: Place::Aggregate(query.name.clone()),
+                columns: columns.names.iter().map(String::as_str).collect(),
+                key: &(0..=query.key.len()).collect::<Vec<_>>(),
+                expected,
+                found: stored.iter().map(|document| columns.found(query, document)).collect(),
+            };
+            differences.extend(compared.differences());
+        }
+        differences.extend(self.impossible.into_iter().map(|what| Difference::Impossible { what }));
+        Ok(differences)
+    }
+}
+
+fn all(plans: &[RefreshPlan]) -> impl Iterator<Item = &Refreshable> {
+    plans.iter().flat_map(|plan| &plan.aggregates)
+}
+
+/// What is to be said of names that no aggregate has.
+fn unknown(plans: &[RefreshPlan], test: &Test) -> Vec<String> {
+    let names: Vec<&str> = all(plans).map(|aggregate| aggregate.query.name.as_str()).collect();
+    let unknown = test.documents.keys().filter(|name| !names.contains(&name.as_str()));
+    unknown.map(|name| format!("there is no aggregate {name}; there are {}", listed(&names))).collect()
+}
+
+async fn stored(cache: &mut dyn Cache, aggregate: &str) -> Result<Vec<Document>, String> {
+    let mut documents = Vec::new();
+    let mut query = CacheQuery { aggregate: aggregate.to_owned(), limit: PAGE, ..CacheQuery::default() };
+    loop {
+        let page = cache.read(&query).await.map_err(|e| e.to_string())?;
+        documents.extend(page.documents);
+        if page.next.is_none() {
+            return Ok(documents);
+        }
+        query.after = page.next;
+    }
 }
 
 /// A document as a row: the bucket's start, the key, the values.
@@ -90,6 +169,9 @@ struct Columns {
     names: Vec<String>,
     values: Vec<String>,
 }
+
+/// Literals; `None` for one that is not looked at.
+type ExpectedRow = Vec<Option<String>>;
 
 impl Columns {
     fn of(query: &AggregateQuery, columns: &[String]) -> Self {
@@ -101,45 +183,64 @@ impl Columns {
         Self { names: names.collect(), values }
     }
 
-    fn found(&self, bucket: &Bucket, entry: &Entry) -> Vec<String> {
-        let fields = entry.key.iter().chain(&entry.values).map(|(_, value)| literal(value));
-        std::iter::once(start(bucket)).chain(fields).collect()
+    fn found(&self, query: &AggregateQuery, document: &Document) -> Vec<String> {
+        let key = query.key.iter().map(|name| shown(&document.key, name));
+        let values = self.values.iter().map(|name| shown(&document.values, name));
+        std::iter::once(start(&document.bucket)).chain(key).chain(values).collect()
     }
 
+    /// What the test expects, or what is wrong with it.
     fn expected(
         &self,
         query: &AggregateQuery,
         documents: &[ExpectedDocument],
         only_named: bool,
-    ) -> Result<Vec<Vec<Option<String>>>, String> {
-        let not_named = (!only_named).then(|| "NULL".to_owned());
-        let row = |document: &ExpectedDocument| -> Result<Vec<Option<String>>, String> {
-            let mut row = vec![Some(start(&bucket_at(query.source.width, document.bucket_start)?))];
-            for (part, fields, names) in
-                [("key", &document.key, &query.key), ("values", &document.values, &self.values)]
-            {
-                if let Some((unknown, _)) = fields.iter().find(|(name, _)| !names.contains(name)) {
-                    let there_are = match &names[..] {
-                        [] => "none".to_owned(),
-                        names => names.join(", "),
-                    };
-                    return Err(format!("there is no {part}.{unknown}; there are {there_are}"));
-                }
+    ) -> Result<Vec<ExpectedRow>, String> {
+        let mut rows: Vec<ExpectedRow> = Vec::with_capacity(documents.len());
+        for (nth, document) in (1..).zip(documents) {
+            let wrong = |what: String| format!("documents.{}, document {nth}: {what}", query.name);
+            let row = self.row(query, document, only_named).map_err(wrong)?;
+            let keyed = 1 + query.key.len();
+            if let Some(same) = rows.iter().position(|other| other[..keyed] == row[..keyed]) {
+                return Err(wrong(format!("document {} has the same bucket_start and key", same + 1)));
             }
-            // A key can be null, which TOML cannot say.
-            row.extend(query.key.iter().map(|name| Some(of(&document.key, name).map_or("NULL".to_owned(), literal))));
-            row.extend(self.values.iter().map(|name| of(&document.values, name).map(literal).or(not_named.clone())));
-            Ok(row)
-        };
-        let told = |(nth, document): (usize, &ExpectedDocument)| {
-            row(document).map_err(|wrong| format!("{}, document {nth}: {wrong}", query.name))
-        };
-        (1..).zip(documents).map(told).collect()
+            rows.push(row);
+        }
+        Ok(rows)
+    }
+
+    fn row(
+        &self,
+        query: &AggregateQuery,
+        document: &ExpectedDocument,
+        only_named: bool,
+    ) -> Result<ExpectedRow, String> {
+        for (part, fields, names) in [("key", &document.key, &query.key), ("values", &document.values, &self.values)] {
+            if let Some((unknown, _)) = fields.iter().find(|(name, _)| !names.contains(name)) {
+                return Err(format!("there is no {part}.{unknown}; there are {}", listed(names)));
+            }
+        }
+        let start = start(&bucket_at(query.source.width, document.bucket_start)?);
+        // A column of the key that is not named is null, which TOML cannot say.
+        let key = query.key.iter().map(|name| Some(shown(&document.key, name)));
+        let is_looked_at = |name: &str| !only_named || of(&document.values, name).is_some();
+        let values = self.values.iter().map(|name| is_looked_at(name).then(|| shown(&document.values, name)));
+        Ok(std::iter::once(Some(start)).chain(key).chain(values).collect())
     }
 }
 
 fn of<'f>(fields: &'f Fields, name: &str) -> Option<&'f Value> {
     fields.iter().find(|(other, _)| other == name).map(|(_, value)| value)
+}
+
+/// As values of rows are shown.
+fn shown(fields: &Fields, name: &str) -> String {
+    match of(fields, name) {
+        None | Some(Value::Null) => "NULL".to_owned(),
+        Some(Value::Integer(number)) => number.to_string(),
+        Some(Value::Float(number)) => number.to_string(),
+        Some(Value::Text(text)) => format!("'{}'", text.replace('\'', "''")),
+    }
 }
 
 fn bucket_at(width: Width, micros: i64) -> Result<Bucket, String> {
@@ -155,12 +256,9 @@ fn start(bucket: &Bucket) -> String {
     bucket.start().format("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
-/// As values of rows are shown.
-fn literal(value: &Value) -> String {
-    match value {
-        Value::Null => "NULL".to_owned(),
-        Value::Integer(number) => number.to_string(),
-        Value::Float(number) => number.to_string(),
-        Value::Text(text) => format!("'{}'", text.replace('\'', "''")),
+fn listed(names: &[impl AsRef<str>]) -> String {
+    match names {
+        [] => "none".to_owned(),
+        names => names.iter().map(AsRef::as_ref).collect::<Vec<_>>().join(", "),
     }
 }

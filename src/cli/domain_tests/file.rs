@@ -258,9 +258,10 @@ impl WrittenDocument {
         let fields = |what: &str, table: &toml::Table| {
             let field = |(name, of): (&String, &toml::Value)| match document_value(of) {
                 Some(value) => Ok((name.clone(), value)),
-                None => {
-                    Err(format!("{what}.{name} = {of}: a document holds numbers and texts; write it as one of them"))
-                }
+                None => Err(format!(
+                    "{what}.{name} = {of}: a document holds numbers and texts; write what the query yields: a time as \
+                     \"2013-01-01 10:15:00.000000\", a date as \"2013-01-01\", true as 1"
+                )),
             };
             table.iter().map(field).collect::<Result<document::Fields, String>>()
         };

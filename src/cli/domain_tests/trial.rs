@@ -1,5 +1,5 @@
 //! Runs one test: a database file of its own with the domain's tables, the daemon's decoder and committer, and a look at
-//! what is there afterwards. Nothing of the configured warehouse or broker is touched.
+//! what is there afterwards. Nothing of the configured warehouse, cache or broker is touched.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
 use super::difference::{self, Compared, Difference, Place};
-use super::documents;
+use super::documents::Documents;
 use super::file::{Commit, Test, TestRecord};
 use crate::actors::decoder::decode_batch;
 use crate::actors::refresh::RefreshPlan;
@@ -73,6 +73,10 @@ impl Domain {
         }
         let settings = on_sqlite(&self.config.warehouse, &file);
         let mut trial = Trial::new(self, &settings, test).await?;
+        if !test.documents.is_empty() {
+            let cache = Secret::new(format!("sqlite://{}.cache", file.display()));
+            trial.documents = Some(Documents::open(&settings, &cache, &self.aggregates, test).await?);
+        }
         for batch in batches(test) {
             trial.commit(batch).await?;
         }
@@ -107,7 +111,6 @@ fn batches(test: &Test) -> Vec<std::ops::Range<usize>> {
 /// One test under way.
 struct Trial<'d> {
     settings: &'d WarehouseConfig,
-    aggregates: &'d [RefreshPlan],
     test: &'d Test,
     warehouse: Box<dyn Warehouse>,
     /// By stream.
@@ -116,6 +119,8 @@ struct Trial<'d> {
     counts: Counts,
     /// Position of the record from 1, and why.
     letters: Vec<(usize, Rejection)>,
+    /// Where the test names any.
+    documents: Option<Documents>,
 }
 
 struct OfStream {
@@ -162,8 +167,8 @@ impl<'d> Trial<'d> {
             return Err(format!("there is no stream {}; there are {}", record.stream, names.join(", ")));
         }
         let warehouse = (warehouse::open_warehouse(settings))().await.map_err(|e| e.to_string())?;
-        let (aggregates, counts, letters) = (&domain.aggregates[..], Counts::default(), Vec::new());
-        Ok(Trial { settings, aggregates, test, warehouse, streams, now, counts, letters })
+        let (counts, letters) = (Counts::default(), Vec::new());
+        Ok(Trial { settings, test, warehouse, streams, now, counts, letters, documents: None })
     }
 
     async fn commit(&mut self, batch: std::ops::Range<usize>) -> Result<(), String> {
@@ -178,10 +183,13 @@ impl<'d> Trial<'d> {
         self.counts = committed.counts.iter().fold(self.counts, |sum, c| sum.plus(c.counts));
         let letters = committed.dead_letters.into_iter();
         self.letters.extend(letters.map(|(index, why)| (batch.start + index as usize + 1, why)));
-        Ok(())
+        match &mut self.documents {
+            Some(documents) => documents.refresh().await,
+            None => Ok(()),
+        }
     }
 
-    async fn verdict(&self) -> Result<Vec<Difference>, String> {
+    async fn verdict(mut self) -> Result<Vec<Difference>, String> {
         let mut differences = Vec::new();
         let names: Vec<&str> = self.test.rows.keys().map(String::as_str).collect();
         let mut catalog = warehouse::catalog(self.settings).await.map_err(|e| e.to_string())?;
@@ -203,8 +211,8 @@ impl<'d> Trial<'d> {
                 }
             }
         }
-        if !self.test.documents.is_empty() {
-            differences.extend(documents::differences(self.settings, self.aggregates, self.test).await?);
+        if let Some(documents) = self.documents.take() {
+            differences.extend(documents.differences(self.test).await?);
         }
         differences.extend(difference::letters(&self.test.dead_letters, &self.letters));
         let counts = [
