@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 
 use super::history::{self, HistoryError, first_open};
-use crate::core::document::{Bucket, Fields, Value};
+use crate::core::document::{Bucket, Fields, Value, value_of};
 use crate::core::forecast::{Horizon, ModelVersion, Prediction, Spec, predict};
 use crate::messages::{ForecastStanding, Forecasts, LiveError, TrainingWanted};
 use crate::metrics::ForecastMetrics;
@@ -352,7 +352,7 @@ async fn store(
             d.key == entry.key
                 && ["forecast", "model_version"]
                     .iter()
-                    .all(|name| scoring::value(&d.values, name) == scoring::value(&entry.values, name))
+                    .all(|name| value_of(&d.values, name) == value_of(&entry.values, name))
         })
     };
     if there.len() == entries.len() && entries.iter().all(same) {

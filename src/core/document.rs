@@ -70,6 +70,11 @@ impl From<&str> for Value {
 /// Columns with their values, in the query's order.
 pub type Fields = Vec<(String, Value)>;
 
+/// The value of the column that is named so.
+pub fn value_of<'f>(fields: &'f Fields, name: &str) -> Option<&'f Value> {
+    fields.iter().find(|(column, _)| column == name).map(|(_, value)| value)
+}
+
 /// A stretch of time, its end not included. Both are whole seconds of the years 0 to 9999, so that they can be told in
 /// text of one length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

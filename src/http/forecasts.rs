@@ -12,7 +12,7 @@ use super::aggregates::{desk, key_of, typed};
 use super::answers::{Query, Refusal, bytes, refused, tagged};
 use super::problem::problem;
 use crate::config::Forecast;
-use crate::core::document::{Fields, Value};
+use crate::core::document::{Fields, Value, value_of};
 use crate::core::forecast::{Horizon, HorizonScores};
 use crate::messages::{ForecastStanding, LiveError};
 use crate::ports::ModelHead;
@@ -160,7 +160,7 @@ struct Forecasted {
 
 impl Forecasted {
     fn of(document: &Document) -> Self {
-        let value = |name: &str| document.values.iter().find(|(column, _)| column == name).map(|(_, value)| value);
+        let value = |name: &str| value_of(&document.values, name);
         let number = |name: &str| match value(name)? {
             Value::Integer(n) => Some(*n as f64),
             Value::Float(n) => n.is_finite().then_some(*n),

@@ -199,6 +199,17 @@ pub trait Cache {
 
     async fn read(&mut self, query: &CacheQuery) -> Result<Page, CacheError>;
 
+    /// All pages of a query, one after the other: for what is known to be few enough to be held at once.
+    async fn read_all(&mut self, mut query: CacheQuery) -> Result<Vec<Document>, CacheError> {
+        let mut documents = Vec::new();
+        loop {
+            let page = self.read(&query).await?;
+            documents.extend(page.documents);
+            let Some(next) = page.next else { return Ok(documents) };
+            query.after = Some(next);
+        }
+    }
+
     /// All documents of the bucket that starts then, ascending by the text of their key.
     async fn bucket(&mut self, aggregate: &str, start: DateTime<Utc>) -> Result<Vec<Document>, CacheError>;
 

@@ -1,7 +1,7 @@
 //! The tab Pipeline: the ledger, the actors as a graph, what holds a stream up, and one actor in detail.
 
 use super::Test;
-use super::driver::Driver;
+use super::driver::{Driver, Page};
 use super::shop::Shops;
 
 pub fn tests() -> Vec<(&'static str, Test)> {
@@ -10,6 +10,14 @@ pub fn tests() -> Vec<(&'static str, Test)> {
         ("pipeline_marks_an_actor_in_trouble_and_tells_each_partitions_lag", marks_trouble),
         ("pipeline_tells_an_actors_counters_settings_and_last_error", tells_an_actor),
     ]
+}
+
+/// Clicks the first box of the graph that says so.
+fn choose(page: &Page, said: &str) {
+    page.js(&format!(
+        "Array.from(document.querySelectorAll('#graph [role=button], #graph button'))
+           .find((box) => box.textContent.includes('{said}')).dispatchEvent(new MouseEvent('click', {{ bubbles: true }}))"
+    ));
 }
 
 fn adds_up_and_draws(driver: &Driver) {
@@ -56,13 +64,10 @@ fn marks_trouble(driver: &Driver) {
     shops.flush();
     page.wait("a badge at the writer", &format!("({badge} || '').startsWith('▲')"));
     page.wait("a mark at the tab", "!document.getElementById('pipeline-badge').hidden");
-    page.js(
-        "Array.from(document.querySelectorAll('#graph [role=button]'))
-           .find((box) => box.textContent.includes('writer')).dispatchEvent(new MouseEvent('click', { bubbles: true }))",
-    );
+    choose(&page, "writer");
     page.wait("the cause", "document.getElementById('detail-body').textContent.includes('database is locked')");
     // The topic's box has the partitions, those that wait and those that do not.
-    page.js("document.querySelector('#graph .node-topic').dispatchEvent(new MouseEvent('click', { bubbles: true }))");
+    choose(&page, "sales");
     page.wait("its detail", "document.getElementById('detail-body').textContent.includes('Lag per partition')");
     let lags = format!("partition 0{WAITING}partition 10");
     page.wait(
@@ -80,10 +85,7 @@ fn tells_an_actor(driver: &Driver) {
     let shops = Shops::open();
     let page = shops.page(driver, "#pipeline");
     page.wait("boxes", "Array.from(document.querySelectorAll('#graph [role=button], #graph button')).length > 0");
-    page.js(
-        "Array.from(document.querySelectorAll('#graph [role=button], #graph button'))
-           .find((box) => box.textContent.includes('writer')).dispatchEvent(new MouseEvent('click', { bubbles: true }))",
-    );
+    choose(&page, "writer");
     page.wait("its detail", "document.getElementById('detail-title').textContent === 'writer of sales'");
     page.wait(
         "counters of /metrics",

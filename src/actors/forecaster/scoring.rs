@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::next_version;
-use crate::core::document::{Fields, Value};
+use crate::core::document::{Fields, Value, value_of};
 use crate::core::forecast::series::label;
 use crate::core::forecast::{DriftState, Horizon, ModelVersion, Spec, drift};
 use crate::messages::LiveError;
@@ -130,28 +130,13 @@ async fn read(
     aggregate: &str,
     (from, to): (DateTime<Utc>, DateTime<Utc>),
 ) -> Result<Vec<Document>, CacheError> {
-    let mut query = CacheQuery {
-        aggregate: aggregate.to_owned(),
-        from: Some(from),
-        to: Some(to),
-        limit: PAGE,
-        ..CacheQuery::default()
-    };
-    let mut documents = Vec::new();
-    loop {
-        let page = cache.read(&query).await?;
-        documents.extend(page.documents);
-        let Some(next) = page.next else { return Ok(documents) };
-        query.after = Some(next);
-    }
-}
-
-pub(super) fn value<'v>(values: &'v Fields, name: &str) -> Option<&'v Value> {
-    values.iter().find(|(column, _)| column == name).map(|(_, value)| value)
+    let aggregate = aggregate.to_owned();
+    let query = CacheQuery { aggregate, from: Some(from), to: Some(to), limit: PAGE, ..CacheQuery::default() };
+    cache.read_all(query).await
 }
 
 fn number(values: &Fields, name: &str) -> Option<f64> {
-    match value(values, name)? {
+    match value_of(values, name)? {
         Value::Integer(n) => Some(*n as f64),
         Value::Float(n) => Some(*n),
         Value::Null | Value::Text(_) => None,
@@ -159,7 +144,7 @@ fn number(values: &Fields, name: &str) -> Option<f64> {
 }
 
 fn model_version(values: &Fields) -> Option<u64> {
-    match value(values, "model_version")? {
+    match value_of(values, "model_version")? {
         Value::Integer(n) => u64::try_from(*n).ok(),
         _ => None,
     }

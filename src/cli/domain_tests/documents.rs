@@ -1,16 +1,21 @@
 //! The documents of a test's aggregates: as its records change rows, what the writers have marked is refreshed into a cache
 //! of the test's own, by the aggregator's way. So a change that marks nothing leaves a document as it was, here as there.
 
+use std::collections::BTreeMap;
+
 use chrono::Utc;
 
 use super::difference::{Compared, Difference, Place};
 use super::file::{ExpectedDocument, Test};
 use crate::actors::refresh::{RefreshPlan, Refreshable, mark_all, refresh};
+use crate::adapters::sqlite::stored::literal;
 use crate::adapters::{cache, warehouse};
 use crate::config::{Secret, WarehouseConfig};
 use crate::core::bucket::Width;
-use crate::core::document::{Bucket, Fields, Value};
+use crate::core::cell::Cell;
+use crate::core::document::{Bucket, Fields, Value, value_of};
 use crate::core::time;
+use crate::core::value::Fit;
 use crate::ports::cache::{CacheQuery, Document};
 use crate::ports::{AggregateQuery, AggregateSource, Cache, WarehouseError};
 
@@ -22,8 +27,8 @@ pub struct Documents {
     cache: Box<dyn Cache>,
     /// Of the aggregates that the test names alone.
     plans: Vec<RefreshPlan>,
-    /// Of these, the columns that their queries yield.
-    columns: Vec<(String, Columns)>,
+    /// By aggregate, what its query yields.
+    columns: BTreeMap<String, Columns>,
     /// What can't be as the test or the domain has it.
     impossible: Vec<String>,
 }
@@ -42,12 +47,12 @@ impl Documents {
         let source = (warehouse::open_aggregates(settings))().await.map_err(|e| e.to_string())?;
         let cache = (cache::open_cache(cache_url))().await.map_err(|e| e.to_string())?;
         let mut documents =
-            Self { source, cache, plans: Vec::new(), columns: Vec::new(), impossible: unknown(plans, test) };
+            Self { source, cache, plans: Vec::new(), columns: BTreeMap::new(), impossible: unknown(plans, test) };
         for plan in plans {
             let mut named = RefreshPlan { aggregates: Vec::new(), ..plan.clone() };
             for aggregate in plan.aggregates.iter().filter(|a| test.documents.contains_key(&a.query.name)) {
                 if let Some(columns) = documents.examine(&aggregate.query).await? {
-                    documents.columns.push((aggregate.query.name.clone(), columns));
+                    documents.columns.insert(aggregate.query.name.clone(), columns);
                     let mut aggregate = aggregate.clone();
                     // Samples may be old.
                     aggregate.cached.keep = None;
@@ -110,21 +115,21 @@ impl Documents {
     ///
     /// # Errors
     /// What is no verdict on the test.
-    pub async fn differences(mut self, test: &Test) -> Result<Vec<Difference>, String> {
+    pub async fn differences(self, test: &Test) -> Result<Vec<Difference>, String> {
+        let Self { mut cache, plans, columns, mut impossible, .. } = self;
         let mut differences = Vec::new();
-        let queries: Vec<AggregateQuery> = all(&self.plans).map(|aggregate| aggregate.query.clone()).collect();
-        for query in &queries {
-            let Some((_, columns)) = self.columns.iter().find(|(name, _)| *name == query.name) else { continue };
+        for Refreshable { query, .. } in all(&plans) {
+            let (columns, expected) = (&columns[&query.name], &test.documents[&query.name]);
             let only_named = test.only_named_columns.contains(&query.name);
-            let expected = test.documents.get(&query.name).map_or(&[][..], Vec::as_slice);
             let expected = match columns.expected(query, expected, only_named) {
                 Ok(expected) => expected,
                 Err(what) => {
-                    self.impossible.push(what);
+                    impossible.push(what);
                     continue;
                 }
             };
-            let stored = stored(self.cache.as_mut(), &query.name).await?;
+            let all = CacheQuery { aggregate: query.name.clone(), limit: PAGE, ..CacheQuery::default() };
+            let stored = cache.read_all(all).await.map_err(|e| e.to_string())?;
             let compared = Compared {
                 place: Place::Aggregate(query.name.clone()),
                 columns: columns.names.iter().map(String::as_str).collect(),
@@ -134,7 +139,7 @@ impl Documents {
             };
             differences.extend(compared.differences());
         }
-        differences.extend(self.impossible.into_iter().map(|what| Difference::Impossible { what }));
+        differences.extend(impossible.into_iter().map(|what| Difference::Impossible { what }));
         Ok(differences)
     }
 }
@@ -148,19 +153,6 @@ fn unknown(plans: &[RefreshPlan], test: &Test) -> Vec<String> {
     let names: Vec<&str> = all(plans).map(|aggregate| aggregate.query.name.as_str()).collect();
     let unknown = test.documents.keys().filter(|name| !names.contains(&name.as_str()));
     unknown.map(|name| format!("there is no aggregate {name}; there are {}", listed(&names))).collect()
-}
-
-async fn stored(cache: &mut dyn Cache, aggregate: &str) -> Result<Vec<Document>, String> {
-    let mut documents = Vec::new();
-    let mut query = CacheQuery { aggregate: aggregate.to_owned(), limit: PAGE, ..CacheQuery::default() };
-    loop {
-        let page = cache.read(&query).await.map_err(|e| e.to_string())?;
-        documents.extend(page.documents);
-        if page.next.is_none() {
-            return Ok(documents);
-        }
-        query.after = page.next;
-    }
 }
 
 /// A document as a row: the bucket's start, the key, the values.
@@ -223,24 +215,20 @@ impl Columns {
         let start = start(&bucket_at(query.source.width, document.bucket_start)?);
         // A column of the key that is not named is null, which TOML cannot say.
         let key = query.key.iter().map(|name| Some(shown(&document.key, name)));
-        let is_looked_at = |name: &str| !only_named || of(&document.values, name).is_some();
+        let is_looked_at = |name: &str| !only_named || value_of(&document.values, name).is_some();
         let values = self.values.iter().map(|name| is_looked_at(name).then(|| shown(&document.values, name)));
         Ok(std::iter::once(Some(start)).chain(key).chain(values).collect())
     }
 }
 
-fn of<'f>(fields: &'f Fields, name: &str) -> Option<&'f Value> {
-    fields.iter().find(|(other, _)| other == name).map(|(_, value)| value)
-}
-
 /// As values of rows are shown.
 fn shown(fields: &Fields, name: &str) -> String {
-    match of(fields, name) {
-        None | Some(Value::Null) => "NULL".to_owned(),
-        Some(Value::Integer(number)) => number.to_string(),
-        Some(Value::Float(number)) => number.to_string(),
-        Some(Value::Text(text)) => format!("'{}'", text.replace('\'', "''")),
-    }
+    literal(&match value_of(fields, name) {
+        None | Some(Value::Null) => Fit::Cell(Cell::Null),
+        Some(Value::Integer(number)) => Fit::Cell(Cell::Int(*number)),
+        Some(Value::Float(number)) => Fit::Cell(Cell::Float(*number)),
+        Some(Value::Text(text)) => Fit::Text(text),
+    })
 }
 
 fn bucket_at(width: Width, micros: i64) -> Result<Bucket, String> {
