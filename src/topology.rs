@@ -57,9 +57,6 @@ const ASKED_AGAIN: Duration = Duration::from_secs(2);
 /// with the load and no larger number would make them come sooner.
 const QUEUE: usize = 1;
 
-/// What an outbox holds in memory of dead letters, at most, unless one is larger.
-const OUTBOX_BYTES: i64 = 16 << 20;
-
 /// A running daemon.
 pub struct Daemon {
     pub supervisor: SupervisorHandle,
@@ -110,6 +107,7 @@ pub fn launch(config: Arc<Config>, bootstrap: &str, listener: TcpListener) -> io
                 prepared: Arc::clone(&prepared),
                 memory: config.daemon.memory / config.streams.len().max(1) as u64,
                 shares: shares.by_ref().take(stream.lanes).collect(),
+                letters: Arc::new(std::sync::Mutex::new(LetterShare::new(stream.max_dead_letter_share))),
             };
             let outbox = stream.dead_letter_topic.clone().map(|topic| pipeline.clone().into_outbox(topic));
             [Some(pipeline.into_unit()), outbox].into_iter().flatten()
@@ -176,6 +174,9 @@ struct Pipeline {
     memory: u64,
     /// What each lane takes of the daemon's budget; the same for all incarnations.
     shares: Vec<Share>,
+    /// How many of the recent records were set aside: over all incarnations, so that a pipeline that is built again and
+    /// again drains no topic.
+    letters: Arc<std::sync::Mutex<LetterShare>>,
 }
 
 impl Pipeline {
@@ -205,7 +206,7 @@ impl Pipeline {
                 });
                 let settings = OutboxSettings {
                     topic: pipeline.stream.topic.clone(),
-                    bytes_a_round: OUTBOX_BYTES,
+                    bytes_a_round: memory::outbox(pipeline.memory),
                     open_book: warehouse::open_letter_book(&pipeline.config.warehouse),
                     open_publisher,
                     clock: Arc::clone(&pipeline.clock),
@@ -287,7 +288,6 @@ impl Pipeline {
         let known = Arc::new(std::sync::Mutex::new(known));
         let cost = RecordCost::of(&plan);
         let tap = StreamTap::new(self.tap.clone(), &stream.name, Arc::clone(&plan));
-        let share = Arc::new(std::sync::Mutex::new(LetterShare::new(stream.max_dead_letter_share)));
         let mut lanes = Vec::with_capacity(stream.lanes);
         for lane in 0..stream.lanes {
             let (records, decoder_in) = mpsc::channel(QUEUE);
@@ -298,7 +298,7 @@ impl Pipeline {
                 plan: Arc::clone(&plan),
                 markings: Arc::clone(&markings),
                 known: Arc::clone(&known),
-                share: Arc::clone(&share),
+                share: Arc::clone(&self.letters),
                 lanes: stream.lanes,
                 input: writer_in,
                 open: Arc::clone(&open),

@@ -182,7 +182,10 @@ fn as_json(stored: &StoredDeadLetter) -> Value {
         "topic": &*letter.topic,
         "partition": letter.partition,
         "offset": letter.offset,
-        "timestamp": DateTime::<Utc>::from_timestamp_millis(letter.timestamp).map(|t| t.to_rfc3339()),
+        "timestamp": Some(letter.timestamp)
+            .filter(|millis| *millis >= 0)
+            .and_then(DateTime::<Utc>::from_timestamp_millis)
+            .map(|t| t.to_rfc3339()),
         "reason": letter.rejection.reason.as_str(),
         "field": letter.rejection.field,
         "message": letter.rejection.message,

@@ -10,6 +10,7 @@ use super::support::{fail, load, log_command, owner, print_json};
 use super::table::{Align, Table, grouped};
 use crate::adapters::warehouse;
 use crate::config::{Config, Forecast};
+use crate::core::printable::printable;
 use crate::ports::models::{ModelChange, ModelHead, Models, Promoted, StoredModel};
 use crate::ports::{Clock, SystemClock};
 
@@ -259,11 +260,11 @@ fn shown(head: &ModelHead, forecast: &Forecast, model: &crate::core::forecast::M
         head.forecast,
         head.version,
         minute(head.trained_at),
-        head.code_version,
+        printable(&head.code_version),
         minute(head.data.from),
         minute(head.data.to),
-        head.input_hash,
-        head.verdict
+        printable(&head.input_hash),
+        printable(&head.verdict)
     );
     out += &match (head.champion, head.promoted_at) {
         (true, Some(at)) => format!("  the champion since {}\n", minute(at)),
@@ -275,8 +276,11 @@ fn shown(head: &ModelHead, forecast: &Forecast, model: &crate::core::forecast::M
     }
     for of in &model.horizons {
         let rows = grouped(i64::try_from(of.serving.rows).unwrap_or(i64::MAX));
-        out +=
-            &format!("\n{} ahead: MAE {:.3} in its holdout, fitted to {rows} rows\n", of.horizon, of.holdout.score.mae);
+        out += &format!(
+            "\n{} ahead: MAE {:.3} in its holdout, fitted to {rows} rows\n",
+            printable(&of.horizon),
+            of.holdout.score.mae
+        );
         let mut table = Table::new(&[("FEATURE", Align::Left), ("COEFFICIENT", Align::Right)]);
         table.row(vec!["(intercept)".to_owned(), format!("{:.6}", of.serving.intercept)]);
         for (feature, coefficient) in of.features.iter().zip(&of.serving.coefficients) {

@@ -85,6 +85,7 @@ async fn serve(loaded: Loaded, bootstrap: &str) -> u8 {
         streams = config.streams.len(),
         "bief runs"
     );
+    let streams: Vec<String> = config.streams.iter().map(|stream| stream.name.clone()).collect();
     tokio::select! {
         drained = signals.drain_at_first(&daemon.supervisor, config.daemon.drain_timeout) => {
             daemon.server.stop(false).await;
@@ -92,7 +93,7 @@ async fn serve(loaded: Loaded, bootstrap: &str) -> u8 {
             tracing::info!(code, "bief ends");
             code
         }
-        () = given_up(&daemon), if config.daemon.on_fatal == OnFatal::Exit => {
+        () = given_up(&daemon, &streams), if config.daemon.on_fatal == OnFatal::Exit => {
             tracing::error!("a stream stopped for good and on_fatal is \"exit\"");
             daemon.supervisor.drain(config.daemon.drain_timeout).await;
             exit::STREAM_STOPPED
@@ -100,11 +101,12 @@ async fn serve(loaded: Loaded, bootstrap: &str) -> u8 {
     }
 }
 
-/// Waits until a stream has stopped for good.
-async fn given_up(daemon: &Daemon) {
+/// Waits until one of these streams has stopped for good. What works beside them holds up no record.
+async fn given_up(daemon: &Daemon, streams: &[String]) {
     let mut changes = daemon.supervisor.board().changes();
     loop {
-        if changes.borrow_and_update().iter().any(|u| matches!(u.state, UnitState::Failed)) {
+        if changes.borrow_and_update().iter().any(|u| streams.contains(&u.name) && matches!(u.state, UnitState::Failed))
+        {
             return;
         }
         if changes.changed().await.is_err() {

@@ -73,6 +73,12 @@ pub fn known_rows(memory: u64) -> u64 {
     memory / KNOWN
 }
 
+/// Bytes of dead letters that one stream's outbox reads at once, unless one is larger; librdkafka copies them as they are
+/// sent. They are beside `memory`, in what the process may have resident beyond it.
+pub fn outbox(memory: u64) -> i64 {
+    (memory / 32).clamp(1 << 20, 16 << 20) as i64
+}
+
 /// What records of one stream cost from the poll to the commit, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordCost {
@@ -123,6 +129,7 @@ mod tests {
         );
         assert_eq!(batches(memory), 176 << 20);
         assert_eq!(known_rows(memory), 16 << 20);
+        assert_eq!((outbox(memory), outbox(1 << 20), outbox(1 << 40)), (8 << 20, 1 << 20, 16 << 20));
     }
 
     proptest! {

@@ -108,7 +108,7 @@ pub(super) async fn refuse_strangers(
     }
 }
 
-/// Why a request is refused, in this order: name, origin, token (no change without one), method, size. Who may not ask
+/// Why a request is refused, in this order: name, path, origin, token (no change without one), method, size. Who may not ask
 /// learns no more.
 fn refusal(
     shared: &Shared,
@@ -129,6 +129,12 @@ fn refusal(
              allowed_hosts in the configuration's [daemon] section.",
         ));
     };
+    if is_disguised(uri.path()) {
+        return Some(problem(
+            StatusCode::BAD_REQUEST,
+            "The path encodes a letter, digit, '-', '.', '_' or '~' as %XX. Write it as it is.",
+        ));
+    }
     let (needs, does) = route.map_or((Needs::Token, Does::Reads), |route| (route.needs, route.does));
     if is_from_elsewhere(hosts, host, does, headers) {
         return Some(problem(
@@ -182,6 +188,17 @@ fn is_from_elsewhere(hosts: &Hosts, host: &str, does: Does, headers: &HeaderMap)
         Some("none") => does == Does::Changes,
         Some(_) => does == Does::Changes || !follows_link,
     }
+}
+
+/// Whether a path encodes what needs no encoding (RFC 3986, 2.3). Routes are found by the path as it is decoded, but looked up
+/// here as it was sent: two spellings of one path must not be judged apart.
+fn is_disguised(path: &str) -> bool {
+    let digit = |byte: Option<&u8>| byte.and_then(|b| char::from(*b).to_digit(16));
+    let bytes = path.as_bytes();
+    bytes.iter().enumerate().filter(|(_, byte)| **byte == b'%').any(|(at, _)| {
+        let (Some(high), Some(low)) = (digit(bytes.get(at + 1)), digit(bytes.get(at + 2))) else { return false };
+        char::from_u32(high * 16 + low).is_some_and(|c| c.is_ascii_alphanumeric() || "-._~".contains(c))
+    })
 }
 
 fn has_body(headers: &HeaderMap) -> bool {

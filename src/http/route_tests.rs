@@ -156,6 +156,21 @@ fn without_the_right_token_only_what_tells_nothing_is_answered() {
 }
 
 #[test]
+fn a_route_that_is_spelled_otherwise_is_not_taken_for_another() {
+    let daemon = daemon_with(Access::default(), with_change());
+    let path = CHANGE.replacen('a', "%61", 1);
+    for does in [Does::Reads, Does::Changes] {
+        assert_eq!(Ask::rightly(&daemon, &path, does).status(&daemon), 400, "{path}");
+    }
+    for path in ["/api/v1/dead-letters/%72etry", "/api/v1/dead-letters/d%72op", "/api/v1/dead-letters/%72%45%74ry"] {
+        let ask = Ask { method: "GET", token: None, ..Ask::rightly(&daemon, path, Does::Reads) };
+        assert_eq!(ask.with("Connection: upgrade\r\nUpgrade: websocket").status(&daemon), 400, "{path}");
+    }
+    let sound = Ask::rightly(&daemon, "/api/v1/rows/a%20b", Does::Reads).status(&daemon);
+    assert_ne!(sound, 400, "a blank has to be encoded");
+}
+
+#[test]
 fn who_shows_no_token_learns_from_a_probe_the_verdict_alone() {
     let daemon = guarded();
     daemon.database_up.store(false, std::sync::atomic::Ordering::Relaxed);

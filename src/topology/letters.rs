@@ -169,31 +169,60 @@ fn add(sum: &mut RetriedLetters, retried: Retried, unanswered: bool) {
     *(if unanswered { &mut sum.unanswered } else { &mut sum.gone }) += retried.gone;
 }
 
-/// Drops letters for good; answers how many.
-pub async fn discard(config: &Config, keys: &[LetterKey], audit: Option<Audit<'_>>) -> Result<usize, WarehouseError> {
+/// Drops letters for good. What was dropped before an error is dropped, and added to `dropped`.
+pub async fn discard(
+    config: &Config,
+    keys: &[LetterKey],
+    audit: Option<Audit<'_>>,
+    dropped: &mut usize,
+) -> Result<(), WarehouseError> {
     let mut warehouse = (warehouse::open_letter_warehouse(&config.warehouse))().await?;
-    let mut dropped = 0;
     for (topic, portions) in portions(keys) {
         for portion in portions {
-            let now = Utc::now();
-            warehouse.begin().await?;
-            let letters = warehouse.lock_letters(topic, &portion.partitions, &portion.ids).await?;
-            let ids: Vec<i64> = letters.iter().map(|l| l.id).collect();
-            warehouse.drop_letters(&ids, now).await?;
-            // No count changes, but a proof that is being read meanwhile sees that the partition moved.
-            let counts: Vec<PartitionCounts> = portion
-                .partitions
-                .iter()
-                .map(|partition| PartitionCounts { partition: *partition, counts: Counts::default() })
-                .collect();
-            warehouse.count(topic, &counts, now).await?;
-            if let Some(entry) = audit {
-                let ended = Ended { letters: &ids, counts: Counts::default(), refused: 0 };
-                warehouse.audit(&entry(&ended)).await?;
-            }
-            warehouse.commit().await?;
-            dropped += ids.len();
+            let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5), None);
+            let (mut tries, mut unanswered) = (0, 0);
+            *dropped += loop {
+                tries += 1;
+                match discard_portion(warehouse.as_mut(), topic, &portion, audit, &mut unanswered).await {
+                    Err(WarehouseError::Transient { what }) if tries < TRIES => {
+                        tracing::warn!(cause = what, "letters are dropped again");
+                        warehouse.abandon();
+                        tokio::time::sleep(backoff.next_delay()).await;
+                    }
+                    // Letters that are gone by now went with a COMMIT that was not answered.
+                    outcome => break outcome?.max(unanswered),
+                }
+            };
         }
     }
-    Ok(dropped)
+    Ok(())
+}
+
+/// In one transaction; answers how many. `unanswered`: how many were to be dropped by a COMMIT that was sent.
+async fn discard_portion(
+    warehouse: &mut dyn LetterWarehouse,
+    topic: &str,
+    portion: &Portion,
+    audit: Option<Audit<'_>>,
+    unanswered: &mut usize,
+) -> Result<usize, WarehouseError> {
+    let now = Utc::now();
+    warehouse.begin().await?;
+    let letters = warehouse.lock_letters(topic, &portion.partitions, &portion.ids).await?;
+    let ids: Vec<i64> = letters.iter().map(|l| l.id).collect();
+    warehouse.drop_letters(&ids, now).await?;
+    // No count changes, but a proof that is being read meanwhile sees that the partition moved.
+    let counts: Vec<PartitionCounts> = portion
+        .partitions
+        .iter()
+        .map(|partition| PartitionCounts { partition: *partition, counts: Counts::default() })
+        .collect();
+    warehouse.count(topic, &counts, now).await?;
+    if let Some(entry) = audit {
+        let ended = Ended { letters: &ids, counts: Counts::default(), refused: 0 };
+        warehouse.audit(&entry(&ended)).await?;
+    }
+    *unanswered = (*unanswered).max(ids.len());
+    warehouse.commit().await?;
+    Ok(ids.len())
 }

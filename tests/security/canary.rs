@@ -186,6 +186,21 @@ fn commands(config: &Path, environment: &[(&str, &str)]) -> Vec<(String, String)
     })
 }
 
+/// All that the daemon says it can be asked, but for what has no end: that is asked apart, or by a command.
+fn told_routes(daemon: &Daemon) -> Vec<String> {
+    let (_, answer) = daemon.get("/api/v1/openapi.json", None);
+    // Headers stand before it.
+    let begins = answer.find("{\n").expect("a document");
+    let document: serde_json::Value = serde_json::from_str(&answer[begins..]).unwrap();
+    let paths = document["paths"].as_object().unwrap().iter().filter(|(_, methods)| methods.get("get").is_some());
+    let endless = ["/events", "/api/v1/tap"];
+    let filled = |path: &str| {
+        let of_aggregate = path.replace("/aggregates/{name}", "/aggregates/orders_hourly");
+        of_aggregate.replace("{name}", "app.js").replace("{table}", "orders").replace("{id}", "1")
+    };
+    paths.filter(|(path, _)| !endless.contains(&path.as_str())).map(|(path, _)| filled(path)).collect()
+}
+
 fn daemon_shows(config: &Path, environment: &[(&str, &str)]) -> Vec<(String, String)> {
     let environment: Vec<_> = environment.iter().copied().chain([("RUST_LOG", "trace")]).collect();
     let daemon = Daemon::start(config, &environment);
@@ -201,6 +216,13 @@ fn daemon_shows(config: &Path, environment: &[(&str, &str)]) -> Vec<(String, Str
         for token in [None, Some(token.as_str()), Some("a-wrong-token-of-some-length")] {
             shown.push((format!("GET {path}"), daemon.get(path, token).1));
         }
+    }
+    let told = told_routes(&daemon);
+    assert!(told.iter().any(|path| path == "/api/v1/rows/orders"), "{told:?}");
+    for path in told {
+        let (status, text) = daemon.get(&path, Some(&token));
+        assert!(status != 401 && status != 421, "{path}: {status}");
+        shown.push((format!("GET {path}"), text));
     }
     let event = daemon.first_event(&token);
     assert!(event.contains("\"checks\""), "{event}");

@@ -51,7 +51,13 @@ pub(super) fn run(args: &Args) -> u8 {
         if !keys.is_empty() && !args.yes && !confirmed(&keys) {
             return Err("nothing was dropped".to_owned());
         }
-        discard(&loaded.config, &keys, None).await.map_err(told)
+        let mut dropped = 0;
+        let outcome = discard(&loaded.config, &keys, None, &mut dropped).await;
+        outcome.map_err(|error| match dropped {
+            0 => error.to_string(),
+            _ => format!("{dropped} were dropped, then: {error}; the others are as they were, drop them again"),
+        })?;
+        Ok(dropped)
     });
     match outcome {
         Err(error) => fail(args.json, &error),

@@ -123,6 +123,7 @@ mod tests {
         };
         let line = line(&stored);
         assert_eq!((&line["key"], &line["payload_base64"]), (&"a\u{1b}[2J".into(), &"/wA=".into()));
+        assert!(line["timestamp"].is_null(), "the broker gave none: {line}");
         assert!(line.get("payload").is_none() && !line.to_string().contains('\u{1b}'), "{line}");
     }
 }

@@ -22,6 +22,7 @@ use super::exit;
 use super::support::{fail, load as load_config, log_command, print_json};
 use crate::core::drill::tally::Outcome;
 use crate::core::drill::{self, Kind, Need};
+use crate::core::printable::printable;
 
 /// How often a fault is tried that finds nothing to hit, with other numbers each time.
 const TRIES: usize = 4;
@@ -148,7 +149,7 @@ pub fn run(args: &Args, log: Option<&str>) -> u8 {
     } else {
         // Logs are worth keeping where there is something to find out.
         for left in ground.remove(&runtime, matches!(held, Err(Stop::Failed(_))) || problem) {
-            eprintln!("bief: {left}");
+            eprintln!("bief: {}", printable(&left));
         }
     }
     match held {

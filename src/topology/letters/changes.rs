@@ -94,8 +94,8 @@ impl LetterChanges for Changes {
         let mut windows = Windows::new(which, true);
         let mut dropped = 0;
         while let Some(keys) = windows.next(book.as_ref()).await? {
-            match discard(&self.config, &keys, Some(&audit)).await {
-                Ok(now) => dropped += now,
+            match discard(&self.config, &keys, Some(&audit), &mut dropped).await {
+                Ok(()) => {}
                 Err(error) if dropped == 0 => return Err(error),
                 Err(error) => {
                     tracing::warn!(%error, "dropping dead letters stopped midway; what was done is done");
