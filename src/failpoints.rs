@@ -28,8 +28,15 @@ pub const NAMES: [&str; 20] = [
 ];
 
 /// Steps beside a batch's way: letters that are sent again, letters that are published, buckets that are refreshed.
-pub const BESIDE: [&str; 5] =
-    ["before-mark-published", "retry-after-rows", "retry-after-commit", "before-replace", "before-clean"];
+pub const BESIDE: [&str; 7] = [
+    "before-mark-published",
+    "retry-after-rows",
+    "retry-after-commit",
+    "drop-before-commit",
+    "drop-after-commit",
+    "before-replace",
+    "before-clean",
+];
 
 /// Bugs that tests plant, to see that they are found.
 pub const PLANTED: [&str; 1] = ["skip-record"];

@@ -175,7 +175,7 @@ struct Pipeline {
     /// What each lane takes of the daemon's budget; the same for all incarnations.
     shares: Vec<Share>,
     /// How many of the recent records were set aside: over all incarnations, so that a pipeline that is built again and
-    /// again drains no topic.
+    /// again drains no topic. A batch whose COMMIT was not answered before its pipeline ended is not counted.
     letters: Arc<std::sync::Mutex<LetterShare>>,
 }
 
@@ -206,7 +206,7 @@ impl Pipeline {
                 });
                 let settings = OutboxSettings {
                     topic: pipeline.stream.topic.clone(),
-                    bytes_a_round: memory::outbox(pipeline.memory),
+                    bytes_a_round: memory::outbox(pipeline.config.daemon.memory, pipeline.config.streams.len()),
                     open_book: warehouse::open_letter_book(&pipeline.config.warehouse),
                     open_publisher,
                     clock: Arc::clone(&pipeline.clock),

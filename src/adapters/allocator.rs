@@ -10,8 +10,9 @@
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Read by jemalloc before anything is allocated; `MALLOC_CONF` of the environment goes over it. Freed pages leave
-/// within about a second, by a thread of jemalloc's own; buffers of several MiB are no exception; threads share few heaps.
+/// within about a quarter of a second, by a thread of jemalloc's own; buffers of several MiB are no exception; threads
+/// share few heaps.
 // SAFETY: jemalloc looks for a pointer to text that ends with a NUL byte by this name; the first word of the slice is one.
 #[unsafe(export_name = "malloc_conf")]
 pub static SETTINGS: &[u8] =
-    b"background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0,narenas:4,oversize_threshold:0\0";
+    b"background_thread:true,dirty_decay_ms:250,muzzy_decay_ms:0,narenas:4,oversize_threshold:0\0";

@@ -272,7 +272,7 @@ fn shown(head: &ModelHead, forecast: &Forecast, model: &crate::core::forecast::M
         _ => "  never promoted, or taken back\n".to_owned(),
     };
     if let Err(refused) = model.check(&forecast.spec) {
-        out += &format!("  can't forecast: {refused}\n");
+        out += &format!("  can't forecast: {}\n", printable(&refused.to_string()));
     }
     for of in &model.horizons {
         let rows = grouped(i64::try_from(of.serving.rows).unwrap_or(i64::MAX));

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use super::support::{block_on, bootstrap, fail, load, log_command, log_daemon};
 use super::{exit, rehearsal};
 use crate::config::{Config, Loaded, OnFatal};
-use crate::runtime::UnitState;
 use crate::runtime::signals::Signals;
+use crate::runtime::{UnitState, UnitStatus};
 use crate::topology::{self, Daemon};
 
 #[derive(Debug, clap::Args)]
@@ -101,16 +101,34 @@ async fn serve(loaded: Loaded, bootstrap: &str) -> u8 {
     }
 }
 
-/// Waits until one of these streams has stopped for good. What works beside them holds up no record.
+/// What works beside the streams holds up no record.
+fn is_given_up(streams: &[String], unit: &str, state: &UnitState) -> bool {
+    *state == UnitState::Failed && streams.iter().any(|stream| stream == unit)
+}
+
+/// Waits until one of these streams has stopped for good.
 async fn given_up(daemon: &Daemon, streams: &[String]) {
     let mut changes = daemon.supervisor.board().changes();
     loop {
-        if changes.borrow_and_update().iter().any(|u| streams.contains(&u.name) && matches!(u.state, UnitState::Failed))
-        {
+        let stopped = |unit: &UnitStatus| is_given_up(streams, &unit.name, &unit.state);
+        if changes.borrow_and_update().iter().any(stopped) {
             return;
         }
         if changes.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_works_beside_the_streams_ends_no_daemon() {
+        let streams = ["orders".to_owned()];
+        assert!(is_given_up(&streams, "orders", &UnitState::Failed));
+        assert!(!is_given_up(&streams, "orders", &UnitState::Running));
+        assert!(!is_given_up(&streams, "outbox-orders", &UnitState::Failed));
     }
 }

@@ -73,11 +73,15 @@ pub fn known_rows(memory: u64) -> u64 {
     memory / KNOWN
 }
 
-/// Bytes of dead letters that one stream's outbox reads at once, unless one is larger; librdkafka copies them as they are
-/// sent. They are beside `memory`, in what the process may have resident beyond it.
-pub fn outbox(memory: u64) -> i64 {
-    (memory / 32).clamp(1 << 20, 16 << 20) as i64
+/// Bytes of dead letters that the outbox of one of so many streams reads at once, unless one is larger; librdkafka copies
+/// them as they are sent. They are beside `memory`, in what the process may have resident beyond it.
+pub fn outbox(memory: u64, streams: usize) -> i64 {
+    ((memory / 32).min(8 << 20) / streams.max(1) as u64).max(256 << 10) as i64
 }
+
+/// Bytes of keys and payloads of dead letters that a retry or a drop takes in one transaction, unless one is larger; while
+/// they are written they are there up to four times. Beside `memory` too.
+pub const LETTERS_AT_ONCE: i64 = 2 << 20;
 
 /// What records of one stream cost from the poll to the commit, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,7 +133,7 @@ mod tests {
         );
         assert_eq!(batches(memory), 176 << 20);
         assert_eq!(known_rows(memory), 16 << 20);
-        assert_eq!((outbox(memory), outbox(1 << 20), outbox(1 << 40)), (8 << 20, 1 << 20, 16 << 20));
+        assert_eq!((outbox(memory, 1), outbox(memory, 2), outbox(1 << 40, 1)), (8 << 20, 4 << 20, 8 << 20));
     }
 
     proptest! {
@@ -148,6 +152,8 @@ mod tests {
             let least = streams * lanes as u64 * ((64 << 10) + 100 * MESSAGE) + streams * 64 * (64 << 10);
             prop_assert!(clients + known + batches(memory) <= memory + least);
             prop_assert!(client.partition_fetch <= client.fetch);
+            // Twice: as they are read, and as librdkafka sends them.
+            prop_assert!(2 * outbox(memory, streams as usize) * streams as i64 <= 16 << 20);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What every request passes and every answer carries. A page elsewhere on the web can make a browser send requests
 //! to 127.0.0.1 under a name of its own (DNS rebinding), so the Host header must be one of ours, and what a browser
 //! says comes from another site is refused, but for following a link. Where there is a token it must be shown; where
-//! there is none, nothing can be changed. A route that only reads takes GET and HEAD and no body. What is not in the
+//! there is none, nothing can be changed. A path has one spelling: another is refused, not judged. A route that only reads takes GET and HEAD and no body. What is not in the
 //! table of routes needs the token.
 
 use std::net::{IpAddr, SocketAddr};

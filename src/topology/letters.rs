@@ -189,7 +189,7 @@ pub async fn discard(
                         warehouse.abandon();
                         tokio::time::sleep(backoff.next_delay()).await;
                     }
-                    // Letters that are gone by now went with a COMMIT that was not answered.
+                    // Letters that are gone by now went with a COMMIT that was not answered, unless another took them just then.
                     outcome => break outcome?.max(unanswered),
                 }
             };
@@ -222,7 +222,15 @@ async fn discard_portion(
         let ended = Ended { letters: &ids, counts: Counts::default(), refused: 0 };
         warehouse.audit(&entry(&ended)).await?;
     }
+    crate::failpoint!(
+        "drop-before-commit",
+        WarehouseError::Transient { what: "failpoint drop-before-commit".to_owned() }
+    );
     *unanswered = (*unanswered).max(ids.len());
     warehouse.commit().await?;
+    crate::failpoint!(
+        "drop-after-commit",
+        WarehouseError::Transient { what: "failpoint drop-after-commit".to_owned() }
+    );
     Ok(ids.len())
 }

@@ -95,6 +95,14 @@ time = "at"
 bucket = "1h"
 query = "orders_hourly.sql"
 key = []
+
+[[forecast]]
+name = "ahead"
+aggregate = "orders_hourly"
+target = "orders"
+horizons = ["1h"]
+lags = [0]
+train_at = "off"
 "#,
         value("TOKEN"),
         value("DB"),
@@ -130,9 +138,9 @@ const ASKED: [&[&str]; 32] = [
     &["drill", "--yes-this-is-staging", "--faults", "1", "-c"],
     &["healthcheck", "--ready", "-c"],
     &["models", "list", "-c"],
-    &["models", "promote", "delays", "1", "-c"],
-    &["models", "rollback", "delays", "-c"],
-    &["models", "show", "delays", "-c"],
+    &["models", "promote", "ahead", "1", "-c"],
+    &["models", "rollback", "ahead", "-c"],
+    &["models", "show", "ahead", "-c"],
     &["offsets", "reset", "--topic", "orders", "--to", "latest", "--yes", "-c"],
     &["offsets", "show", "-c"],
     &["rebuild", "orders_hourly", "-c"],
@@ -196,9 +204,14 @@ fn told_routes(daemon: &Daemon) -> Vec<String> {
     let endless = ["/events", "/api/v1/tap"];
     let filled = |path: &str| {
         let of_aggregate = path.replace("/aggregates/{name}", "/aggregates/orders_hourly");
-        of_aggregate.replace("{name}", "app.js").replace("{table}", "orders").replace("{id}", "1")
+        let of_forecast = of_aggregate.replace("/forecasts/{name}/documents", "/forecasts/ahead/documents?horizon=1h");
+        let of_models = of_forecast.replace("/api/v1/models", "/api/v1/models?forecast=ahead");
+        of_models.replace("{name}", "app.js").replace("{table}", "orders").replace("{id}", "1")
     };
-    paths.filter(|(path, _)| !endless.contains(&path.as_str())).map(|(path, _)| filled(path)).collect()
+    let asked: Vec<String> =
+        paths.filter(|(path, _)| !endless.contains(&path.as_str())).map(|(path, _)| filled(path)).collect();
+    assert!(asked.iter().all(|path| !path.contains('{')), "fill what a new route asks for: {asked:?}");
+    asked
 }
 
 fn daemon_shows(config: &Path, environment: &[(&str, &str)]) -> Vec<(String, String)> {
@@ -221,8 +234,14 @@ fn daemon_shows(config: &Path, environment: &[(&str, &str)]) -> Vec<(String, Str
     assert!(told.iter().any(|path| path == "/api/v1/rows/orders"), "{told:?}");
     for path in told {
         let (status, text) = daemon.get(&path, Some(&token));
-        assert!(status != 401 && status != 421, "{path}: {status}");
+        assert!([200, 503].contains(&status), "{path}: {status} {text}");
         shown.push((format!("GET {path}"), text));
+    }
+    for change in ["retry", "drop"] {
+        shown.push((
+            format!("POST {change}"),
+            daemon.post(&format!("/api/v1/dead-letters/{change}"), &token, r#"{"ids":[1]}"#),
+        ));
     }
     let event = daemon.first_event(&token);
     assert!(event.contains("\"checks\""), "{event}");

@@ -79,6 +79,15 @@ impl Daemon {
         lines.map(Result::unwrap).find(|line| line.starts_with("data: ")).unwrap()
     }
 
+    /// Headers and text of the answer to a change.
+    pub fn post(&self, path: &str, token: &str, body: &str) -> String {
+        let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
+        let request = agent.post(format!("http://{}{path}", self.address)).header("Content-Type", "application/json");
+        let mut answer = request.header("Authorization", format!("Bearer {token}")).send(body).unwrap();
+        let headers = format!("{:?}", answer.headers());
+        headers + &answer.body_mut().read_to_string().unwrap()
+    }
+
     /// Status and all headers and text of an answer.
     pub fn get(&self, path: &str, token: Option<&str>) -> (u16, String) {
         let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();

@@ -92,7 +92,7 @@ fn slept(servers: &Servers) {
         parts.send(200);
         let mut stays = Daemon::start(&config);
         stays.wait("holding all", all);
-        let (mut fenced_in_all, mut ended) = (0.0, 0);
+        let (mut stopped_in_all, mut fenced_in_all, mut ended) = (0, 0.0, 0);
         for round in 0..rounds + MORE_ROUNDS {
             if round >= rounds && fenced_in_all > 0.0 {
                 break;
@@ -101,6 +101,7 @@ fn slept(servers: &Servers) {
             let sleeper = Daemon::start_with(&config, &[("FAILPOINTS", "after-begin=5*off->1*return(stop)->off")]);
             send_until_stopped(&sleeper, &mut parts, round);
             let stopped = Instant::now();
+            stopped_in_all += 1;
             stays.wait("holding all", all);
             parts.send(100);
             stays.wait("going on", |_| database.count(ADVANCED) == parts.total());
@@ -127,7 +128,7 @@ fn slept(servers: &Servers) {
             "the server had ended the session each of {ended} times: nothing was to be fenced"
         );
         println!(
-            "{rounds} times stopped, {fenced_in_all} commits fenced, {ended} times the session had ended meanwhile"
+            "{stopped_in_all} times stopped, {fenced_in_all} commits fenced, {ended} times the session had ended meanwhile"
         );
     }
 }

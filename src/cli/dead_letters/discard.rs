@@ -53,9 +53,11 @@ pub(super) fn run(args: &Args) -> u8 {
         }
         let mut dropped = 0;
         let outcome = discard(&loaded.config, &keys, None, &mut dropped).await;
-        outcome.map_err(|error| match dropped {
-            0 => error.to_string(),
-            _ => format!("{dropped} were dropped, then: {error}; the others are as they were, drop them again"),
+        outcome.map_err(|error| {
+            format!(
+                "{dropped} letters were dropped, then: {error}; if a COMMIT was not answered, some more may be gone: the \
+                 same command drops what is left"
+            )
         })?;
         Ok(dropped)
     });

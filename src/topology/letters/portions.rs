@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::core::memory::LETTERS_AT_ONCE as PORTION_BYTES;
 use crate::ports::LetterKey;
 
 /// Letters of one transaction.
 pub(super) const PORTION: usize = 500;
-/// Bytes of keys and payloads of one transaction; one letter may have more.
-const PORTION_BYTES: i64 = 8 << 20;
 
 /// Letters of one topic that go into one transaction.
 #[derive(Debug, Default, PartialEq, Eq)]
