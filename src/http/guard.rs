@@ -1,8 +1,8 @@
 //! What every request passes and every answer carries. A page elsewhere on the web can make a browser send requests
 //! to 127.0.0.1 under a name of its own (DNS rebinding), so the Host header must be one of ours, and what a browser
 //! says comes from another site is refused, but for following a link. Where there is a token it must be shown; where
-//! there is none, nothing can be changed. A path has one spelling: another is refused, not judged. A route that only reads takes GET and HEAD and no body. What is not in the
-//! table of routes needs the token.
+//! there is none, nothing can be changed. A path has one spelling: another is refused, not judged. A route that only
+//! reads takes GET and HEAD and no body. What is not in the table of routes needs the token.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -190,8 +190,8 @@ fn is_from_elsewhere(hosts: &Hosts, host: &str, does: Does, headers: &HeaderMap)
     }
 }
 
-/// Whether a path encodes what needs no encoding (RFC 3986, 2.3). Routes are found by the path as it is decoded, but looked up
-/// here as it was sent: two spellings of one path must not be judged apart.
+/// Whether a path encodes what needs no encoding (RFC 3986, 2.3). Routes are found by the path as it is decoded, but
+/// looked up here as it was sent: two spellings of one path must not be judged apart.
 fn is_disguised(path: &str) -> bool {
     let digit = |byte: Option<&u8>| byte.and_then(|b| char::from(*b).to_digit(16));
     let bytes = path.as_bytes();
