@@ -8,7 +8,6 @@ mod selection;
 
 use std::path::PathBuf;
 
-use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use self::selection::FilterArgs;
@@ -182,10 +181,7 @@ fn as_json(stored: &StoredDeadLetter) -> Value {
         "topic": &*letter.topic,
         "partition": letter.partition,
         "offset": letter.offset,
-        "timestamp": Some(letter.timestamp)
-            .filter(|millis| *millis >= 0)
-            .and_then(DateTime::<Utc>::from_timestamp_millis)
-            .map(|t| t.to_rfc3339()),
+        "timestamp": letter.time().map(|t| t.to_rfc3339()),
         "reason": letter.rejection.reason.as_str(),
         "field": letter.rejection.field,
         "message": letter.rejection.message,

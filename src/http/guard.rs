@@ -108,8 +108,8 @@ pub(super) async fn refuse_strangers(
     }
 }
 
-/// Why a request is refused, in this order: name, path, origin, token (no change without one), method, size. Who may not ask
-/// learns no more.
+/// Why a request is refused, in this order: name, path, origin, token (no change without one), method, size. Who may
+/// not ask learns no more.
 fn refusal(
     shared: &Shared,
     route: Option<&Served>,

@@ -6,7 +6,6 @@ use actix_web::web::{self, Bytes};
 use actix_web::{HttpRequest, HttpResponse};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::Shared;
@@ -126,13 +125,12 @@ fn head(head: &LetterHead) -> Value {
 fn whole(stored: &StoredDeadLetter) -> Value {
     let letter = &stored.letter;
     let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
-    let timestamp = Some(letter.timestamp).filter(|millis| *millis >= 0);
     let mut whole = head(&LetterHead {
         id: stored.id,
         topic: letter.topic.to_string(),
         partition: letter.partition,
         offset: letter.offset,
-        timestamp: timestamp.and_then(DateTime::<Utc>::from_timestamp_millis),
+        timestamp: letter.time(),
         rejection: letter.rejection.clone(),
         stored_at: stored.stored_at,
         bytes: i64::try_from(length(&letter.key) + length(&letter.payload)).unwrap_or(i64::MAX),

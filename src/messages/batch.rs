@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
+
 use crate::core::cell::Span;
 use crate::core::decode::{Oversize, TableRows};
 use crate::core::outcome::Rejection;
@@ -84,4 +86,11 @@ pub struct DeadLetter {
     /// `None` for a tombstone and where the record was above the stream's limit: then the message has size and hash.
     pub payload: Option<Vec<u8>>,
     pub rejection: Rejection,
+}
+
+impl DeadLetter {
+    /// The broker's time, where it gave one.
+    pub fn time(&self) -> Option<DateTime<Utc>> {
+        DateTime::from_timestamp_millis(self.timestamp).filter(|_| self.timestamp >= 0)
+    }
 }

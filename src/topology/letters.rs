@@ -34,6 +34,36 @@ use crate::runtime::{Backoff, StartError};
 /// How often a portion is tried that a deadlock, a lock or the network spoilt.
 const TRIES: u32 = 8;
 
+/// The tries of one portion.
+struct Tries {
+    left: u32,
+    backoff: Backoff,
+}
+
+impl Tries {
+    fn new() -> Self {
+        Self { left: TRIES, backoff: Backoff::new(Duration::from_millis(50), Duration::from_secs(5), None) }
+    }
+
+    /// Waits for the next one after trouble that passes; hands any other error back, and that of the last try.
+    async fn after(
+        &mut self,
+        error: WarehouseError,
+        warehouse: &mut dyn LetterWarehouse,
+    ) -> Result<(), WarehouseError> {
+        self.left -= 1;
+        match error {
+            WarehouseError::Transient { what } if self.left > 0 => {
+                tracing::warn!(cause = what, "letters are tried again");
+                warehouse.abandon();
+                tokio::time::sleep(self.backoff.next_delay()).await;
+                Ok(())
+            }
+            error => Err(error),
+        }
+    }
+}
+
 /// Makes the audit's line of a transaction.
 pub type Audit<'a> = &'a dyn Fn(&Ended<'_>) -> AuditEntry;
 
@@ -116,10 +146,8 @@ impl<'r> Redrive<'r> {
             Some(open) => open,
             None => (warehouse::open_letter_warehouse(&self.config.warehouse))().await?,
         };
-        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5), None);
-        let (mut tries, mut unanswered) = (0, false);
+        let (mut tries, mut unanswered) = (Tries::new(), false);
         loop {
-            tries += 1;
             // Remembers nothing: another writer is at work beside it.
             let known = Arc::new(Mutex::new(Known::new(plan.targets.len())));
             let mut committer = Committer::new(Arc::clone(plan), known, 1).with_markings(Arc::clone(markings));
@@ -137,16 +165,13 @@ impl<'r> Redrive<'r> {
                 decode: &mut |records| decode_batch(plan, &mut order, records),
             };
             match committer.retry(warehouse.as_mut(), request, Utc::now()).await {
-                Err(WarehouseError::Transient { what }) if tries < TRIES => {
-                    unanswered |= commit_sent;
-                    tracing::warn!(cause = what, "letters are tried again");
-                    warehouse.abandon();
-                    tokio::time::sleep(backoff.next_delay()).await;
-                }
-                outcome => {
-                    let retried = outcome?;
+                Ok(retried) => {
                     self.warehouse = Some(warehouse);
                     return Ok((retried, unanswered));
+                }
+                Err(error) => {
+                    unanswered |= commit_sent;
+                    tries.after(error, warehouse.as_mut()).await?;
                 }
             }
         }
@@ -179,18 +204,13 @@ pub async fn discard(
     let mut warehouse = (warehouse::open_letter_warehouse(&config.warehouse))().await?;
     for (topic, portions) in portions(keys) {
         for portion in portions {
-            let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5), None);
-            let (mut tries, mut unanswered) = (0, 0);
+            let (mut tries, mut unanswered) = (Tries::new(), 0);
             *dropped += loop {
-                tries += 1;
                 match discard_portion(warehouse.as_mut(), topic, &portion, audit, &mut unanswered).await {
-                    Err(WarehouseError::Transient { what }) if tries < TRIES => {
-                        tracing::warn!(cause = what, "letters are dropped again");
-                        warehouse.abandon();
-                        tokio::time::sleep(backoff.next_delay()).await;
-                    }
-                    // Letters that are gone by now went with a COMMIT that was not answered, unless another took them just then.
-                    outcome => break outcome?.max(unanswered),
+                    // Letters that are gone by now went with a COMMIT that was not answered, unless another took them
+                    // just then.
+                    Ok(ended) => break ended.max(unanswered),
+                    Err(error) => tries.after(error, warehouse.as_mut()).await?,
                 }
             };
         }

@@ -83,9 +83,7 @@ impl Daemon {
     pub fn post(&self, path: &str, token: &str, body: &str) -> String {
         let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
         let request = agent.post(format!("http://{}{path}", self.address)).header("Content-Type", "application/json");
-        let mut answer = request.header("Authorization", format!("Bearer {token}")).send(body).unwrap();
-        let headers = format!("{:?}", answer.headers());
-        headers + &answer.body_mut().read_to_string().unwrap()
+        text_of(request.header("Authorization", format!("Bearer {token}")).send(body).unwrap())
     }
 
     /// Status and all headers and text of an answer.
@@ -95,10 +93,15 @@ impl Daemon {
         if let Some(token) = token {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
-        let mut answer = request.call().unwrap();
-        let headers = format!("{:?}", answer.headers());
-        (answer.status().as_u16(), headers + &answer.body_mut().read_to_string().unwrap())
+        let answer = request.call().unwrap();
+        (answer.status().as_u16(), text_of(answer))
     }
+}
+
+/// All headers, then the body.
+fn text_of(mut answer: ureq::http::Response<ureq::Body>) -> String {
+    let headers = format!("{:?}", answer.headers());
+    headers + &answer.body_mut().read_to_string().unwrap()
 }
 
 impl Drop for Daemon {
