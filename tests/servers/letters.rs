@@ -27,6 +27,7 @@ pub fn tests() -> Vec<(&'static str, super::Test)> {
         ("a_retry_killed_midway_neither_loses_nor_doubles_on_mariadb", |s| killed(&s.kafka, &s.mariadb)),
         ("letters_are_published_at_least_once_with_the_headers_of_kafka_connect", |s| published(&s.kafka, &s.mysql)),
         ("too_many_dead_letters_stop_the_stream_before_the_topic_is_drained", |s| too_many(&s.kafka, &s.mysql)),
+        ("dead_letters_are_counted_over_restarts_of_the_pipeline", |s| too_many_over_restarts(&s.kafka, &s.mysql)),
     ]
 }
 
@@ -252,6 +253,26 @@ fn too_many(kafka: &str, server: &str) {
     daemon.stop();
     assert_clean(&config);
     assert_eq!(database.count("SELECT COUNT(*) FROM bief_dead_letter"), RECORDS);
+}
+
+/// No incarnation sees as many records as a share is judged over.
+fn too_many_over_restarts(kafka: &str, server: &str) {
+    let (database, folder, topic) = (Database::create(server), tempfile::tempdir().unwrap(), unique("letters"));
+    create_topic(kafka, &topic, 1, &[]);
+    let producer = producer(kafka, &[]);
+    (0..10_000).for_each(|id| send(&producer, &topic, &id.to_string(), Some(b"[]")));
+    flush(&producer);
+    let config = items::config(folder.path(), kafka, &database.url(), &topic);
+    change(&config, "lanes = 2", "lanes = 1\nmax_batch_records = 300");
+    let panics = [("FAILPOINTS", "before-write=2*off->1*panic(planted)->2*off->1*panic(planted)->off")];
+    let daemon = Daemon::start_with(&config, &panics);
+    daemon.wait("stopped for good", |status| status["units"][0]["state"] == "failed");
+    assert!(daemon.get("/readyz").unwrap().1.contains("max_dead_letter_share = 0.05"));
+    assert_eq!(daemon.metric("bief_actor_restarts_total{actor=\"writer-0\"}"), Some(1.0));
+    daemon.stop();
+    let stored = database.count("SELECT COUNT(*) FROM bief_dead_letter");
+    assert!(stored < 1_000, "{stored}");
+    assert_clean(&config);
 }
 
 fn published(kafka: &str, server: &str) {
