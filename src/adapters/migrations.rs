@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 use super::bookkeeping::connect::{lock_schema, unlock_schema};
 use super::bookkeeping::entities::migration;
 use super::bookkeeping::immediate;
+use super::bookkeeping::limits::{ANSWER_LIMIT, limited};
 use super::sql_errors::{from_db_err, mysql_number};
 use crate::core::sql_split::{SqlStatement, split};
 use crate::ports::WarehouseError;
@@ -128,7 +129,9 @@ fn number_of(name: &str) -> Option<u64> {
 }
 
 async fn apply_files<C: ConnectionTrait>(db: &C, files: &[SqlFile]) -> Result<Vec<Applied>, MigrationError> {
-    let recorded = migration::Entity::find().order_by_asc(migration::Column::Name).all(db).await.map_err(failed)?;
+    let reading = migration::Entity::find().order_by_asc(migration::Column::Name);
+    let recorded = async { reading.all(db).await.map_err(failed) };
+    let recorded = limited("reading bief_migration", ANSWER_LIMIT, recorded).await?;
     if let Some(lost) = recorded.iter().find(|r| files.iter().all(|f| f.name != r.name)) {
         return Err(MigrationError::Vanished { file: lost.name.clone() });
     }

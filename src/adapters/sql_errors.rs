@@ -93,12 +93,15 @@ fn judge(error: &sqlx::Error) -> (Class, String, Option<&'static str>) {
         return (class, format!("{words} ({number})"), advice);
     }
     match error {
+        sqlx::Error::Io(e) if tls_was_disturbed(e) => (Class::Transient, format!("no encrypted connection: {e}"), None),
         // How rustls tells that it does not trust the certificate.
         sqlx::Error::Io(e) if e.kind() == io::ErrorKind::InvalidData => {
             (Class::Fatal, format!("no encrypted connection: {e}"), Some(TLS_ADVICE))
         }
         sqlx::Error::Io(e) => (Class::Transient, e.to_string(), None),
-        sqlx::Error::Tls(e) if broke_off(e.as_ref()) => (Class::Transient, format!("connection lost: {e}"), None),
+        sqlx::Error::Tls(e) if broke_off(e.as_ref()) || tls_was_disturbed(e.as_ref()) => {
+            (Class::Transient, format!("connection lost: {e}"), None)
+        }
         sqlx::Error::Tls(e) => (Class::Fatal, format!("no encrypted connection: {e}"), Some(TLS_ADVICE)),
         sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
             (Class::Transient, error.to_string(), None)
@@ -115,6 +118,38 @@ fn judge(error: &sqlx::Error) -> (Class, String, Option<&'static str>) {
 }
 
 const TLS_ADVICE: &str = "check warehouse.tls and warehouse.ca, and that the server offers TLS";
+
+/// Whether what came in the handshake was no TLS, or the other side gave it up: so a server that starts, a proxy without
+/// one behind it or certificates that are being replaced can answer, and another try may pass. What this side finds wrong
+/// with a certificate, a name or a version stays wrong.
+pub fn tls_was_disturbed(error: &(dyn StdError + 'static)) -> bool {
+    use rustls::Error::{
+        AlertReceived, DecryptError, HandshakeNotComplete, InappropriateHandshakeMessage, InappropriateMessage,
+        InvalidMessage, PeerMisbehaved, PeerSentOversizedRecord,
+    };
+    let mut at = Some(error);
+    while let Some(error) = at {
+        if let Some(error) = error.downcast_ref::<rustls::Error>() {
+            return matches!(
+                error,
+                AlertReceived(_)
+                    | DecryptError
+                    | HandshakeNotComplete
+                    | InappropriateHandshakeMessage { .. }
+                    | InappropriateMessage { .. }
+                    | InvalidMessage(_)
+                    | PeerMisbehaved(_)
+                    | PeerSentOversizedRecord
+            );
+        }
+        // What an I/O error holds is not its source: that is the source of what it holds.
+        at = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(within) => Some(within),
+            None => error.source(),
+        };
+    }
+    false
+}
 
 /// An end of the stream within the handshake is the network's fault, not the certificate's.
 fn broke_off(error: &(dyn StdError + 'static)) -> bool {
@@ -184,6 +219,21 @@ mod tests {
         ] {
             assert_eq!(sqlite_class(code, words), class, "{code} {words}");
         }
+    }
+
+    #[test]
+    fn a_handshake_that_was_disturbed_passes_and_a_certificate_that_is_not_trusted_stays() {
+        let invalid = |error: rustls::Error| io::Error::new(io::ErrorKind::InvalidData, error);
+        let alert = rustls::Error::AlertReceived(rustls::AlertDescription::InternalError);
+        let plaintext = rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType);
+        let untrusted = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+        for (error, disturbed) in [(alert, true), (plaintext, true), (untrusted, false)] {
+            assert_eq!(tls_was_disturbed(&error), disturbed, "{error}");
+            let class = if disturbed { Class::Transient } else { Class::Fatal };
+            assert_eq!(judge(&sqlx::Error::Io(invalid(error.clone()))).0, class, "{error}");
+            assert_eq!(judge(&sqlx::Error::Tls(Box::new(error.clone()))).0, class, "{error}");
+        }
+        assert!(!tls_was_disturbed(&io::Error::other("else")));
     }
 
     #[test]

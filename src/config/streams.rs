@@ -28,6 +28,7 @@ pub(super) struct ReadStream {
     pub stream: Stream,
     pub topic: Option<Text>,
     pub name: Span,
+    dead_letter_topic: Span,
     tables: Vec<ReadTable>,
 }
 
@@ -55,6 +56,7 @@ pub(super) fn read(r: &mut Reader<'_>, root: &Section<'_>, around: &Surroundings
         );
     }
     check_names(r, &streams, around);
+    check_dead_letter_topics(r, &streams);
     check_tables(r, &streams, around);
     streams
 }
@@ -118,13 +120,6 @@ fn read_stream(r: &mut Reader<'_>, s: &Section<'_>, around: &Surroundings<'_>) -
         .text(s, "dead_letter_topic")
         .filter(|text| names::topic(&text.value).map_err(|f| r.refuse("dead_letter_topic", text, f)).is_ok())
         .map(|text| text.value);
-    if dead_letter_topic.as_deref() == Some(topic_name.as_str()) {
-        r.error(
-            &s.place("dead_letter_topic"),
-            "`dead_letter_topic` is the topic of the stream itself: its dead letters would be read again for ever",
-            "name another topic",
-        );
-    }
     let max_dead_letter_share = r.share(s, "max_dead_letter_share", 0.05);
     if s.value(TABLE.name()).is_none() {
         r.missing_section(
@@ -146,7 +141,7 @@ fn read_stream(r: &mut Reader<'_>, s: &Section<'_>, around: &Surroundings<'_>) -
         max_dead_letter_share,
         tables: mappings,
     };
-    ReadStream { stream, topic, name: s.place("name"), tables }
+    ReadStream { stream, topic, name: s.place("name"), dead_letter_topic: s.place("dead_letter_topic"), tables }
 }
 
 fn default_lanes(backend: Option<Backend>) -> u32 {
@@ -208,6 +203,27 @@ fn check_names(r: &mut Reader<'_>, streams: &[ReadStream], around: &Surroundings
                 "write another `name`: it tells the streams apart in metrics and in the names of their consumer groups",
             );
         }
+    }
+}
+
+/// No dead letter comes back to the stream that it is of, also not by way of another stream's.
+fn check_dead_letter_topics(r: &mut Reader<'_>, streams: &[ReadStream]) {
+    let to = |read: &ReadStream| Some((read.topic.as_ref()?.value.clone(), read.stream.dead_letter_topic.clone()?));
+    let to: HashMap<String, String> = streams.iter().filter_map(to).collect();
+    for read in streams {
+        let Some(topic) = &read.topic else { continue };
+        let way = std::iter::successors(to.get(&topic.value), |at| to.get(*at)).take(streams.len());
+        let Some(steps) = way.map(String::as_str).position(|at| at == topic.value) else { continue };
+        let whose = if steps == 0 {
+            "the topic of the stream itself"
+        } else {
+            "read by a stream whose dead letters come back to this one"
+        };
+        r.error(
+            &read.dead_letter_topic,
+            format!("`dead_letter_topic` is {whose}: its dead letters would be read again for ever"),
+            "name another topic",
+        );
     }
 }
 

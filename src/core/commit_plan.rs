@@ -8,6 +8,7 @@ use std::hash::{BuildHasher, Hash, Hasher};
 use hashbrown::HashTable;
 
 use super::cell::Cell;
+use super::decimal::Decimal;
 use super::decode::TableRows;
 use super::target::{OnConflict, Rows, Target};
 
@@ -365,18 +366,16 @@ fn compare(a: &Cell, b: &Cell, arena: &[u8]) -> Ordering {
         (Cell::Float(a), Cell::Float(b)) => a.total_cmp(b),
         (Cell::DateTime(a), Cell::DateTime(b)) | (Cell::Time(a), Cell::Time(b)) => a.cmp(b),
         (Cell::Date(a), Cell::Date(b)) => a.cmp(b),
-        (Cell::Text(a) | Cell::Bytes(a) | Cell::Decimal(a), Cell::Text(b) | Cell::Bytes(b) | Cell::Decimal(b)) => {
-            a.of(arena).cmp(b.of(arena))
-        }
+        (Cell::Decimal(a), Cell::Decimal(b)) => Decimal::of(a.of(arena)).cmp(&Decimal::of(b.of(arena))),
+        (Cell::Text(a) | Cell::Bytes(a), Cell::Text(b) | Cell::Bytes(b)) => a.of(arena).cmp(b.of(arena)),
         _ => Ordering::Equal,
     }
 }
 
 fn equal(a: &Cell, b: &Cell, arena: &[u8]) -> bool {
     match (a, b) {
-        (Cell::Text(a), Cell::Text(b)) | (Cell::Bytes(a), Cell::Bytes(b)) | (Cell::Decimal(a), Cell::Decimal(b)) => {
-            a == b || a.of(arena) == b.of(arena)
-        }
+        (Cell::Text(a), Cell::Text(b)) | (Cell::Bytes(a), Cell::Bytes(b)) => a == b || a.of(arena) == b.of(arena),
+        (Cell::Decimal(a), Cell::Decimal(b)) => a == b || Decimal::of(a.of(arena)) == Decimal::of(b.of(arena)),
         _ => a == b,
     }
 }
@@ -395,7 +394,8 @@ fn hash_row(state: &ahash::RandomState, cells: &[Cell], arena: &[u8]) -> u64 {
             Cell::Int(v) => hasher.write_i64(*v),
             Cell::UInt(v) => hasher.write_u64(*v),
             Cell::Float(v) => hasher.write_u64(v.to_bits()),
-            Cell::Decimal(s) | Cell::Text(s) | Cell::Bytes(s) => s.of(arena).hash(&mut hasher),
+            Cell::Decimal(s) => Decimal::of(s.of(arena)).hash(&mut hasher),
+            Cell::Text(s) | Cell::Bytes(s) => s.of(arena).hash(&mut hasher),
             Cell::DateTime(v) | Cell::Time(v) => hasher.write_i64(*v),
             Cell::Date(v) => hasher.write_i32(*v),
         }
@@ -412,7 +412,13 @@ fn encode(cells: impl Iterator<Item = Cell>, arena: &[u8], out: &mut Vec<u8>) {
             Cell::Int(v) => fixed(out, 2, v as u64),
             Cell::UInt(v) => fixed(out, 3, v),
             Cell::Float(v) => fixed(out, 4, v.to_bits()),
-            Cell::Decimal(s) | Cell::Text(s) | Cell::Bytes(s) => {
+            Cell::Decimal(s) => {
+                let mut text = Vec::with_capacity(s.len as usize);
+                Decimal::of(s.of(arena)).write(&mut text);
+                fixed(out, 9, text.len() as u64);
+                out.extend_from_slice(&text);
+            }
+            Cell::Text(s) | Cell::Bytes(s) => {
                 fixed(out, 5, s.len as u64);
                 out.extend_from_slice(s.of(arena));
             }

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::core::decode::FieldOrder;
 use crate::core::mapping::Plan;
+use crate::core::schema::ColumnKind;
 use crate::core::testing::{Decoded, bigint, column, decode, mapping, required, show_all, table, varchar};
 use OnConflict::{Ignore, Update};
 
@@ -118,6 +119,25 @@ fn texts_are_one_key_wherever_they_stand() {
     let table = prepared(&plan, &decoded, None);
     let all: Vec<_> = shown(&table, &decoded.arena).into_iter().flat_map(|(_, rows)| rows).collect();
     assert_eq!(all, ["\"a\"", "\"b\",2"]);
+}
+
+#[test]
+fn decimals_are_one_key_however_they_are_written() {
+    let price = ColumnKind::Decimal { precision: 6, scale: 2, unsigned: false };
+    let columns = vec![required("price", price), column("state", bigint())];
+    let fields = [("price", "price"), ("state", "state")];
+    let plan = Plan::new("t", &[mapping("p", Update, &fields)], &[table("p", columns, &[])]).unwrap();
+    let payloads = [
+        r#"{"price":1.0,"state":1}"#,
+        r#"{"price":"10","state":1}"#,
+        r#"{"price":"9.5","state":1}"#,
+        r#"{"price":1,"state":2}"#,
+    ];
+    let decoded = rows(&plan, &payloads);
+    let mut known = Known::new(1);
+    let table = prepared(&plan, &decoded, Some(&mut known));
+    let all: Vec<_> = shown(&table, &decoded.arena).into_iter().flat_map(|(_, rows)| rows).collect();
+    assert_eq!(all, ["\"1\",2", "\"9.5\",1", "\"10\",1"]);
 }
 
 #[test]

@@ -46,20 +46,30 @@ pub struct Envelope<'a> {
     pub timestamp: i64,
     pub key: Option<&'a [u8]>,
     pub payload: Option<&'a [u8]>,
-    /// A payload above the limit, which was not kept.
+    /// Of a record above the limit, whose payload was not kept.
     pub oversize: Option<Oversize>,
 }
 
-/// What is known of a payload that was not kept.
+/// What is known of a record whose payload was not kept, since key and payload together have too many bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Oversize {
+    /// Of the key.
+    pub key_bytes: u64,
+    /// Of the payload.
     pub bytes: u64,
+    /// Of the payload.
     pub sha256: [u8; 32],
 }
 
 impl Oversize {
-    pub fn of(payload: &[u8]) -> Self {
-        Self { bytes: payload.len() as u64, sha256: Sha256::digest(payload).into() }
+    /// `None` where key and payload have at most so many bytes.
+    pub fn of(key: Option<&[u8]>, payload: Option<&[u8]>, most: usize) -> Option<Self> {
+        let (key, payload) = (key.unwrap_or_default(), payload.unwrap_or_default());
+        (key.len() + payload.len() > most).then(|| Self {
+            key_bytes: key.len() as u64,
+            bytes: payload.len() as u64,
+            sha256: Sha256::digest(payload).into(),
+        })
     }
 }
 
@@ -97,6 +107,8 @@ struct Expected {
 
 /// Unknown names kept apart; a record with ever new names must not take memory for ever.
 const UNKNOWN_KEPT: usize = 256;
+/// Bytes of a field's name that may be expected of the next record; a longer one is looked up each time.
+const NAME_EXPECTED: usize = 256;
 /// Fields that a record may lack one after the other and still be read in the order of those before.
 const LACKING: usize = 4;
 
@@ -115,7 +127,7 @@ impl FieldOrder {
         let at = *cursor + ahead.unwrap_or(0);
         if ahead.is_none() {
             let slot = plan.slots.get(name).copied();
-            if at >= UNKNOWN_KEPT {
+            if at >= UNKNOWN_KEPT || name.len() > NAME_EXPECTED {
                 if slot.is_none() {
                     count_unknown(&mut self.unknown, name, 1);
                 }
@@ -164,12 +176,16 @@ impl<'p> RecordDecoder<'p> {
 
     /// Appends the record's rows to `tables` (one entry a target), or nothing at all and the reason why not.
     pub fn decode(&mut self, record: &Envelope<'p>, tables: &mut [TableRows]) -> Result<(), Rejection> {
-        if let Some(Oversize { bytes, sha256 }) = record.oversize {
+        if let Some(Oversize { key_bytes, bytes, sha256 }) = record.oversize {
             let hash: String = sha256.iter().map(|byte| format!("{byte:02x}")).collect();
+            let size = match key_bytes {
+                0 => format!("the payload has {bytes} bytes,"),
+                _ => format!("the key has {key_bytes} bytes and the payload {bytes}, together"),
+            };
             return Err(Rejection {
                 reason: Reason::RecordTooLarge,
                 field: None,
-                message: format!("the payload has {bytes} bytes, more than max_record_bytes allows; sha256 {hash}"),
+                message: format!("{size} more than max_record_bytes allows; the payload's sha256 is {hash}"),
             });
         }
         let Some(payload) = record.payload else {

@@ -99,6 +99,18 @@ fn unknown_fields_are_counted_and_their_names_are_bounded() {
 }
 
 #[test]
+fn long_names_take_no_place_among_those_expected() {
+    let plan = shop(Update);
+    let mut order = FieldOrder::default();
+    let long = |i: usize| format!("{i}{}", "x".repeat(100_000));
+    let payloads: Vec<String> =
+        (0..100).map(|i| format!(r#"{{"id":1,"{}":1,"quantity":1,"{}":[]}}"#, long(i), long(i + 100))).collect();
+    assert_eq!(decode(&plan, &mut order, &payloads).rejected, []);
+    assert!(order.expected.iter().all(|expected| expected.name.len() <= NAME_EXPECTED));
+    assert_eq!(order.take_unknown().map(|(_, count)| count).sum::<u64>(), 200);
+}
+
+#[test]
 fn whatever_fields_a_record_lacks_and_in_whatever_order_they_come_each_is_found() {
     let plan = shop(Update);
     let fields = [r#""id":1"#, r#""quantity":2"#, r#""customer":"A""#, r#""name":"n""#, r#""colour":3"#, r#""size":4"#];
@@ -256,11 +268,16 @@ fn a_tombstone_and_a_record_that_is_too_large_are_refused() {
     let mut tables = vec![TableRows::default(); 2];
     let mut decoder = RecordDecoder::new(&plan, &mut order, b"");
     assert_eq!(decoder.decode(&envelope(), &mut tables).unwrap_err().reason, Reason::Tombstone);
-    let large = Envelope { oversize: Some(Oversize::of(b"abc")), ..envelope() };
+    let large = Envelope { oversize: Oversize::of(None, Some(b"abc"), 2), ..envelope() };
     let found = decoder.decode(&large, &mut tables).unwrap_err();
     assert_eq!(found.reason, Reason::RecordTooLarge);
     let hash = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
     assert!(found.message.contains("3 bytes") && found.message.contains(hash), "{}", found.message);
+    let large = Envelope { oversize: Oversize::of(Some(b"key"), Some(b"abc"), 5), ..envelope() };
+    let found = decoder.decode(&large, &mut tables).unwrap_err().message;
+    assert!(found.contains("the key has 3 bytes and the payload 3, together") && found.contains(hash), "{found}");
+    assert_eq!(Oversize::of(Some(b"key"), Some(b"abc"), 6), None);
+    assert_eq!(Oversize::of(None, None, 0), None);
     assert!(tables.iter().all(|t| t.cells.is_empty()));
 }
 

@@ -8,6 +8,7 @@ pub mod cell;
 pub mod commit_plan;
 pub mod comparison;
 pub mod connect_headers;
+pub mod decimal;
 pub mod decode;
 pub mod differences;
 pub mod document;

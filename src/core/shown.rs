@@ -23,17 +23,27 @@ pub fn json(cell: &Cell, arena: &[u8]) -> Value {
 
 /// Microseconds since 1970 as RFC 3339: `2013-01-01T10:15:00Z`, with a fraction where there is one.
 pub fn moment(micros: i64) -> String {
-    let mut text = without_empty_fraction(time::datetime_text(micros)).replacen(' ', "T", 1);
+    let mut text = without_empty_fraction(of_any_year(micros));
     text.push('Z');
     text
 }
 
 /// Milliseconds since 1970 as RFC 3339 with three digits of a second's fraction, always: text that sorts as time does.
 pub fn moment_of_millis(millis: i64) -> String {
-    let mut text = time::datetime_text(millis.saturating_mul(1000)).replacen(' ', "T", 1);
+    let mut text = of_any_year(millis.saturating_mul(1000));
     text.truncate(text.len() - 3);
     text.push('Z');
     text
+}
+
+/// A record's time may lie in any year; outside of 0000 to 9999 it has a sign and six digits, as in ECMAScript.
+fn of_any_year(micros: i64) -> String {
+    let text = time::datetime_text(micros).replacen(' ', "T", 1);
+    let (year, _, _) = time::civil_from_days(micros.div_euclid(time::MICROS_PER_DAY) as i32);
+    match year {
+        0..=9999 => text,
+        _ => format!("{year:+07}{}", &text[4..]),
+    }
 }
 
 /// `10:15:00.250000` as `10:15:00.25`, `10:15:00.000000` as `10:15:00`.
@@ -73,6 +83,14 @@ mod tests {
         let texts = [1_356_998_400_000, 1_356_998_400_050, 1_356_998_400_250, 1_356_998_401_000].map(moment_of_millis);
         assert!(texts.is_sorted());
         assert_eq!(texts[1], "2013-01-01T00:00:00.050Z");
+    }
+
+    #[test]
+    fn a_moment_beyond_four_digits_is_not_taken_for_one_of_our_time() {
+        let millis = 317_266_934_400_000;
+        assert_eq!(moment_of_millis(millis), "+012023-10-16T00:00:00.000Z");
+        assert_eq!(moment(-62_198_755_200_000_000), "-000001-01-01T00:00:00Z");
+        assert!(moment_of_millis(i64::MAX).starts_with("+294247-01-10T"));
     }
 
     #[test]

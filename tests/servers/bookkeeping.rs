@@ -2,7 +2,7 @@
 //! server's URL without a database and works in a database of its own.
 #![allow(clippy::unwrap_used)]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -230,12 +230,7 @@ pub async fn a_claim_whose_server_falls_silent_ends_and_is_tried_again(url: &str
     let mut server = Server::new(url).await;
     server.prepare().await.unwrap();
     server.books().await.claim("orders", &claims(0..2), now()).await.unwrap();
-    let mut behind = url::Url::parse(server.settings.url.expose()).unwrap();
-    let upstream = format!("{}:{}", behind.host_str().unwrap(), behind.port().unwrap());
-    let proxy = Proxy::start(&upstream, false).await.unwrap();
-    behind.set_host(Some("127.0.0.1")).unwrap();
-    behind.set_port(Some(proxy.address().port())).unwrap();
-    let settings = WarehouseConfig { url: Secret::new(behind.to_string()), ..server.settings.clone() };
+    let (proxy, settings) = behind_a_proxy(&server).await;
     let books = warehouse::open_bookkeeping(&settings)().await.unwrap();
     let mut writer = MySqlConnectOptions::from_str(server.settings.url.expose()).unwrap().connect().await.unwrap();
     execute(&mut writer, "BEGIN").await;
@@ -243,12 +238,56 @@ pub async fn a_claim_whose_server_falls_silent_ends_and_is_tried_again(url: &str
     let waits = "SELECT CAST(COUNT(*) AS CHAR) FROM information_schema.processlist \
                  WHERE db = DATABASE() AND info LIKE '%bief_offset%FOR UPDATE%' AND id <> CONNECTION_ID()";
     let wanted = claims(0..2);
-    let claiming = books.claim("orders", &wanted, now());
+    let error = falls_silent(&mut server, &proxy, waits, books.claim("orders", &wanted, now())).await;
+    assert!(matches!(error, WarehouseError::Transient { .. }), "{error:?}");
+    assert!(error.to_string().contains("did not answer within"), "{error}");
+    drop((books, proxy));
+    execute(&mut writer, "ROLLBACK").await;
+    server.end().await;
+}
+
+/// A server that falls silent while a daemon makes its tables ready does not keep it waiting for ever.
+pub async fn a_start_whose_server_falls_silent_ends_and_is_tried_again(url: &str) {
+    let mut server = Server::new(url).await;
+    server.prepare().await.unwrap();
+    let (proxy, settings) = behind_a_proxy(&server).await;
+    let lock = "CONCAT('bief-schema-', LEFT(SHA2(DATABASE(), 256), 40))";
+    let mut holder = MySqlConnectOptions::from_str(server.settings.url.expose()).unwrap().connect().await.unwrap();
+    execute(&mut holder, &format!("DO GET_LOCK({lock}, 0)")).await;
+    let waits = "SELECT CAST(COUNT(*) AS CHAR) FROM information_schema.processlist \
+                 WHERE db = DATABASE() AND info LIKE '%GET_LOCK%' AND id <> CONNECTION_ID()";
+    let error = falls_silent(&mut server, &proxy, waits, warehouse::prepare(&settings, Path::new(""))).await;
+    assert!(matches!(error, WarehouseError::Transient { .. }), "{error:?}");
+    assert!(error.to_string().contains("did not answer within 330 s"), "{error}");
+    drop(proxy);
+    execute(&mut holder, &format!("DO RELEASE_LOCK({lock})")).await;
+    server.prepare().await.unwrap();
+    server.end().await;
+}
+
+/// The server's settings, by way of a proxy.
+async fn behind_a_proxy(server: &Server) -> (Proxy, WarehouseConfig) {
+    let mut behind = url::Url::parse(server.settings.url.expose()).unwrap();
+    let upstream = format!("{}:{}", behind.host_str().unwrap(), behind.port().unwrap());
+    let proxy = Proxy::start(&upstream, false).await.unwrap();
+    behind.set_host(Some("127.0.0.1")).unwrap();
+    behind.set_port(Some(proxy.address().port())).unwrap();
+    let settings = WarehouseConfig { url: Secret::new(behind.to_string()), ..server.settings.clone() };
+    (proxy, settings)
+}
+
+/// The error of a call through the proxy that hears nothing any more as soon as `waits` counts it on the server.
+async fn falls_silent<T: std::fmt::Debug>(
+    server: &mut Server,
+    proxy: &Proxy,
+    waits: &str,
+    call: impl Future<Output = Result<T, WarehouseError>>,
+) -> WarehouseError {
     let silence = async {
         let mut tries = 0;
         while server.column(waits).await == ["0"] {
             tries += 1;
-            assert!(tries < 2000, "the claim never waited for the row");
+            assert!(tries < 2000, "the call never waited");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         proxy.traffic(Traffic { hangs: true, ..Traffic::default() });
@@ -256,14 +295,9 @@ pub async fn a_claim_whose_server_falls_silent_ends_and_is_tried_again(url: &str
         tokio::time::pause();
     };
     let limit = Duration::from_secs(600);
-    let (claimed, ()) = tokio::join!(tokio::time::timeout(limit, claiming), silence);
+    let (called, ()) = tokio::join!(tokio::time::timeout(limit, call), silence);
     tokio::time::resume();
-    let error = claimed.expect("it ends by itself").unwrap_err();
-    assert!(matches!(error, WarehouseError::Transient { .. }), "{error:?}");
-    assert!(error.to_string().contains("did not answer within"), "{error}");
-    drop((books, proxy));
-    execute(&mut writer, "ROLLBACK").await;
-    server.end().await;
+    called.expect("it ends by itself").unwrap_err()
 }
 
 /// A daemon that is stopped while it holds rows or the right to publish keeps them for a minute, not for 8 hours.

@@ -11,6 +11,7 @@ pub fn tests() -> Vec<(&'static str, super::Test)> {
         ("two_daemons_share_a_group_one_is_killed_a_third_takes_over", two_daemons_and_a_third),
         ("a_panic_in_any_stage_is_survived_and_counted", panics_are_survived),
         ("a_commit_whose_answer_is_lost_is_neither_lost_nor_doubled", lost_commit_answer),
+        ("a_session_that_the_broker_refuses_stops_the_stream_and_says_what_to_set", session_that_the_broker_refuses),
         ("a_record_that_is_skipped_is_found_by_verify", skipped_record_is_found),
         ("sigterm_drains_and_the_next_start_goes_on", sigterm_drains),
         ("a_second_signal_stops_at_once", second_signal_stops_at_once),
@@ -135,6 +136,20 @@ fn lost_commit_answer(servers: &Servers) {
     daemon.stop();
     assert_clean(&config);
     assert_eq!(database.count("SELECT COUNT(*) FROM item WHERE id >= 0"), 2_000);
+}
+
+fn session_that_the_broker_refuses(servers: &Servers) {
+    let (database, folder) = (Database::create(&servers.mysql), tempfile::tempdir().unwrap());
+    let config = some_items(servers, &database, folder.path(), 1);
+    let text = std::fs::read_to_string(&config).unwrap();
+    let properties =
+        "[kafka.properties]\n\"session.timeout.ms\" = \"1000\"\n\"heartbeat.interval.ms\" = \"300\"\n\n[warehouse]";
+    std::fs::write(&config, text.replacen("[warehouse]", properties, 1)).unwrap();
+    let daemon = Daemon::start(&config);
+    daemon.wait("stopped for good", |status| status["units"][0]["state"] == "failed");
+    let (code, body) = daemon.get("/readyz").unwrap();
+    assert!(code == 503 && body.contains("group.min.session.timeout.ms"), "{code} {body}");
+    daemon.stop();
 }
 
 fn skipped_record_is_found(servers: &Servers) {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use mysql_async::prelude::Queryable;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::{Headers, Message};
+use rdkafka::message::{Headers, Message, OwnedMessage};
 use rdkafka::{Offset, TopicPartitionList};
 use sea_orm::{ConnectionTrait, Database as Orm, Statement};
 use serde_json::Value;
@@ -27,6 +27,7 @@ pub fn tests() -> Vec<(&'static str, super::Test)> {
         ("a_retry_killed_midway_neither_loses_nor_doubles_on_mariadb", |s| killed(&s.kafka, &s.mariadb)),
         ("letters_are_published_at_least_once_with_the_headers_of_kafka_connect", |s| published(&s.kafka, &s.mysql)),
         ("too_many_dead_letters_stop_the_stream_before_the_topic_is_drained", |s| too_many(&s.kafka, &s.mysql)),
+        ("letters_are_published_as_far_as_the_topic_takes_them", |s| published_as_far_as_they_fit(&s.kafka, &s.mysql)),
         ("dead_letters_are_counted_over_restarts_of_the_pipeline", |s| too_many_over_restarts(&s.kafka, &s.mysql)),
     ]
 }
@@ -295,36 +296,97 @@ fn published(kafka: &str, server: &str) {
     daemon.stop();
 
     let mut found = BTreeMap::new();
-    let mut records = 0;
-    let consumer: BaseConsumer = rdkafka::ClientConfig::new()
-        .set("bootstrap.servers", kafka)
-        .set("group.id", &dead)
-        .set("enable.partition.eof", "true")
-        .create()
-        .unwrap();
-    let mut from = TopicPartitionList::new();
-    from.add_partition_offset(&dead, 0, Offset::Beginning).unwrap();
-    consumer.assign(&from).unwrap();
-    let began = Instant::now();
-    loop {
-        assert!(began.elapsed() < PATIENCE);
-        match consumer.poll(Duration::from_millis(100)) {
-            Some(Ok(message)) => {
-                let text = |bytes: Option<&[u8]>| String::from_utf8(bytes.unwrap().to_vec()).unwrap();
-                let headers = message.headers().unwrap();
-                let header = |name: &str| headers.iter().find(|h| h.key == name).map(|h| text(h.value)).unwrap();
-                assert_eq!(header("__connect.errors.topic"), topic);
-                assert_eq!(header("__connect.errors.stage"), "TASK_PUT");
-                assert_eq!(header("bief.reason"), "foreign_key");
-                found.insert(text(message.key()), text(message.payload()));
-                records += 1;
-            }
-            Some(Err(KafkaError::PartitionEOF(_))) => break,
-            _ => {}
-        }
+    let told = all_of(kafka, &dead);
+    for message in &told {
+        assert_eq!(header(message, "__connect.errors.topic").unwrap(), topic);
+        assert_eq!(header(message, "__connect.errors.stage").unwrap(), "TASK_PUT");
+        assert_eq!(header(message, "bief.reason").unwrap(), "foreign_key");
+        found.insert(text(message.key()), text(message.payload()));
     }
     let wanted: BTreeMap<String, String> =
         (0..10).map(|id| (format!("k{id}"), String::from_utf8(orphan(id)).unwrap())).collect();
     assert_eq!(found, wanted);
-    assert!(records > 10, "at least once: a round whose mark was lost is sent again");
+    assert!(told.len() > 10, "at least once: a round whose mark was lost is sent again");
+}
+
+/// All records of a topic with one partition.
+fn all_of(kafka: &str, topic: &str) -> Vec<OwnedMessage> {
+    let consumer: BaseConsumer = rdkafka::ClientConfig::new()
+        .set("bootstrap.servers", kafka)
+        .set("group.id", topic)
+        .set("enable.partition.eof", "true")
+        .create()
+        .unwrap();
+    let mut from = TopicPartitionList::new();
+    from.add_partition_offset(topic, 0, Offset::Beginning).unwrap();
+    consumer.assign(&from).unwrap();
+    let (began, mut records) = (Instant::now(), Vec::new());
+    loop {
+        assert!(began.elapsed() < PATIENCE);
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(Ok(message)) => records.push(message.detach()),
+            Some(Err(KafkaError::PartitionEOF(_))) => return records,
+            _ => {}
+        }
+    }
+}
+
+fn text(bytes: Option<&[u8]>) -> String {
+    String::from_utf8(bytes.unwrap().to_vec()).unwrap()
+}
+
+fn header(message: &OwnedMessage, name: &str) -> Option<String> {
+    message.headers().unwrap().iter().find(|h| h.key == name).map(|h| text(h.value))
+}
+
+/// What the topic takes goes whole, whatever the client would take by itself; the rest goes without what is too large.
+fn published_as_far_as_they_fit(kafka: &str, server: &str) {
+    let (database, folder, topic) = (Database::create(server), tempfile::tempdir().unwrap(), unique("letters"));
+    let dead = format!("{topic}.dead");
+    create_topic(kafka, &topic, 1, &[("max.message.bytes", "8000000")]);
+    create_topic(kafka, &dead, 1, &[("max.message.bytes", "3000000")]);
+    let producer = producer(kafka, &[]);
+    // Numbers that no compression makes short.
+    let filled = |bytes: usize| -> String {
+        let mut state = 7_u64;
+        let mut digits = String::with_capacity(bytes + 16);
+        while digits.len() < bytes {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            digits.push_str(&format!("{:08x}", state >> 32));
+        }
+        digits
+    };
+    let letter = |id: u32, bytes: usize| {
+        format!(r#"{{"id": {id}, "name": "letter", "parent": "zzz", "rest": "{}"}}"#, filled(bytes)).into_bytes()
+    };
+    let (whole, large) = (letter(0, 2_000_000), letter(1, 3_800_000));
+    let long_key = filled(100_000);
+    send(&producer, &topic, "whole", Some(&whole));
+    send(&producer, &topic, "large", Some(&large));
+    send(&producer, &topic, &long_key, Some(&large));
+    // More than bief takes, in the key alone: not kept.
+    send(&producer, &topic, &filled(4_200_000), Some(b"{}"));
+    flush(&producer);
+    let config = items::config(folder.path(), kafka, &database.url(), &topic);
+    change(&config, "lanes =", &format!("dead_letter_topic = \"{dead}\"\nlanes ="));
+    let daemon = Daemon::start(&config);
+    daemon.wait_caught_up(4);
+    wait("all published", || {
+        database.count("SELECT COUNT(*) FROM bief_dead_letter WHERE published_at IS NOT NULL") == 4
+    });
+    daemon.stop();
+    let reason = "SELECT COUNT(*) FROM bief_dead_letter WHERE reason = 'record_too_large' AND record_key IS NULL";
+    assert_eq!(database.count(reason), 1);
+    let told = all_of(kafka, &dead);
+    let of = |offset: &str| {
+        let found = told.iter().find(|m| header(m, "__connect.errors.offset").unwrap() == offset).unwrap();
+        let omitted = ["payload", "key"].map(|part| header(found, &format!("bief.{part}.omitted.bytes")));
+        (found.key().map(<[u8]>::len), found.payload().map(<[u8]>::len), omitted)
+    };
+    let size = |bytes: usize| Some(bytes.to_string());
+    assert_eq!(of("0"), (Some(5), Some(whole.len()), [None, None]));
+    assert_eq!(of("1"), (Some(5), None, [size(large.len()), None]));
+    assert_eq!(of("2"), (None, None, [size(large.len()), size(long_key.len())]));
+    assert_eq!(of("3"), (None, None, [None, None]));
+    assert_clean(&config);
 }

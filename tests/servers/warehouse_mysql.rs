@@ -34,6 +34,7 @@ pub fn tests() -> Vec<(&'static str, super::Test)> {
         what_was_there_unchanged_is_told_whether_it_was_expected_or_not,
         update_never_deletes_a_row_that_has_children,
         a_clash_on_another_unique_index_is_refused_and_touches_no_row,
+        a_clash_is_refused_whatever_the_servers_make_of_a_null_key,
         of_two_rows_that_clash_with_each_other_the_later_is_blamed,
         every_row_whose_parent_is_missing_is_refused_and_named,
         each_kind_of_refused_value_has_its_reason_and_field,
@@ -320,6 +321,37 @@ async fn a_clash_on_another_unique_index_is_refused_and_touches_no_row(url: &str
         assert_eq!(refused(&written), [(1, Reason::UniqueKey, Some("u,w"))], "{written:?}");
         let rows: Vec<(i32, i32)> = db.read("SELECT a, v FROM t ORDER BY a").await;
         assert_eq!(rows, [(1, 100), (9, 900)], "what was refused left no trace");
+        db.end().await;
+    }
+}
+
+/// The server makes 0 of a NULL in a column with AUTO_INCREMENT, and the present time in a TIMESTAMP.
+async fn a_clash_is_refused_whatever_the_servers_make_of_a_null_key(url: &str) {
+    let time = |day: i32| Time(i64::from(day) * 86_400_000_000);
+    for on_conflict in [OnConflict::Ignore, OnConflict::Update] {
+        let mut db = Database::new(url).await;
+        db.sql("CREATE TABLE t (k BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, u INT UNIQUE, v INT)").await;
+        db.sql("INSERT INTO t VALUES (-1, 10, 100), (9, 99, 900)").await;
+        db.sql("CREATE TABLE s (k TIMESTAMP(6) NOT NULL PRIMARY KEY, u INT UNIQUE, v INT)").await;
+        db.sql("INSERT INTO s VALUES ('1970-01-03 00:00:00.25', 10, 100), ('1970-01-10', 99, 900)").await;
+        let mut warehouse = db.warehouse().await;
+        for (table, keys) in [("t", [Int(-1), Int(2), Int(3)]), ("s", [Time(172_800_250_000), time(3), time(4)])] {
+            let target = db.target(table, &["k", "u", "v"], on_conflict).await;
+            let [known, clashing, new] = keys;
+            let rows: [&[_]; 3] = [&[known, Int(10), Int(101)], &[clashing, Int(99), Int(5)], &[new, Int(98), Int(5)]];
+            // Once as a few rows that are inserted, once behind so many that they are loaded.
+            let more = |n: i32| if table == "t" { Int(i64::from(n) + 1000) } else { time(n + 1000) };
+            for filled in [0, 150] {
+                let mut batch = Batch::of(&[0, 1, 2], &rows);
+                (0..filled).for_each(|n| batch.push(&[more(n), Int(i64::from(n) + 1000), Int(1)]));
+                let written = write(&mut *warehouse, &target, &batch).await;
+                assert_eq!(refused(&written), [(1, Reason::UniqueKey, Some("u"))], "{table} {written:?}");
+            }
+            let sql = format!("SELECT u, v FROM {table} WHERE u < 1000 ORDER BY u");
+            let read: Vec<(i32, i32)> = db.read(&sql).await;
+            let known = if on_conflict == OnConflict::Update { 101 } else { 100 };
+            assert_eq!(read, [(10, known), (98, 5), (99, 900)], "{table}: what was refused left no trace");
+        }
         db.end().await;
     }
 }

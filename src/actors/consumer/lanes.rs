@@ -119,9 +119,9 @@ impl Filling {
                     // Some more for what the decoder unescapes behind it.
                     self.batch.bytes.reserve(bytes + bytes / 16);
                 }
-                let oversize = payload.filter(|p| p.len() > limits.record_bytes).map(Oversize::of);
+                let oversize = Oversize::of(key, payload, limits.record_bytes);
                 let before = self.batch.bytes.len();
-                let key = key.map(|bytes| self.keep(bytes));
+                let key = key.filter(|key| key.len() <= limits.record_bytes).map(|bytes| self.keep(bytes));
                 let payload = payload.filter(|_| oversize.is_none()).map(|bytes| self.keep(bytes));
                 self.batch.records.push(Record { partition, offset, timestamp, key, payload, oversize });
                 let taken = self.batch.bytes.len() - before;
@@ -241,6 +241,23 @@ mod tests {
         assert_eq!(batch.records[0].payload, None);
         assert!(batch.bytes.is_empty());
         assert_eq!(batch.moves[0].to, 1);
+    }
+
+    #[test]
+    fn a_key_counts_as_the_payload_does() {
+        let (mut filling, mut positions) = (Filling::default(), reading(0));
+        for (offset, key, payload) in
+            [(0, &[b'k'; 5][..], &[b'p'; 5][..]), (1, &[b'k'; 6], &[b'p'; 5]), (2, &[b'k'; 11], b"")]
+        {
+            let key = Some(key);
+            let polled = Polled::Record { partition: 0, offset, timestamp: 1, key, payload: Some(payload) };
+            filling.take(polled, &mut positions, &LIMITS);
+        }
+        let batch = filling.finish();
+        let kept = |record: &Record| (record.key.is_some(), record.payload.is_some(), record.oversize.is_some());
+        let kept: Vec<_> = batch.records.iter().map(kept).collect();
+        assert_eq!(kept, [(true, true, false), (true, false, true), (false, false, true)]);
+        assert_eq!(batch.bytes.len(), 16);
     }
 
     #[test]

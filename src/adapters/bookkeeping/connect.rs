@@ -8,6 +8,7 @@ use sea_orm::sqlx::sqlite::SqlitePoolOptions;
 use sea_orm::sqlx::{ConnectOptions, Connection, Executor};
 use sea_orm::{ConnectionTrait, DatabaseConnection, DbBackend, Statement};
 
+use super::limits::limited;
 use crate::adapters::sql_errors::{from_db_err, warehouse_error};
 use crate::adapters::{mysql, sqlite};
 use crate::config::{Tls, WarehouseConfig};
@@ -28,6 +29,10 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 const ACQUIRE_LIMIT: Duration = Duration::from_secs(10);
 /// Another daemon's schema changes may rebuild a table.
 const SCHEMA_LOCK_SECONDS: u32 = 300;
+/// Longer than the server lets it wait for the lock.
+const SCHEMA_LOCK_LIMIT: Duration = Duration::from_secs(330);
+/// The lock ends with the session, too.
+const UNLOCK_LIMIT: Duration = Duration::from_secs(10);
 
 /// Connects to the warehouse of these settings; an SQLite file must exist.
 pub async fn connect(settings: &WarehouseConfig, sessions: Sessions) -> Result<DatabaseConnection, WarehouseError> {
@@ -140,8 +145,8 @@ pub async fn lock_schema(db: &DatabaseConnection) -> Result<(), WarehouseError> 
     let sql = format!(
         "SELECT GET_LOCK(CONCAT('bief-schema-', LEFT(SHA2(DATABASE(), 256), 40)), {SCHEMA_LOCK_SECONDS}) AS locked"
     );
-    let row = db.query_one_raw(Statement::from_string(DbBackend::MySql, sql)).await;
-    let row = row.map_err(|e| from_db_err(WHAT, &e))?;
+    let asked = db.query_one_raw(Statement::from_string(DbBackend::MySql, sql));
+    let row = limited(WHAT, SCHEMA_LOCK_LIMIT, async { asked.await.map_err(|e| from_db_err(WHAT, &e)) }).await?;
     let locked = row.map(|r| r.try_get::<Option<i64>>("", "locked")).transpose().map_err(|e| from_db_err(WHAT, &e))?;
     match locked.flatten() {
         Some(1) => Ok(()),
@@ -155,7 +160,8 @@ pub async fn lock_schema(db: &DatabaseConnection) -> Result<(), WarehouseError> 
 pub async fn unlock_schema(db: &DatabaseConnection) {
     if db.get_database_backend() == DbBackend::MySql {
         let sql = "SELECT RELEASE_LOCK(CONCAT('bief-schema-', LEFT(SHA2(DATABASE(), 256), 40)))";
-        let _ = db.query_one_raw(Statement::from_string(DbBackend::MySql, sql)).await;
+        let asked = db.query_one_raw(Statement::from_string(DbBackend::MySql, sql));
+        let _ = tokio::time::timeout(UNLOCK_LIMIT, asked).await;
     }
 }
 

@@ -20,7 +20,7 @@ use crate::ports::{
 /// daemon that was stopped there, so that the claim gets through by itself.
 pub const CLAIM_LIMIT: Duration = Duration::from_secs(75);
 /// A statement that takes longer hangs; as long as the writers give theirs.
-const ANSWER_LIMIT: Duration = Duration::from_secs(120);
+pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(120);
 /// Shorter than leases last, so that who cannot renew one learns of it in time.
 const LEASE_LIMIT: Duration = Duration::from_secs(10);
 /// Counting reads the whole table.
@@ -29,15 +29,15 @@ const COUNT_LIMIT: Duration = Duration::from_secs(3600);
 /// What has a limit for each call; what runs into it is transient.
 pub struct Limited(pub SqlBookkeeping);
 
-async fn limited<T>(
+/// What a call answers, or that the database did not.
+pub(crate) async fn limited<T, E: From<WarehouseError>>(
     what: &str,
     limit: Duration,
-    call: impl Future<Output = Result<T, WarehouseError>>,
-) -> Result<T, WarehouseError> {
+    call: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
     tokio::time::timeout(limit, call).await.unwrap_or_else(|_| {
-        Err(WarehouseError::Transient {
-            what: format!("{what}: the database did not answer within {} s", limit.as_secs()),
-        })
+        let what = format!("{what}: the database did not answer within {} s", limit.as_secs());
+        Err(WarehouseError::Transient { what }.into())
     })
 }
 
@@ -186,6 +186,6 @@ mod tests {
         let error = limited("taking partitions over", CLAIM_LIMIT, never).await.unwrap_err();
         assert!(matches!(error, WarehouseError::Transient { .. }), "{error:?}");
         assert!(error.to_string().contains("taking partitions over: the database did not answer within 75 s"));
-        assert_eq!(limited("", CLAIM_LIMIT, async { Ok(7) }).await.unwrap(), 7);
+        assert_eq!(limited("", CLAIM_LIMIT, async { Ok::<_, WarehouseError>(7) }).await.unwrap(), 7);
     }
 }

@@ -114,6 +114,8 @@ enum Meaning {
 const CODES: &[(RDKafkaErrorCode, Meaning)] = {
     use Meaning::{Fatal, InDoubt};
     use RDKafkaErrorCode as E;
+    const SESSION: &str =
+        "set \"session.timeout.ms\" in [kafka.properties] to what the broker's group.min.session.timeout.ms allows";
     const GRANT: &str = "grant READ and DESCRIBE on the topic and READ on the group";
     &[
         (E::AutoOffsetReset, InDoubt),
@@ -123,6 +125,11 @@ const CODES: &[(RDKafkaErrorCode, Meaning)] = {
         (E::ClusterAuthorizationFailed, Fatal(GRANT)),
         (E::InvalidTopic, Fatal("correct the topic's name")),
         (E::FencedInstanceId, Fatal("give each daemon a group.instance.id of its own")),
+        (E::InvalidSessionTimeout, Fatal(SESSION)),
+        (
+            E::InconsistentGroupProtocol,
+            Fatal("another program is in this consumer group: give `group` in [kafka] another name"),
+        ),
         (E::UnsupportedFeature, Fatal("Kafka 2.4 or newer is needed")),
         (E::Fatal, Fatal("restart the daemon")),
     ]

@@ -21,6 +21,12 @@ const MESSAGE_TIMEOUT_MS: &str = "10000";
 /// Longer than that: then the client itself has given each letter up.
 const ROUND: Duration = Duration::from_secs(20);
 
+/// Above what any broker takes of one request (`socket.request.max.bytes`, 100 MiB unless set): so it is the topic that
+/// says whether a letter is too large, not the client, which would at 1 MB.
+const MESSAGE_MAX_BYTES: &str = "100000000";
+/// A key with more bytes goes with the payload where a letter is too large for the topic.
+const KEY_KEPT: usize = 64 << 10;
+
 /// What an operator's properties must not change here, beside what is set below: other names of the same properties
 /// (which of two names wins is chance), and what does not go with idempotence.
 const NOT_TAKEN: [&str; 8] = [
@@ -46,6 +52,7 @@ fn letter_config(kafka: &config::Kafka, bootstrap: &str) -> ClientConfig {
         .set("enable.idempotence", "true")
         .set("delivery.report.only.error", "false");
     set_default(&mut config, "compression.type", "lz4");
+    set_default(&mut config, "message.max.bytes", MESSAGE_MAX_BYTES);
     config
 }
 
@@ -139,22 +146,25 @@ impl LetterProducer {
             all = all.insert(Header { key, value: Some(value.as_bytes()) });
         }
         let mut record = BaseRecord::with_opaque_to(&self.topic, Box::new(stored.id));
-        if let Some(key) = &letter.key {
-            record = record.key(key.as_slice());
+        match &letter.key {
+            Some(key) if whole || key.len() <= KEY_KEPT => record = record.key(key.as_slice()),
+            Some(key) => all = omitted(all, "bief.key.omitted.bytes", key),
+            None => {}
         }
         if letter.timestamp >= 0 {
             record = record.timestamp(letter.timestamp);
         }
         match &letter.payload {
             Some(payload) if whole => record = record.payload(payload.as_slice()),
-            Some(payload) => {
-                let bytes = payload.len().to_string();
-                all = all.insert(Header { key: "bief.payload.omitted.bytes", value: Some(bytes.as_bytes()) });
-            }
+            Some(payload) => all = omitted(all, "bief.payload.omitted.bytes", payload),
             None => {}
         }
         record.headers(all)
     }
+}
+
+fn omitted(headers: OwnedHeaders, header: &str, part: &[u8]) -> OwnedHeaders {
+    headers.insert(Header { key: header, value: Some(part.len().to_string().as_bytes()) })
 }
 
 /// Which of the letters arrived, and why another did not.

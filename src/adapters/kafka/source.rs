@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::bindings::rd_kafka_resp_err_t as Code;
 use rdkafka::client::ClientContext;
@@ -27,6 +27,10 @@ const LARGEST_ANSWER: &str = "2147483647";
 /// unless told otherwise. A daemon that was only slow is fenced by the database, so nothing speaks for more.
 const SESSION_TIMEOUT: &str = "6000";
 const HEARTBEAT: &str = "1500";
+
+/// An error of the group that comes again after so long is told as trouble, and no more when it has not come for so
+/// long. While a broker starts, joining fails once or twice.
+const GROUP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How often librdkafka tells which brokers are connected, in milliseconds.
 const STATISTICS: &str = "2000";
@@ -110,10 +114,18 @@ fn unassign(consumer: &BaseConsumer<SourceContext>, partitions: &TopicPartitionL
     }
 }
 
+/// What the group answers again and again in place of partitions.
+struct Refusal {
+    first: Instant,
+    last: Instant,
+    what: String,
+}
+
 /// One consumer in its group.
 pub struct KafkaSource {
     topic: String,
     membership: Arc<Membership>,
+    refusal: Option<Refusal>,
     lanes: Vec<LaneQueue<SourceContext>>,
     consumer: Arc<BaseConsumer<SourceContext>>,
 }
@@ -153,7 +165,13 @@ impl KafkaSource {
         let lanes =
             (0..settings.lanes).map(|_| LaneQueue::new(Arc::clone(&consumer), std::thread::current())).collect();
         consumer.subscribe(&[&settings.topic]).map_err(|e| client::setup_error("subscription", &e))?;
-        Ok(Self { topic: settings.topic.clone(), membership, lanes, consumer })
+        Ok(Self { topic: settings.topic.clone(), membership, refusal: None, lanes, consumer })
+    }
+
+    fn refused(&mut self, what: String) {
+        let now = Instant::now();
+        let first = self.refusal.as_ref().filter(|r| now - r.last < GROUP_PATIENCE).map_or(now, |r| r.first);
+        self.refusal = Some(Refusal { first, last: now, what });
     }
 
     fn list(&self, partitions: &[i32]) -> TopicPartitionList {
@@ -182,12 +200,19 @@ impl RecordSource for KafkaSource {
                 let what = format!("topic {}: {error}", self.topic);
                 match client::classify(code, what) {
                     // The context has told it already.
-                    SourceError::Transient(what) => tracing::debug!(what, "broker trouble"),
+                    SourceError::Transient(what) => {
+                        tracing::debug!(what, "broker trouble");
+                        self.refused(what);
+                    }
                     other => return Err(other),
                 }
             }
         }
-        events.append(&mut self.membership.events.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut happened = self.membership.events.lock().unwrap_or_else(PoisonError::into_inner);
+        if !happened.is_empty() {
+            self.refusal = None;
+        }
+        events.append(&mut happened);
         Ok(())
     }
 
@@ -227,10 +252,13 @@ impl RecordSource for KafkaSource {
     }
 
     fn trouble(&self) -> Option<String> {
-        self.membership.unreachable.load(Ordering::SeqCst).then(|| {
+        if self.membership.unreachable.load(Ordering::SeqCst) {
             let complaint = self.membership.complaint.lock().unwrap_or_else(PoisonError::into_inner);
-            format!("no broker answers; librdkafka goes on trying: {complaint}")
-        })
+            return Some(format!("no broker answers; librdkafka goes on trying: {complaint}"));
+        }
+        let goes_on = |r: &&Refusal| r.last - r.first >= GROUP_PATIENCE && r.last.elapsed() < GROUP_PATIENCE;
+        let refusal = self.refusal.as_ref().filter(goes_on)?;
+        Some(format!("the consumer group gives no partitions; librdkafka goes on trying: {}", refusal.what))
     }
 
     fn report_committed(&mut self, offsets: &[(i32, i64)]) {

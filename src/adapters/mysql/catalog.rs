@@ -217,6 +217,8 @@ impl Described {
             "int" | "integer" => integer(32),
             "bigint" => integer(64),
             "year" => ColumnKind::Integer { min: 1901, max: 2155 },
+            // FLOAT(M,D) and DOUBLE(M,D) round to D digits without a word.
+            "float" | "double" | "real" if self.scale.is_some() => ColumnKind::Other,
             "float" => ColumnKind::Float { single: true },
             "double" | "real" => ColumnKind::Float { single: false },
             "decimal" | "numeric" => match (self.precision, self.scale) {
@@ -307,6 +309,14 @@ mod tests {
         assert_eq!(enum_values("enum('a','it''s','x,y')"), Some(vec!["a".into(), "it's".into(), "x,y".into()]));
         assert_eq!(enum_values("enum('')"), Some(vec![String::new()]));
         assert_eq!(enum_values("enum(a)"), None);
+    }
+
+    #[test]
+    fn a_column_that_rounds_is_not_written_to() {
+        let mut column = described("double", "double(10,2)");
+        assert_eq!(column.kind(), ColumnKind::Float { single: false });
+        column.scale = Some(2);
+        assert_eq!(column.kind(), ColumnKind::Other);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::dropped::USUALLY_LISTED;
 use super::errors::{Failure, of_url, tls_refused};
 use super::infile::InfileGuard;
 use super::staged::Stage;
+use crate::adapters::sql_errors::tls_was_disturbed;
 use crate::config::{Load, Tls, WarehouseConfig};
 
 /// Address, TLS and log-in together; a server that takes longer is as good as down.
@@ -172,7 +173,10 @@ fn ssl(tls: Tls, ca: Option<PathBuf>) -> Option<SslOpts> {
 fn at_connect(error: Error) -> Failure {
     match error {
         Error::Io(IoError::Io(error)) if error.kind() == std::io::ErrorKind::InvalidData => {
-            Failure::Fatal(tls_refused(&error))
+            match tls_was_disturbed(&error) {
+                true => Failure::Transient(format!("TLS with the database: {error}")),
+                false => Failure::Fatal(tls_refused(&error)),
+            }
         }
         Error::Io(IoError::Io(error)) if error.kind() == std::io::ErrorKind::NotFound => {
             Failure::Fatal(format!("the file that warehouse.ca names: {error}"))

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::connection::Session;
 use super::dropped::USUALLY_LISTED;
 use super::errors::{Class, Failure, RowFailure, classify, column_in, index_in};
-use super::staged::{Plan, Stumble, send};
+use super::staged::{Plan, Stumble, send, was_made_impossible};
 use super::tsv::{self, Form};
 use crate::core::cell::Cell;
 use crate::core::outcome::{Reason, Rejection};
@@ -285,8 +285,8 @@ impl<'r> Poison<'r> {
     ) -> Result<(), Failure> {
         let mut row = row;
         let key = plan.key.first().map(|key| key.trim_matches('`'));
-        if row.code == NOT_NULL && column_in(&row.words) == key {
-            // The key was made null since another unique index clashed: without that, the server names the index.
+        if was_made_impossible(row.code, &row.words) || row.code == NOT_NULL && column_in(&row.words) == key {
+            // The key was made what it cannot be since another unique index clashed: without that, the server names the index.
             match session.run(&plan.plain_insert(position, position)).await {
                 Err(Failure::Row(named)) => row = named,
                 Ok(_) => {

@@ -191,7 +191,12 @@ async fn create_stage(session: &mut Session, rows: &Rows<'_>, name: &str) -> Res
             .into_iter()
             .map(|(column, kind, collation, nullable)| {
                 let collation = collation.map_or(String::new(), |name| format!(" COLLATE {name}"));
-                let null = if nullable == "YES" { "NULL" } else { "NOT NULL" };
+                let null = match nullable.as_str() {
+                    "YES" => "NULL",
+                    // Else a server without explicit_defaults_for_timestamp gives the second one a zero date.
+                    _ if kind.starts_with("timestamp") => "NOT NULL DEFAULT '2000-01-01 00:00:00'",
+                    _ => "NOT NULL",
+                };
                 (column, format!("{kind}{collation} {null}"))
             })
             .collect();
@@ -215,9 +220,11 @@ impl Plan {
     pub fn of(rows: &Rows<'_>, stage: String) -> Result<Self, Failure> {
         let table = quoted(&rows.target.table.name)?;
         let columns = columns(rows)?;
-        let name = |position: usize| quoted(&rows.target.table.columns[rows.target.columns[position]].name);
+        let column = |position: usize| &rows.target.table.columns[rows.target.columns[position]];
+        let name = |position: usize| quoted(&column(position).name);
         let key = rows.target.key.iter().map(|&position| name(position)).collect::<Result<Vec<_>, _>>()?;
-        let on_conflict = on_conflict(&table, &columns, &key, rows.target.on_conflict);
+        let first_kind = rows.target.key.first().map(|&position| &column(position).kind);
+        let on_conflict = on_conflict(&table, &columns, &key, first_kind, rows.target.on_conflict);
         let mut plan = Self { table, stage, columns, key, on_conflict, update: None };
         let set: Vec<String> = plan
             .columns
@@ -289,13 +296,43 @@ fn compared(alias: &str, column: &str, kind: &ColumnKind) -> String {
     }
 }
 
+/// A number beyond any, which is an error in every mode of the server. It must not be a constant: those are computed
+/// beforehand.
+const TOO_LARGE: &str = "18446744073709551615 + (s.bief_seq + 1)";
+
+/// What no column of this kind takes. A NULL would not do for all: a column with AUTO_INCREMENT makes 0 of it, and a
+/// TIMESTAMP the present time.
+fn impossible(kind: &ColumnKind) -> &'static str {
+    match kind {
+        ColumnKind::Integer { .. } | ColumnKind::Float { .. } | ColumnKind::DateTime { timestamp: true, .. } => {
+            TOO_LARGE
+        }
+        _ => "NULL",
+    }
+}
+
+/// Whether these words are of a key that was made [`impossible`].
+pub(super) fn was_made_impossible(code: u16, words: &str) -> bool {
+    const OUT_OF_RANGE: u16 = 1690;
+    code == OUT_OF_RANGE && words.contains("bief_seq")
+}
+
 /// ON DUPLICATE KEY UPDATE does not tell which index clashed. So its first assignment keeps the key where the primary
-/// key is the same, and makes the key null, which fails, where another unique index is what clashed.
-fn on_conflict(table: &str, columns: &[String], key: &[String], on_conflict: OnConflict) -> String {
-    let Some(first) = key.first() else { return String::new() };
+/// key is the same, and makes the key what it cannot be, which fails, where another unique index is what clashed.
+fn on_conflict(
+    table: &str,
+    columns: &[String],
+    key: &[String],
+    first_kind: Option<&ColumnKind>,
+    on_conflict: OnConflict,
+) -> String {
+    let (Some(first), Some(kind)) = (key.first(), first_kind) else { return String::new() };
     let same: Vec<String> = key.iter().map(|key| format!("{table}.{key} <=> s.{key}")).collect();
-    let mut sql =
-        format!(" ON DUPLICATE KEY UPDATE {table}.{first} = IF({}, {table}.{first}, NULL)", same.join(" AND "));
+    let mut sql = format!(
+        " ON DUPLICATE KEY UPDATE {table}.{first} = IF({}, {table}.{first}, {})",
+        same.join(" AND "),
+        impossible(kind)
+    );
     if on_conflict == OnConflict::Update {
         for column in columns.iter().filter(|column| !key.contains(column)) {
             sql.push_str(&format!(", {table}.{column} = s.{column}"));
@@ -415,12 +452,15 @@ mod tests {
     fn a_clash_on_another_index_than_the_primary_key_must_fail() {
         let columns = ["`a`".to_owned(), "`b`".to_owned(), "`v`".to_owned()];
         let key = ["`a`".to_owned(), "`b`".to_owned()];
+        let text = ColumnKind::Binary { max_bytes: None };
         assert_eq!(
-            on_conflict("`t`", &columns, &key, OnConflict::Update),
+            on_conflict("`t`", &columns, &key, Some(&text), OnConflict::Update),
             " ON DUPLICATE KEY UPDATE `t`.`a` = IF(`t`.`a` <=> s.`a` AND `t`.`b` <=> s.`b`, `t`.`a`, NULL), \
              `t`.`v` = s.`v`"
         );
-        assert!(!on_conflict("`t`", &columns, &key, OnConflict::Ignore).contains("`v`"));
-        assert_eq!(on_conflict("`t`", &columns, &[], OnConflict::Update), "");
+        assert!(!on_conflict("`t`", &columns, &key, Some(&text), OnConflict::Ignore).contains("`v`"));
+        assert_eq!(on_conflict("`t`", &columns, &[], None, OnConflict::Update), "");
+        let number = ColumnKind::Integer { min: 0, max: 9 };
+        assert!(on_conflict("`t`", &columns, &key, Some(&number), OnConflict::Ignore).contains(TOO_LARGE));
     }
 }

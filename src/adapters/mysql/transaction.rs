@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::connection::Session;
 use super::errors::Failure;
 use super::params::{datetime_micros, placeholders};
+use crate::core::time;
 use crate::messages::{DeadLetter, OffsetMove};
 use crate::ports::PartitionCounts;
 
@@ -20,8 +21,6 @@ pub(super) const MAX_MESSAGE: usize = 16_000;
 const MAX_LETTERS: usize = 200;
 /// Bytes of one statement of several dead letters: they are copied twice on their way into a packet.
 const LETTERS_BYTES: usize = 4 << 20;
-/// A `DATETIME` holds the years 1000 to 9999; milliseconds since 1970.
-const DATETIME_MILLIS: std::ops::RangeInclusive<i64> = -30_610_224_000_000..=253_402_300_799_999;
 
 const DUPLICATE_KEY: u16 = 1062;
 
@@ -256,7 +255,7 @@ fn values(letters: &[Stored<'_>], now: DateTime<Utc>) -> Vec<Value> {
         }
         let timestamp = match letter.timestamp {
             -1 => Value::NULL,
-            millis if DATETIME_MILLIS.contains(&millis) => datetime_micros(millis * 1000),
+            millis if time::DATETIME_MILLIS.contains(&millis) => datetime_micros(millis * 1000),
             _ => Value::NULL,
         };
         values.extend([

@@ -184,6 +184,7 @@ impl Warehouse for SqliteWarehouse {
         let now = time::datetime_text(now.timestamp_micros());
         for letter in letters {
             let rejection = &letter.rejection;
+            let kept = letter.timestamp >= 0 && time::DATETIME_MILLIS.contains(&letter.timestamp);
             // A record that is read again after a reset of its offset takes its letter's place.
             sqlx::query(
                 "INSERT INTO bief_dead_letter (topic, partition_id, record_offset, record_timestamp, record_key, \
@@ -196,7 +197,7 @@ impl Warehouse for SqliteWarehouse {
             .bind(&*letter.topic)
             .bind(letter.partition)
             .bind(letter.offset)
-            .bind((letter.timestamp >= 0).then(|| time::datetime_text(letter.timestamp.saturating_mul(1000))))
+            .bind(kept.then(|| time::datetime_text(letter.timestamp * 1000)))
             .bind(letter.key.as_deref())
             .bind(letter.payload.as_deref())
             .bind(rejection.reason.as_str())

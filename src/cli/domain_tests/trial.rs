@@ -248,14 +248,14 @@ impl OfStream {
                 batch.bytes.extend_from_slice(text.as_bytes());
                 span
             };
-            let is_kept = |payload: &&String| payload.len() <= self.largest;
-            let oversize = record.payload.as_ref().filter(|p| !is_kept(p)).map(|p| Oversize::of(p.as_bytes()));
+            let (key, payload) = (record.key.as_deref(), record.payload.as_deref());
+            let oversize = Oversize::of(key.map(str::as_bytes), payload.map(str::as_bytes), self.largest);
             batch.records.push(Record {
                 partition: record.partition,
                 offset: *next,
                 timestamp: record.timestamp,
-                key: record.key.as_deref().map(&mut span),
-                payload: record.payload.as_ref().filter(is_kept).map(|payload| span(payload)),
+                key: key.filter(|key| key.len() <= self.largest).map(&mut span),
+                payload: payload.filter(|_| oversize.is_none()).map(span),
                 oversize,
             });
             *next += 1;

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use super::{Committer, Early, Purpose};
 use crate::core::cell::Span;
 use crate::core::outcome::{Counts, Reason, Rejection};
-use crate::messages::{Record, RecordBatch, RowBatch};
+use crate::messages::{DeadLetter, Record, RecordBatch, RowBatch};
 use crate::ports::{AuditEntry, LetterWarehouse, PartitionCounts, StoredDeadLetter, WarehouseError};
 
 /// Which letters, and how.
@@ -87,9 +87,7 @@ impl Committer {
         let refused: Vec<(i64, Rejection)> = letters
             .iter()
             .filter_map(|stored| {
-                let same = |l: &&crate::messages::DeadLetter| {
-                    (l.partition, l.offset) == (stored.letter.partition, stored.letter.offset)
-                };
+                let same = |l: &&DeadLetter| (l.partition, l.offset) == (stored.letter.partition, stored.letter.offset);
                 written.letters.iter().find(same).map(|l| (stored.id, l.rejection.clone()))
             })
             .collect();
@@ -131,6 +129,13 @@ fn is_whole(stored: &StoredDeadLetter) -> bool {
     stored.letter.payload.is_some() || stored.letter.rejection.reason == Reason::Tombstone
 }
 
+/// Whether the record was refused for a time that no database can keep: then it has one, and is not to be taken for a
+/// record without.
+fn lost_its_time(letter: &DeadLetter) -> bool {
+    let DeadLetter { timestamp, rejection, .. } = letter;
+    *timestamp < 0 && rejection.reason == Reason::OutOfRange && rejection.field.as_deref() == Some("@timestamp")
+}
+
 /// The outcomes that letters have got, taken from where they were counted.
 fn moved(written: &PartitionCounts) -> PartitionCounts {
     let Counts { applied, duplicates, .. } = written.counts;
@@ -152,11 +157,34 @@ fn records_of(letters: &[StoredDeadLetter]) -> RecordBatch {
         batch.records.push(Record {
             partition: letter.partition,
             offset: letter.offset,
-            timestamp: letter.timestamp,
+            timestamp: if lost_its_time(letter) { i64::MAX } else { letter.timestamp },
             key,
             payload,
             oversize: None,
         });
     }
     batch
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ports::testing::stored_letter;
+
+    #[test]
+    fn a_time_that_could_not_be_kept_is_not_taken_for_none() {
+        let refused = |reason, field: &str| {
+            let mut stored = stored_letter(1);
+            let rejection = Rejection { reason, field: Some(field.to_owned()), message: String::new() };
+            stored.letter = DeadLetter { timestamp: -1, rejection, ..stored.letter };
+            stored
+        };
+        let letters = [
+            refused(Reason::OutOfRange, "@timestamp"),
+            refused(Reason::OutOfRange, "amount"),
+            refused(Reason::NullNotAllowed, "@timestamp"),
+        ];
+        let times: Vec<i64> = records_of(&letters).records.iter().map(|record| record.timestamp).collect();
+        assert_eq!(times, [i64::MAX, -1, -1]);
+    }
 }
