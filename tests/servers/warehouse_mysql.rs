@@ -202,6 +202,15 @@ async fn write(warehouse: &mut dyn Warehouse, target: &Target, batch: &Batch) ->
     written
 }
 
+/// Keeps what went in beside what was refused, so that it can be looked at.
+async fn write_and_keep(warehouse: &mut dyn Warehouse, target: &Target, batch: &Batch) -> Written {
+    warehouse.begin().await.unwrap();
+    warehouse.savepoint().await.unwrap();
+    let written = warehouse.write(batch.rows(target)).await.unwrap();
+    warehouse.commit().await.unwrap();
+    written
+}
+
 /// Position, reason and field of what was refused.
 fn refused(written: &Written) -> Vec<(usize, Reason, Option<&str>)> {
     written.refused.iter().map(|r| (r.row, r.rejection.reason, r.rejection.field.as_deref())).collect()
@@ -302,7 +311,7 @@ async fn a_clash_on_another_unique_index_is_refused_and_touches_no_row(url: &str
     for on_conflict in [OnConflict::Ignore, OnConflict::Update] {
         let mut db = Database::new(url).await;
         db.sql(
-            "CREATE TABLE t (a INT, b VARCHAR(5), u INT NULL, w INT NULL, v INT NULL, PRIMARY KEY (a, b), \
+            "CREATE TABLE t (a INT, b VARCHAR(5), u INT NULL, w INT NULL, v INT NULL, PRIMARY KEY (b, a), \
              UNIQUE uw (u, w))",
         )
         .await;
@@ -317,10 +326,11 @@ async fn a_clash_on_another_unique_index_is_refused_and_touches_no_row(url: &str
                 &[Int(3), Text("y"), Int(98), Int(9), Int(5)],
             ],
         );
-        let written = write(&mut *warehouse, &target, &batch).await;
+        let written = write_and_keep(&mut *warehouse, &target, &batch).await;
         assert_eq!(refused(&written), [(1, Reason::UniqueKey, Some("u,w"))], "{written:?}");
         let rows: Vec<(i32, i32)> = db.read("SELECT a, v FROM t ORDER BY a").await;
-        assert_eq!(rows, [(1, 100), (9, 900)], "what was refused left no trace");
+        let known = if on_conflict == OnConflict::Update { 101 } else { 100 };
+        assert_eq!(rows, [(1, known), (3, 5), (9, 900)], "what was refused left no trace");
         db.end().await;
     }
 }
@@ -344,7 +354,7 @@ async fn a_clash_is_refused_whatever_the_servers_make_of_a_null_key(url: &str) {
             for filled in [0, 150] {
                 let mut batch = Batch::of(&[0, 1, 2], &rows);
                 (0..filled).for_each(|n| batch.push(&[more(n), Int(i64::from(n) + 1000), Int(1)]));
-                let written = write(&mut *warehouse, &target, &batch).await;
+                let written = write_and_keep(&mut *warehouse, &target, &batch).await;
                 assert_eq!(refused(&written), [(1, Reason::UniqueKey, Some("u"))], "{table} {written:?}");
             }
             let sql = format!("SELECT u, v FROM {table} WHERE u < 1000 ORDER BY u");

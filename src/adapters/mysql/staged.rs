@@ -244,16 +244,17 @@ impl Plan {
         Ok(plan)
     }
 
-    /// From the stage into the table, for the positions in this inclusive range.
+    /// From the stage into the table, for the positions in this inclusive range. The table goes by its own name here, so
+    /// that the stage's alias must be none that a table may have.
     pub fn insert(&self, from: usize, to: usize) -> String {
         format!("{}{}", self.plain_insert(from, to), self.on_conflict)
     }
 
     /// The same, failing on every clash.
     pub fn plain_insert(&self, from: usize, to: usize) -> String {
-        let from_stage: Vec<String> = self.columns.iter().map(|column| format!("s.{column}")).collect();
+        let from_stage: Vec<String> = self.columns.iter().map(|column| format!("bief_staged.{column}")).collect();
         format!(
-            "INSERT INTO {} ({}) SELECT {} FROM {} s WHERE s.bief_seq BETWEEN {from} AND {to} ORDER BY s.bief_seq",
+            "INSERT INTO {} ({}) SELECT {} FROM {} bief_staged WHERE bief_seq BETWEEN {from} AND {to} ORDER BY bief_seq",
             self.table,
             self.columns.join(","),
             from_stage.join(","),
@@ -298,7 +299,7 @@ fn compared(alias: &str, column: &str, kind: &ColumnKind) -> String {
 
 /// A number beyond any, which is an error in every mode of the server. It must not be a constant: those are computed
 /// beforehand.
-const TOO_LARGE: &str = "18446744073709551615 + (s.bief_seq + 1)";
+const TOO_LARGE: &str = "18446744073709551615 + (bief_staged.bief_seq + 1)";
 
 /// What no column of this kind takes. A NULL would not do for all: a column with AUTO_INCREMENT makes 0 of it, and a
 /// TIMESTAMP the present time.
@@ -327,7 +328,7 @@ fn on_conflict(
     on_conflict: OnConflict,
 ) -> String {
     let (Some(first), Some(kind)) = (key.first(), first_kind) else { return String::new() };
-    let same: Vec<String> = key.iter().map(|key| format!("{table}.{key} <=> s.{key}")).collect();
+    let same: Vec<String> = key.iter().map(|key| format!("{table}.{key} <=> bief_staged.{key}")).collect();
     let mut sql = format!(
         " ON DUPLICATE KEY UPDATE {table}.{first} = IF({}, {table}.{first}, {})",
         same.join(" AND "),
@@ -335,7 +336,7 @@ fn on_conflict(
     );
     if on_conflict == OnConflict::Update {
         for column in columns.iter().filter(|column| !key.contains(column)) {
-            sql.push_str(&format!(", {table}.{column} = s.{column}"));
+            sql.push_str(&format!(", {table}.{column} = bief_staged.{column}"));
         }
     }
     sql
@@ -455,8 +456,8 @@ mod tests {
         let text = ColumnKind::Binary { max_bytes: None };
         assert_eq!(
             on_conflict("`t`", &columns, &key, Some(&text), OnConflict::Update),
-            " ON DUPLICATE KEY UPDATE `t`.`a` = IF(`t`.`a` <=> s.`a` AND `t`.`b` <=> s.`b`, `t`.`a`, NULL), \
-             `t`.`v` = s.`v`"
+            " ON DUPLICATE KEY UPDATE `t`.`a` = IF(`t`.`a` <=> bief_staged.`a` AND \
+             `t`.`b` <=> bief_staged.`b`, `t`.`a`, NULL), `t`.`v` = bief_staged.`v`"
         );
         assert!(!on_conflict("`t`", &columns, &key, Some(&text), OnConflict::Ignore).contains("`v`"));
         assert_eq!(on_conflict("`t`", &columns, &[], None, OnConflict::Update), "");
