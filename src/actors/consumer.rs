@@ -222,9 +222,15 @@ impl Claimer {
         // Before the broker is asked: whoever commits meanwhile moves within what the broker has.
         let recorded = bookkeeping.offsets(Some(&self.topic)).await?;
         let (topic, broker) = (self.topic.clone(), Arc::clone(&self.broker));
-        let asked = partitions.clone();
+        let mut asked = partitions.clone();
+        // What is there when a topic is first read is left out of all its partitions, also of those that another daemon
+        // takes over a moment later: to it they would be new.
+        let whole = self.start == StartAt::Latest && recorded.is_empty();
         let standing = tokio::task::spawn_blocking(move || -> Result<TopicStanding, SourceError> {
             let topic_id = broker.topic_id(&topic)?;
+            if whole {
+                asked.extend(broker.partitions(&topic)?);
+            }
             let bounds = asked.iter().map(|p| broker.bounds(&topic, *p).map(|bounds| (*p, bounds)));
             Ok(TopicStanding { topic_id, partitions: bounds.collect::<Result<_, _>>()? })
         });
@@ -244,26 +250,48 @@ impl Claimer {
             return passing(format!("topic {} was made anew while it was read", self.topic));
         }
         let at = |partition: &i32| standing.partitions.get(partition).copied().unwrap_or(Bounds { low: 0, high: 0 });
-        let claims: Vec<Claim> = partitions
-            .iter()
-            .map(|partition| Claim {
-                partition: *partition,
-                topic_id: standing.topic_id.clone(),
-                start_offset: match self.start {
-                    StartAt::Earliest => at(partition).low,
-                    // A partition added later begins at its first record: nobody was there to leave it out.
-                    StartAt::Latest if !recorded.is_empty() => at(partition).low,
-                    StartAt::Latest => at(partition).high,
-                },
-            })
-            .collect();
+        let claims = claims(self.start, recorded.is_empty(), &standing);
         crate::failpoint!("claim", |error| return passing(error));
         let offsets = bookkeeping.claim(&self.topic, &claims, self.clock.now()).await?;
-        let claimed = offsets.into_iter().map(|offset| {
+        let claimed = offsets.into_iter().filter(|offset| partitions.contains(&offset.partition)).map(|offset| {
             // The one who held it before may have gone on since the broker was asked.
             let high = at(&offset.partition).high.max(offset.next_offset);
             Claimed { offset, high }
         });
         Ok(claimed.collect())
+    }
+}
+
+/// How the partitions that were asked for are claimed; `first` where nothing of the topic is recorded yet.
+fn claims(start: StartAt, first: bool, standing: &TopicStanding) -> Vec<Claim> {
+    let start_of = |bounds: &Bounds| match start {
+        StartAt::Earliest => bounds.low,
+        StartAt::Latest if first => bounds.high,
+        // A partition added later begins at its first record: nobody was there to leave it out.
+        StartAt::Latest => bounds.low,
+    };
+    let claim = |(partition, bounds): (&i32, &Bounds)| Claim {
+        partition: *partition,
+        topic_id: standing.topic_id.clone(),
+        start_offset: start_of(bounds),
+    };
+    standing.partitions.iter().map(claim).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_partitions_that_came_later_are_read_from_their_beginning() {
+        let partitions = [(0, Bounds { low: 2, high: 9 }), (1, Bounds { low: 0, high: 7 })].into();
+        let standing = TopicStanding { topic_id: "id".to_owned(), partitions };
+        let starts = |start, first| {
+            let claims = claims(start, first, &standing);
+            claims.iter().map(|claim| (claim.partition, claim.start_offset)).collect::<Vec<_>>()
+        };
+        assert_eq!(starts(StartAt::Earliest, true), [(0, 2), (1, 0)]);
+        assert_eq!(starts(StartAt::Latest, true), [(0, 9), (1, 7)]);
+        assert_eq!(starts(StartAt::Latest, false), [(0, 2), (1, 0)]);
     }
 }

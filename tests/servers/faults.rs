@@ -11,6 +11,7 @@ pub fn tests() -> Vec<(&'static str, super::Test)> {
         ("two_daemons_share_a_group_one_is_killed_a_third_takes_over", two_daemons_and_a_third),
         ("a_panic_in_any_stage_is_survived_and_counted", panics_are_survived),
         ("a_commit_whose_answer_is_lost_is_neither_lost_nor_doubled", lost_commit_answer),
+        ("the_latest_start_leaves_out_what_was_there_also_for_a_second_daemon", only_what_came_later),
         ("a_session_that_the_broker_refuses_stops_the_stream_and_says_what_to_set", session_that_the_broker_refuses),
         ("a_record_that_is_skipped_is_found_by_verify", skipped_record_is_found),
         ("sigterm_drains_and_the_next_start_goes_on", sigterm_drains),
@@ -136,6 +137,28 @@ fn lost_commit_answer(servers: &Servers) {
     daemon.stop();
     assert_clean(&config);
     assert_eq!(database.count("SELECT COUNT(*) FROM item WHERE id >= 0"), 2_000);
+}
+
+/// Two daemons are given one partition each, one after the other.
+fn only_what_came_later(servers: &Servers) {
+    let (database, folder) = (Database::create(&servers.mysql), tempfile::tempdir().unwrap());
+    let config = some_items(servers, &database, folder.path(), 100);
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("lanes = 2", "start = \"latest\"\nlanes = 2")).unwrap();
+    let daemons = [Daemon::start(&config), Daemon::start(&config)];
+    for daemon in &daemons {
+        daemon.wait("given its partition", |status| {
+            partitions(status).len() == 1 && partitions(status)[0]["caught_up"] == true
+        });
+    }
+    let topic = daemons[0].status()["streams"][0]["topic"].as_str().unwrap().to_owned();
+    let producer = producer(&servers.kafka, &[]);
+    (100..200).for_each(|id| send(&producer, &topic, &id.to_string(), Some(&good(id))));
+    flush(&producer);
+    daemons[0].wait("written", |_| database.count("SELECT COUNT(*) FROM item WHERE id >= 100") == 100);
+    daemons.into_iter().for_each(Daemon::stop);
+    assert_eq!(database.count("SELECT COUNT(*) FROM item WHERE id BETWEEN 0 AND 99"), 0);
+    assert_clean(&config);
 }
 
 fn session_that_the_broker_refuses(servers: &Servers) {
