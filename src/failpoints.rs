@@ -27,8 +27,9 @@ pub const NAMES: [&str; 20] = [
     "release",
 ];
 
-/// Steps beside a batch's way: letters that are sent again, letters that are published, buckets that are refreshed.
-pub const BESIDE: [&str; 7] = [
+/// Steps beside a batch's way: letters that are sent again, letters that are published, buckets that are refreshed,
+/// a broker that truncates a log.
+pub const BESIDE: [&str; 8] = [
     "before-mark-published",
     "retry-after-rows",
     "retry-after-commit",
@@ -36,6 +37,7 @@ pub const BESIDE: [&str; 7] = [
     "drop-after-commit",
     "before-replace",
     "before-clean",
+    "log-truncated",
 ];
 
 /// Bugs that tests plant, to see that they are found.

@@ -246,6 +246,10 @@ pub trait Bookkeeping {
     /// partition is no longer where `steps` says it is, or its epoch is not the one beside it: then nothing is changed.
     async fn reset(&self, topic: &str, steps: &[(reset::Step, i64)], now: DateTime<Utc>) -> Result<(), WarehouseError>;
 
+    /// Puts down that the broker truncated the partition's log, and raises the epoch, so that nobody goes on with it before
+    /// an operator has decided. Does nothing where that is put down already.
+    async fn truncated(&self, topic: &str, partition: i32, now: DateTime<Utc>) -> Result<(), WarehouseError>;
+
     /// In the filter's order.
     async fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<Vec<StoredDeadLetter>, WarehouseError>;
 
@@ -373,6 +377,9 @@ pub enum SourceError {
     /// before the offsets are looked at.
     #[error("{0}")]
     InDoubt(String),
+    /// The broker lost records of the partition that were read. Only now can it be told: it has to be put down.
+    #[error("{what}")]
+    Truncated { partition: i32, what: String },
 }
 
 /// One stream's consumer, on a thread of its own. Records come lane by lane, so that a lane that is full

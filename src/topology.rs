@@ -393,6 +393,6 @@ fn warehouse_start(error: WarehouseError) -> StartError {
 fn source_start(error: SourceError) -> StartError {
     match error {
         SourceError::Fatal(_) => StartError::fatal(error),
-        SourceError::Transient(_) | SourceError::InDoubt(_) => StartError::transient(error),
+        _ => StartError::transient(error),
     }
 }

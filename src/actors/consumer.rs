@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::mpsc;
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
+use std::time::Duration;
 
 use actix::prelude::*;
 use tokio::sync::mpsc::Sender;
@@ -21,8 +22,13 @@ use self::watch::{LOOK_EVERY, Watch};
 use crate::core::doubt;
 use crate::messages::{Assignments, Board, RecordBatch};
 use crate::metrics::{QueueMetrics, StreamMetrics};
-use crate::ports::{Bounds, Broker, Claim, Clock, OpenBookkeeping, OpenSource, SourceError, TopicStanding};
+use crate::ports::{
+    Bounds, Broker, Claim, Clock, OpenBookkeeping, OpenSource, SourceError, TopicStanding, WarehouseError,
+};
 use crate::runtime::ExitGuard;
+
+/// How long after a failure a truncated log is put down again.
+const PUT_DOWN_AGAIN: Duration = Duration::from_secs(1);
 
 /// Where a partition begins that the database does not know yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +60,14 @@ pub struct ConsumerSettings {
 #[derive(Message)]
 #[rtype(result = "()")]
 struct PartitionsAssigned(Vec<i32>);
+
+/// The broker truncated the log of this partition; the sender is dropped once that is put down.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct LogTruncated {
+    partition: i32,
+    done: mpsc::Sender<()>,
+}
 
 /// The thread has ended.
 #[derive(Message)]
@@ -136,6 +150,12 @@ impl Actor for Consumer {
                 .run(guard),
                 Err(error) => error.into(),
             };
+            if let Ended::Truncated { partition, .. } = outcome {
+                // Before the next life of the pipeline looks at the offsets. Where this one is cancelled nobody answers.
+                let (done, put_down) = mpsc::channel();
+                ended.do_send(LogTruncated { partition, done });
+                let _ = put_down.recv();
+            }
             outcome.tell(guard);
             ended.do_send(PollingEnded);
         };
@@ -195,6 +215,22 @@ impl Handler<PartitionsAssigned> for Consumer {
     }
 }
 
+impl Handler<LogTruncated> for Consumer {
+    type Result = ();
+
+    fn handle(&mut self, LogTruncated { partition, done }: LogTruncated, ctx: &mut Self::Context) {
+        let claimer = Arc::clone(&self.claimer);
+        let put_down = async move {
+            while let Err(error) = claimer.truncated(partition).await {
+                tracing::warn!(%error, partition, "that the broker truncated the log could not be put down; tried again");
+                tokio::time::sleep(PUT_DOWN_AGAIN).await;
+            }
+            drop(done);
+        };
+        ctx.spawn(put_down.into_actor(self));
+    }
+}
+
 impl Handler<PollingEnded> for Consumer {
     type Result = ();
 
@@ -216,6 +252,10 @@ struct Claimer {
 }
 
 impl Claimer {
+    async fn truncated(&self, partition: i32) -> Result<(), WarehouseError> {
+        (self.open_bookkeeping)().await?.truncated(&self.topic, partition, self.clock.now()).await
+    }
+
     async fn claim(&self, partitions: Vec<i32>) -> Claims {
         let passing = |error: String| Err(Ended::Passing { error });
         let bookkeeping = (self.open_bookkeeping)().await?;

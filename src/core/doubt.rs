@@ -15,6 +15,8 @@ pub enum Kind {
     PastEnd,
     /// The broker has no such partition.
     NoPartition,
+    /// The broker lost records that were read, and may have put others at their offsets.
+    Truncated,
 }
 
 impl Kind {
@@ -24,6 +26,7 @@ impl Kind {
             Kind::BeforeStart => "before_start",
             Kind::PastEnd => "past_end",
             Kind::NoPartition => "no_partition",
+            Kind::Truncated => "truncated",
         }
     }
 }
@@ -46,20 +49,35 @@ impl fmt::Display for Doubt {
     }
 }
 
+/// Stands before the recorded id of a topic where the broker truncated the partition's log below what was read. Once the
+/// log has grown again its bounds no longer tell, so that it is put down until an operator decides.
+pub const TRUNCATED: &str = "truncated:";
+
+/// A recorded id without what may stand before it, and whether that was so.
+pub fn recorded_id(stored: &str) -> (&str, bool) {
+    stored.strip_prefix(TRUNCATED).map_or((stored, false), |id| (id, true))
+}
+
 /// Judges one partition. Ids are empty where the broker gave none; `bounds`: the first offset that is there and the one
 /// behind the last, `None` where the broker has no such partition.
 pub fn judge(
     partition: i32,
-    (recorded_id, next_offset): (&str, i64),
+    (stored_id, next_offset): (&str, i64),
     (broker_id, bounds): (&str, Option<(i64, i64)>),
 ) -> Option<Doubt> {
     let doubt = |kind, expected, found| Some(Doubt { partition, kind, expected, found });
+    let (recorded_id, truncated) = recorded_id(stored_id);
     if !recorded_id.is_empty() && !broker_id.is_empty() && recorded_id != broker_id {
         return doubt(Kind::Recreated, format!("topic id {recorded_id}"), format!("topic id {broker_id}"));
     }
     let next = || format!("offset {next_offset} next");
     match bounds {
         None => doubt(Kind::NoPartition, next(), "no such partition".to_owned()),
+        Some((low, high)) if truncated => doubt(
+            Kind::Truncated,
+            format!("{} in the log that was read", next()),
+            format!("offsets {low} to {high} of a log that was truncated below it, and written anew"),
+        ),
         Some((low, high)) if next_offset < low => {
             doubt(Kind::BeforeStart, next(), format!("offsets {low} to {high}: {} are gone unread", low - next_offset))
         }
@@ -114,6 +132,10 @@ mod tests {
         assert_eq!(kind(("", 10), ("a", Some((5, 9)))), Some(Kind::PastEnd));
         assert_eq!(kind(("a", 5), ("a", None)), Some(Kind::NoPartition));
         assert_eq!(kind(("a", 5), ("", None)), Some(Kind::NoPartition));
+        assert_eq!(kind(("truncated:a", 5), ("a", Some((5, 9)))), Some(Kind::Truncated));
+        assert_eq!(kind(("truncated:a", 5), ("", Some((5, 9)))), Some(Kind::Truncated));
+        assert_eq!(kind(("truncated:", 5), ("a", Some((0, 4)))), Some(Kind::Truncated));
+        assert_eq!(kind(("truncated:a", 5), ("b", Some((5, 9)))), Some(Kind::Recreated));
     }
 
     #[test]

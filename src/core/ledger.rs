@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use super::doubt;
 use super::outcome::Counts;
 
 /// What is known of one partition of a topic.
@@ -118,17 +119,24 @@ pub fn judge(facts: &PartitionFacts) -> (Vec<Finding>, Vec<Note>) {
         found("in_doubt", advanced.max(1), "the broker does not have this partition any more".to_owned());
         return (findings, notes);
     };
-    if !recorded.topic_id.is_empty() && !facts.topic_id.is_empty() && recorded.topic_id != facts.topic_id {
+    let (recorded_id, truncated) = doubt::recorded_id(&recorded.topic_id);
+    if !recorded_id.is_empty() && !facts.topic_id.is_empty() && recorded_id != facts.topic_id {
         found(
             "recreated",
             advanced.max(1),
-            format!(
-                "the topic was made anew: its id is {}, the offsets are those of {}",
-                facts.topic_id, recorded.topic_id
-            ),
+            format!("the topic was made anew: its id is {}, the offsets are those of {}", facts.topic_id, recorded_id),
         );
     }
     let next = recorded.next_offset;
+    if truncated {
+        found(
+            "truncated",
+            advanced.max(1),
+            format!(
+                "the broker truncated the log below offset {next}, which is next: what was read before may be gone"
+            ),
+        );
+    }
     found("in_doubt", (next - high).max(0), format!("offset {next} is next, but the partition ends at {high}"));
     found(
         "in_doubt",
@@ -218,6 +226,9 @@ mod tests {
     fn a_topic_that_was_made_anew_is_found() {
         assert_eq!(kinds(&PartitionFacts { topic_id: "b".to_owned(), ..clean() }), [("recreated", 10)]);
         assert_eq!(kinds(&PartitionFacts { topic_id: String::new(), ..clean() }), []);
+        let mut truncated = clean();
+        truncated.recorded.as_mut().unwrap().topic_id = "truncated:a".to_owned();
+        assert_eq!(kinds(&truncated), [("truncated", 10)]);
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub fn plan(at: Standing<'_>, target: Target) -> Result<Option<Step>, String> {
     let Standing { partition, next_offset: from, topic_id, broker_id, bounds } = at;
     let doubt = doubt::judge(partition, (topic_id, from), (broker_id, bounds)).map(|d| d.kind);
     let step = |change, to: i64, lost| {
-        let id = if broker_id.is_empty() { topic_id } else { broker_id };
+        let id = if broker_id.is_empty() { doubt::recorded_id(topic_id).0 } else { broker_id };
         let begins_at = bounds.filter(|_| change == Change::Anew).map_or(to, |(low, _)| low);
         Ok(Some(Step { partition, change, from, to, begins_at, lost, topic_id: id.to_owned() }))
     };
@@ -75,6 +75,7 @@ pub fn plan(at: Standing<'_>, target: Target) -> Result<Option<Step>, String> {
     let to = match (target, doubt) {
         (Target::AcceptLoss, None) => return Ok(None),
         (Target::AcceptLoss, Some(Kind::PastEnd)) | (Target::Latest, _) => high,
+        (Target::AcceptLoss, Some(Kind::Truncated)) => from.clamp(low, high),
         (Target::AcceptLoss, Some(_)) | (Target::Earliest, _) => low,
         (Target::Offset(to), _) if to < low || to > high => {
             return Err(format!("partition {partition} has offsets {low} to {high}, so that {to} can't be next"));
@@ -82,7 +83,7 @@ pub fn plan(at: Standing<'_>, target: Target) -> Result<Option<Step>, String> {
         (Target::Offset(to), _) => to,
     };
     match doubt {
-        Some(Kind::Recreated | Kind::PastEnd) => step(Change::Anew, to, None),
+        Some(Kind::Recreated | Kind::PastEnd | Kind::Truncated) => step(Change::Anew, to, None),
         _ if to > from => step(Change::Skip, to, Some(to - from)),
         _ if to < from => step(Change::Rewind, to, Some(0)),
         _ => Ok(None),
@@ -125,6 +126,12 @@ mod tests {
         assert_eq!(accepted(at(30, "a", Some((10, 20)))), Some((Change::Anew, 20, None)));
         assert_eq!(accepted(at(15, "b", Some((3, 20)))), Some((Change::Anew, 3, None)));
         assert_eq!(accepted(at(15, "a", None)), Some((Change::Forget, 15, None)));
+        let truncated = |next, id| Standing { topic_id: "truncated:a", ..at(next, id, Some((10, 20))) };
+        assert_eq!(accepted(truncated(15, "a")), Some((Change::Anew, 15, None)));
+        assert_eq!(accepted(truncated(30, "a")), Some((Change::Anew, 20, None)));
+        for id in ["a", ""] {
+            assert_eq!(plan(truncated(15, id), Target::Earliest).unwrap().unwrap().topic_id, "a");
+        }
         assert_eq!(accepted(at(15, "a", Some((10, 20)))), None);
     }
 

@@ -17,6 +17,7 @@ pub fn tests() -> Vec<(&'static str, super::Test)> {
         ("a_topic_made_anew_while_it_is_read_stops_the_stream_until_the_loss_is_accepted", made_anew),
         ("an_offset_past_the_end_stops_the_stream_until_the_operator_decides", past_the_end),
         ("a_partition_that_is_gone_stops_the_stream_until_the_loss_is_accepted", partition_gone),
+        ("a_log_that_the_broker_truncated_stops_the_stream_also_after_a_restart", truncated),
         ("offsets_are_set_back_and_forth_and_the_ledger_closes", back_and_forth),
     ]
 }
@@ -233,6 +234,30 @@ fn partition_gone(servers: &Servers) {
     daemon.stop();
     let proof = assert_clean(&read.config);
     assert_eq!(notes(&proof, "loss_accepted"), [0]);
+}
+
+/// Where the log has grown again, its bounds tell nothing: what the daemon heard is remembered by the database.
+fn truncated(servers: &Servers) {
+    let read = Read::new(servers, &servers.mysql, 1, 100);
+    read.send(servers, 100..200);
+    let daemon = Daemon::start_with(&read.config, &[("FAILPOINTS", "log-truncated=3*off->1*return->off")]);
+    wait_in_doubt(&daemon, &["partition 0", "truncated", "expected offset 100 next"]);
+    daemon.stop();
+    let daemon = Daemon::start(&read.config);
+    wait_in_doubt(&daemon, &["partition 0", "truncated", "expected offset 100 next"]);
+    assert_nothing_is_consumed(&daemon, &read, 100);
+    let (proof, code) = verify(&read.config);
+    let finding = &proof["streams"][0]["partitions"][0]["findings"][0];
+    assert_eq!((code, &finding["kind"]), (3, &"truncated".into()), "{proof:#}");
+    let (done, code) = read.reset("earliest");
+    let step = &done["steps"][0];
+    assert_eq!((code, &step["change"], &step["to"]), (0, &"anew".into(), &0.into()), "{done:#}");
+    daemon.wait("read again", |status| {
+        partitions(status).iter().any(|p| p["caught_up"] == true && p["next_offset"] == 200)
+    });
+    assert_eq!(read.items(), 200);
+    daemon.stop();
+    assert_eq!(notes(&assert_clean(&read.config), "loss_accepted"), [0]);
 }
 
 fn back_and_forth(servers: &Servers) {

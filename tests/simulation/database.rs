@@ -590,6 +590,10 @@ impl Bookkeeping for Book {
         panic!("no actor asks for it")
     }
 
+    async fn truncated(&self, _: &str, _: i32, _: DateTime<Utc>) -> Result<(), WarehouseError> {
+        panic!("no broker here truncates a log")
+    }
+
     async fn dead_letters(&self, _: &DeadLetterFilter) -> Result<Vec<StoredDeadLetter>, WarehouseError> {
         panic!("no actor asks for it")
     }

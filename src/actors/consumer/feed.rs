@@ -81,6 +81,11 @@ pub enum Ended {
     Passing {
         error: String,
     },
+    /// The broker truncated the log of a partition: that is put down first, then it is as passing as any doubt.
+    Truncated {
+        partition: i32,
+        error: String,
+    },
     Failed {
         error: String,
         fatal: bool,
@@ -92,7 +97,7 @@ impl Ended {
     pub fn tell(self, guard: &ExitGuard) {
         match self {
             Ended::Drained | Ended::Cancelled => guard.finish(),
-            Ended::Passing { error } => guard.pass(error),
+            Ended::Passing { error } | Ended::Truncated { error, .. } => guard.pass(error),
             Ended::Failed { error, fatal } => guard.fail(error, fatal),
         }
     }
@@ -104,6 +109,7 @@ impl From<SourceError> for Ended {
             SourceError::Fatal(error) => Ended::Failed { error, fatal: true },
             // In doubt: the next start looks at the offsets, and waits for an operator.
             SourceError::Transient(error) | SourceError::InDoubt(error) => Ended::Passing { error },
+            SourceError::Truncated { partition, what } => Ended::Truncated { partition, error: what },
         }
     }
 }

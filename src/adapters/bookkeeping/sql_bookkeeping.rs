@@ -17,6 +17,7 @@ use sea_orm::{
 use super::entities::{dead_letter, gap, offset};
 use super::{immediate, resets};
 use crate::adapters::sql_errors::{from_db_err, is_contention};
+use crate::core::doubt;
 use crate::core::gaps::parse_ranges;
 use crate::core::outcome::{Reason, Rejection};
 use crate::core::reset::Step;
@@ -229,6 +230,24 @@ impl Bookkeeping for SqlBookkeeping {
                 Err(told(e))
             }
         }
+    }
+
+    async fn truncated(&self, topic: &str, partition: i32, now: DateTime<Utc>) -> Result<(), WarehouseError> {
+        use offset::Column as C;
+        let told = |e: DbErr| from_db_err("putting a truncated log down", &e);
+        let row = offset::Entity::find_by_id((topic.to_owned(), partition)).one(&self.db).await.map_err(told)?;
+        let Some(row) = row.filter(|row| !doubt::recorded_id(&row.topic_id).1) else { return Ok(()) };
+        offset::Entity::update_many()
+            .col_expr(C::TopicId, Expr::val(format!("{}{}", doubt::TRUNCATED, row.topic_id)))
+            .col_expr(C::Epoch, Expr::col(C::Epoch).add(1))
+            .col_expr(C::UpdatedAt, Expr::val(time::datetime_text(now.timestamp_micros())))
+            .filter(C::Topic.eq(topic))
+            .filter(C::PartitionId.eq(partition))
+            .filter(C::TopicId.eq(row.topic_id))
+            .exec(&self.db)
+            .await
+            .map(drop)
+            .map_err(told)
     }
 
     async fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<Vec<StoredDeadLetter>, WarehouseError> {

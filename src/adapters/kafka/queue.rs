@@ -14,6 +14,9 @@ use rdkafka_sys as sys;
 
 use crate::ports::{Polled, SourceError};
 
+/// How librdkafka begins its error where a broker's answer for a leader's epoch ends below what was read.
+const TRUNCATION: &str = "log truncation detected";
+
 /// Partitions of one lane, forwarded into one queue.
 pub struct LaneQueue<C: ConsumerContext + 'static> {
     queue: *mut sys::rd_kafka_queue_t,
@@ -124,7 +127,12 @@ unsafe fn hand_over(
                 let text = if detail.is_null() { sys::rd_kafka_err2str(error) } else { detail };
                 CStr::from_ptr(text).to_string_lossy().into_owned()
             };
-            Err(super::client::classify(error.into(), format!("partition {}: {text}", m.partition)))
+            let what = format!("partition {}: {text}", m.partition);
+            // It comes as any offset that is not there, and only its words tell.
+            if error == sys::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET && text.contains(TRUNCATION) {
+                return Err(SourceError::Truncated { partition: m.partition, what });
+            }
+            Err(super::client::classify(error.into(), what))
         }
     }
 }

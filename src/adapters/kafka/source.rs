@@ -234,6 +234,10 @@ impl RecordSource for KafkaSource {
     }
 
     fn poll(&mut self, lane: usize, limit: usize, sink: &mut dyn FnMut(Polled<'_>)) -> Result<usize, SourceError> {
+        if crate::failpoints::triggered("log-truncated") {
+            let what = "partition 0: Partition log truncation detected (failpoint)".to_owned();
+            return Err(SourceError::Truncated { partition: 0, what });
+        }
         match self.lanes[lane].poll(limit, sink) {
             Err(SourceError::Transient(what)) => {
                 tracing::warn!(what, "broker trouble; librdkafka goes on trying");
