@@ -233,6 +233,9 @@ pub trait Bookkeeping {
         now: DateTime<Utc>,
     ) -> Result<Vec<PartitionOffset>, WarehouseError>;
 
+    /// Gives partitions that are not known yet their rows, all or none, and leaves those that are known as they are.
+    async fn introduce(&self, topic: &str, claims: &[Claim], now: DateTime<Utc>) -> Result<(), WarehouseError>;
+
     /// Where the partitions of a topic stand, ascending by partition; of all topics where none is named.
     async fn offsets(&self, topic: Option<&str>) -> Result<Vec<PartitionOffset>, WarehouseError>;
 
@@ -404,7 +407,7 @@ pub trait RecordSource {
     /// The partition's end as far as it is known without asking the broker.
     fn known_end(&self, partition: i32) -> Option<i64>;
 
-    /// Why nothing comes, as long as no broker answers.
+    /// Why nothing comes, as long as no broker answers or the group gives no partitions.
     fn trouble(&self) -> Option<String>;
 
     /// Tells the broker how far the database is, for the eyes of lag tools; never read back.

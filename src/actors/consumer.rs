@@ -2,6 +2,7 @@
 //! Where a partition starts is the database's word alone; a partition whose offset the broker no longer has
 //! stops the stream before anything is read.
 
+mod claimer;
 mod feed;
 mod lanes;
 mod pending;
@@ -16,15 +17,13 @@ use std::time::Duration;
 use actix::prelude::*;
 use tokio::sync::mpsc::Sender;
 
+use self::claimer::Claimer;
 pub use self::feed::{Claimed, Claims, Ended, Feed, Polling};
 pub use self::lanes::{BatchLimits, MemoryLimit};
 use self::watch::{LOOK_EVERY, Watch};
-use crate::core::doubt;
 use crate::messages::{Assignments, Board, RecordBatch};
 use crate::metrics::{QueueMetrics, StreamMetrics};
-use crate::ports::{
-    Bounds, Broker, Claim, Clock, OpenBookkeeping, OpenSource, SourceError, TopicStanding, WarehouseError,
-};
+use crate::ports::{Broker, Clock, OpenBookkeeping, OpenSource};
 use crate::runtime::ExitGuard;
 
 /// How long after a failure a truncated log is put down again.
@@ -237,101 +236,5 @@ impl Handler<PollingEnded> for Consumer {
     fn handle(&mut self, _: PollingEnded, ctx: &mut Self::Context) {
         self.guard.finish();
         ctx.stop();
-    }
-}
-
-/// Takes partitions over: broker and database are asked for each assignment anew.
-struct Claimer {
-    topic: String,
-    start: StartAt,
-    open_bookkeeping: OpenBookkeeping,
-    broker: Arc<dyn Broker>,
-    clock: Arc<dyn Clock>,
-    /// The topic's id as the first claim had it; this life of the pipeline reads no other.
-    topic_id: OnceLock<String>,
-}
-
-impl Claimer {
-    async fn truncated(&self, partition: i32) -> Result<(), WarehouseError> {
-        (self.open_bookkeeping)().await?.truncated(&self.topic, partition, self.clock.now()).await
-    }
-
-    async fn claim(&self, partitions: Vec<i32>) -> Claims {
-        let passing = |error: String| Err(Ended::Passing { error });
-        let bookkeeping = (self.open_bookkeeping)().await?;
-        // Before the broker is asked: whoever commits meanwhile moves within what the broker has.
-        let recorded = bookkeeping.offsets(Some(&self.topic)).await?;
-        let (topic, broker) = (self.topic.clone(), Arc::clone(&self.broker));
-        let mut asked = partitions.clone();
-        // What is there when a topic is first read is left out of all its partitions, also of those that another daemon
-        // takes over a moment later: to it they would be new.
-        let whole = self.start == StartAt::Latest && recorded.is_empty();
-        let standing = tokio::task::spawn_blocking(move || -> Result<TopicStanding, SourceError> {
-            let topic_id = broker.topic_id(&topic)?;
-            if whole {
-                asked.extend(broker.partitions(&topic)?);
-            }
-            let bounds = asked.iter().map(|p| broker.bounds(&topic, *p).map(|bounds| (*p, bounds)));
-            Ok(TopicStanding { topic_id, partitions: bounds.collect::<Result<_, _>>()? })
-        });
-        let standing = match standing.await {
-            Ok(Ok(standing)) => standing,
-            Ok(Err(error)) => return Err(error.into()),
-            Err(error) => {
-                return Err(Ended::Failed { error: format!("asking the broker failed: {error}"), fatal: false });
-            }
-        };
-        let ours: Vec<_> = recorded.iter().filter(|o| partitions.contains(&o.partition)).cloned().collect();
-        let doubts = standing.doubts(&ours);
-        if !doubts.is_empty() {
-            return passing(doubt::describe(&self.topic, &doubts));
-        }
-        if self.topic_id.get_or_init(|| standing.topic_id.clone()) != &standing.topic_id {
-            return passing(format!("topic {} was made anew while it was read", self.topic));
-        }
-        let at = |partition: &i32| standing.partitions.get(partition).copied().unwrap_or(Bounds { low: 0, high: 0 });
-        let claims = claims(self.start, recorded.is_empty(), &standing);
-        crate::failpoint!("claim", |error| return passing(error));
-        let offsets = bookkeeping.claim(&self.topic, &claims, self.clock.now()).await?;
-        let claimed = offsets.into_iter().filter(|offset| partitions.contains(&offset.partition)).map(|offset| {
-            // The one who held it before may have gone on since the broker was asked.
-            let high = at(&offset.partition).high.max(offset.next_offset);
-            Claimed { offset, high }
-        });
-        Ok(claimed.collect())
-    }
-}
-
-/// How the partitions that were asked for are claimed; `first` where nothing of the topic is recorded yet.
-fn claims(start: StartAt, first: bool, standing: &TopicStanding) -> Vec<Claim> {
-    let start_of = |bounds: &Bounds| match start {
-        StartAt::Earliest => bounds.low,
-        StartAt::Latest if first => bounds.high,
-        // A partition added later begins at its first record: nobody was there to leave it out.
-        StartAt::Latest => bounds.low,
-    };
-    let claim = |(partition, bounds): (&i32, &Bounds)| Claim {
-        partition: *partition,
-        topic_id: standing.topic_id.clone(),
-        start_offset: start_of(bounds),
-    };
-    standing.partitions.iter().map(claim).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_partitions_that_came_later_are_read_from_their_beginning() {
-        let partitions = [(0, Bounds { low: 2, high: 9 }), (1, Bounds { low: 0, high: 7 })].into();
-        let standing = TopicStanding { topic_id: "id".to_owned(), partitions };
-        let starts = |start, first| {
-            let claims = claims(start, first, &standing);
-            claims.iter().map(|claim| (claim.partition, claim.start_offset)).collect::<Vec<_>>()
-        };
-        assert_eq!(starts(StartAt::Earliest, true), [(0, 2), (1, 0)]);
-        assert_eq!(starts(StartAt::Latest, true), [(0, 9), (1, 7)]);
-        assert_eq!(starts(StartAt::Latest, false), [(0, 2), (1, 0)]);
     }
 }

@@ -119,49 +119,47 @@ fn judge(error: &sqlx::Error) -> (Class, String, Option<&'static str>) {
 
 const TLS_ADVICE: &str = "check warehouse.tls and warehouse.ca, and that the server offers TLS";
 
-/// Whether what came in the handshake was no TLS, or the other side gave it up: so a server that starts, a proxy without
-/// one behind it or certificates that are being replaced can answer, and another try may pass. What this side finds wrong
-/// with a certificate, a name or a version stays wrong.
+/// An error and what it comes of. What an I/O error holds is not its source, which is that of what it holds.
+fn causes<'e>(error: &'e (dyn StdError + 'static)) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
+    let next = |error: &'e (dyn StdError + 'static)| -> Option<&'e (dyn StdError + 'static)> {
+        match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+            Some(within) => Some(within),
+            None => error.source(),
+        }
+    };
+    std::iter::successors(Some(error), move |error| next(*error))
+}
+
+/// Whether what came in the handshake was no TLS, or the other side broke it off without a reason: so a server that starts
+/// or a proxy without one behind it can answer, and another try may pass. What either side finds wrong with a certificate,
+/// a name, a version or a cipher stays wrong.
 pub fn tls_was_disturbed(error: &(dyn StdError + 'static)) -> bool {
+    use rustls::AlertDescription::{CloseNotify, InternalError, UserCanceled};
     use rustls::Error::{
         AlertReceived, DecryptError, HandshakeNotComplete, InappropriateHandshakeMessage, InappropriateMessage,
         InvalidMessage, PeerMisbehaved, PeerSentOversizedRecord,
     };
-    let mut at = Some(error);
-    while let Some(error) = at {
-        if let Some(error) = error.downcast_ref::<rustls::Error>() {
-            return matches!(
-                error,
-                AlertReceived(_)
-                    | DecryptError
-                    | HandshakeNotComplete
-                    | InappropriateHandshakeMessage { .. }
-                    | InappropriateMessage { .. }
-                    | InvalidMessage(_)
-                    | PeerMisbehaved(_)
-                    | PeerSentOversizedRecord
-            );
-        }
-        // What an I/O error holds is not its source: that is the source of what it holds.
-        at = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            Some(within) => Some(within),
-            None => error.source(),
-        };
-    }
-    false
+    let of_tls = causes(error).find_map(|error| error.downcast_ref::<rustls::Error>());
+    of_tls.is_some_and(|error| match error {
+        AlertReceived(alert) => matches!(alert, CloseNotify | InternalError | UserCanceled),
+        DecryptError
+        | HandshakeNotComplete
+        | InappropriateHandshakeMessage { .. }
+        | InappropriateMessage { .. }
+        | InvalidMessage(_)
+        | PeerMisbehaved(_)
+        | PeerSentOversizedRecord => true,
+        _ => false,
+    })
 }
 
 /// An end of the stream within the handshake is the network's fault, not the certificate's.
 fn broke_off(error: &(dyn StdError + 'static)) -> bool {
-    let mut at = Some(error);
-    while let Some(error) = at {
-        if let Some(io) = error.downcast_ref::<io::Error>() {
-            use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof};
-            return matches!(io.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | TimedOut | UnexpectedEof);
-        }
-        at = error.source();
-    }
-    false
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, TimedOut, UnexpectedEof};
+    let of_way = causes(error).find_map(|error| error.downcast_ref::<io::Error>());
+    of_way.is_some_and(|io| {
+        matches!(io.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | TimedOut | UnexpectedEof)
+    })
 }
 
 fn sqlite_advice(code: i32, words: &str) -> Option<&'static str> {
@@ -225,9 +223,10 @@ mod tests {
     fn a_handshake_that_was_disturbed_passes_and_a_certificate_that_is_not_trusted_stays() {
         let invalid = |error: rustls::Error| io::Error::new(io::ErrorKind::InvalidData, error);
         let alert = rustls::Error::AlertReceived(rustls::AlertDescription::InternalError);
+        let version = rustls::Error::AlertReceived(rustls::AlertDescription::ProtocolVersion);
         let plaintext = rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType);
         let untrusted = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
-        for (error, disturbed) in [(alert, true), (plaintext, true), (untrusted, false)] {
+        for (error, disturbed) in [(alert, true), (plaintext, true), (untrusted, false), (version, false)] {
             assert_eq!(tls_was_disturbed(&error), disturbed, "{error}");
             let class = if disturbed { Class::Transient } else { Class::Fatal };
             assert_eq!(judge(&sqlx::Error::Io(invalid(error.clone()))).0, class, "{error}");

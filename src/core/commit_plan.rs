@@ -413,10 +413,9 @@ fn encode(cells: impl Iterator<Item = Cell>, arena: &[u8], out: &mut Vec<u8>) {
             Cell::UInt(v) => fixed(out, 3, v),
             Cell::Float(v) => fixed(out, 4, v.to_bits()),
             Cell::Decimal(s) => {
-                let mut text = Vec::with_capacity(s.len as usize);
-                Decimal::of(s.of(arena)).write(&mut text);
-                fixed(out, 9, text.len() as u64);
-                out.extend_from_slice(&text);
+                let number = Decimal::of(s.of(arena));
+                fixed(out, 9, number.text_len() as u64);
+                number.write(out);
             }
             Cell::Text(s) | Cell::Bytes(s) => {
                 fixed(out, 5, s.len as u64);

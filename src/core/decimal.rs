@@ -31,6 +31,12 @@ impl<'a> Decimal<'a> {
         Self { negative: negative && !(whole.is_empty() && fraction.is_empty()), whole, fraction }
     }
 
+    /// Bytes that [`Decimal::write`] appends.
+    pub fn text_len(&self) -> usize {
+        let fraction = if self.fraction.is_empty() { 0 } else { self.fraction.len() + 1 };
+        usize::from(self.negative) + self.whole.len() + fraction
+    }
+
     /// Appends the shortest text of this number, the same for all texts of it.
     pub fn write(&self, out: &mut Vec<u8>) {
         if self.negative {
@@ -98,6 +104,10 @@ mod tests {
             let (x, y) = (Decimal::of(x.as_bytes()), Decimal::of(y.as_bytes()));
             prop_assert_eq!(x.cmp(&y), a.cmp(&b));
             prop_assert_eq!(x == y, a == b);
+            let mut text = Vec::new();
+            x.write(&mut text);
+            prop_assert_eq!(text.len(), x.text_len());
+            prop_assert_eq!(Decimal::of(&text), x);
         }
     }
 }

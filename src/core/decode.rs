@@ -184,7 +184,8 @@ impl<'p> RecordDecoder<'p> {
             };
             return Err(Rejection {
                 reason: Reason::RecordTooLarge,
-                field: None,
+                // Told apart, since a letter whose key is lost cannot be made whole by a new payload.
+                field: (key_bytes > 0 && record.key.is_none()).then(|| "@key".to_owned()),
                 message: format!("{size} more than max_record_bytes allows; the payload's sha256 is {hash}"),
             });
         }

@@ -147,7 +147,7 @@ pub fn write_datetime(out: &mut Vec<u8>, micros: i64) {
 }
 
 /// Milliseconds since 1970 that a DATETIME of MySQL holds: the years 1000 to 9999.
-pub const DATETIME_MILLIS: std::ops::RangeInclusive<i64> = -30_610_224_000_000..=253_402_300_799_999;
+pub const DATETIME_MILLIS: std::ops::RangeInclusive<i64> = DATETIME_MIN / 1000..=DATETIME_MAX / 1000;
 
 /// `YYYY-MM-DD HH:MM:SS.ffffff`: text that every database reads and that sorts as time does.
 pub fn datetime_text(micros: i64) -> String {

@@ -69,7 +69,8 @@ fn fit_number<'a>(raw: &'a str, kind: &ColumnKind) -> Result<Fit<'a>, Misfit> {
             let value: f64 = raw.parse().map_err(|_| (Reason::WrongType, "not a number".to_owned()))?;
             let fits = value.is_finite() && (!single || (value as f32).is_finite());
             if fits {
-                Ok(Fit::Cell(Cell::Float(value)))
+                // The two zeros are one number, and one key.
+                Ok(Fit::Cell(Cell::Float(value + 0.0)))
             } else {
                 Err((Reason::OutOfRange, "beyond the largest floating-point number of the column".to_owned()))
             }

@@ -21,7 +21,7 @@ pub struct Record {
     pub key: Option<Span>,
     /// `None` for a tombstone and for a record above the stream's limit.
     pub payload: Option<Span>,
-    /// A payload that was above the limit and was not kept.
+    /// Of a record above the limit, whose payload was not kept.
     pub oversize: Option<Oversize>,
 }
 

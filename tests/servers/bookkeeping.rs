@@ -246,6 +246,27 @@ pub async fn a_claim_whose_server_falls_silent_ends_and_is_tried_again(url: &str
     server.end().await;
 }
 
+/// Partitions that are known keep their offset and their epoch, so that who holds them is not fenced.
+pub async fn partitions_are_introduced_without_fencing_anyone(url: &str) {
+    let server = Server::new(url).await;
+    server.prepare().await.unwrap();
+    let books = server.books().await;
+    let at = |partition: i32, start_offset: i64| Claim { partition, topic_id: "id".into(), start_offset };
+    books.claim("orders", &[at(1, 5)], now()).await.unwrap();
+    books.introduce("orders", &[at(2, 9), at(0, 9), at(1, 9)], now()).await.unwrap();
+    let of = |offsets: Vec<bief::ports::PartitionOffset>| -> Vec<(i32, i64, i64)> {
+        offsets.iter().map(|o| (o.partition, o.epoch, o.next_offset)).collect()
+    };
+    assert_eq!(of(books.offsets(Some("orders")).await.unwrap()), [(0, 1, 9), (1, 1, 5), (2, 1, 9)]);
+    let claimed = books.claim("orders", &[at(0, 100)], now()).await.unwrap();
+    assert_eq!(of(claimed), [(0, 2, 9)]);
+    books.truncated("orders", 0, now()).await.unwrap();
+    books.truncated("orders", 0, now()).await.unwrap();
+    let row = &books.offsets(Some("orders")).await.unwrap()[0];
+    assert_eq!((row.epoch, row.topic_id.as_str()), (3, "truncated:id"), "once");
+    server.end().await;
+}
+
 /// A server that falls silent while a daemon makes its tables ready does not keep it waiting for ever.
 pub async fn a_start_whose_server_falls_silent_ends_and_is_tried_again(url: &str) {
     let mut server = Server::new(url).await;

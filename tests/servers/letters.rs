@@ -269,7 +269,7 @@ fn too_many_over_restarts(kafka: &str, server: &str) {
     let daemon = Daemon::start_with(&config, &panics);
     daemon.wait("stopped for good", |status| status["units"][0]["state"] == "failed");
     assert!(daemon.get("/readyz").unwrap().1.contains("max_dead_letter_share = 0.05"));
-    assert_eq!(daemon.metric("bief_actor_restarts_total{actor=\"writer-0\"}"), Some(1.0));
+    assert!(daemon.metric("bief_actor_restarts_total{actor=\"writer-0\"}").is_some_and(|restarts| restarts >= 1.0));
     daemon.stop();
     let stored = database.count("SELECT COUNT(*) FROM bief_dead_letter");
     assert!(stored < 1_000, "{stored}");

@@ -64,6 +64,7 @@ fn bookkeeping_tests() -> Vec<(&'static str, Test)> {
         a_partition_that_comes_back_goes_on_from_its_former_epochs,
         a_claim_and_a_writer_never_deadlock,
         a_claim_whose_server_falls_silent_ends_and_is_tried_again,
+        partitions_are_introduced_without_fencing_anyone,
         a_start_whose_server_falls_silent_ends_and_is_tried_again,
         a_bookkeeping_session_that_falls_silent_is_given_up_by_the_server,
         offsets_gaps_and_dead_letters_read_back,

@@ -55,6 +55,10 @@ impl Bookkeeping for Limited {
         limited("taking partitions over", CLAIM_LIMIT, self.0.claim(topic, claims, now)).await
     }
 
+    async fn introduce(&self, topic: &str, claims: &[Claim], now: DateTime<Utc>) -> Result<(), WarehouseError> {
+        limited("putting the partitions of a topic down", CLAIM_LIMIT, self.0.introduce(topic, claims, now)).await
+    }
+
     async fn offsets(&self, topic: Option<&str>) -> Result<Vec<PartitionOffset>, WarehouseError> {
         limited(READING, ANSWER_LIMIT, self.0.offsets(topic)).await
     }

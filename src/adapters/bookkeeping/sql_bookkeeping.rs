@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDateTime, Utc};
-use sea_orm::sea_query::{Expr, ExprTrait, OnConflict, Query};
+use sea_orm::sea_query::{Expr, ExprTrait, InsertStatement, OnConflict, Query};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, EntityTrait,
     IsolationLevel, Order, QueryFilter, QueryOrder, QuerySelect, Select, Statement, TransactionOptions,
@@ -106,34 +106,7 @@ async fn claim_within(
     for claim in claims.iter().filter(|c| !known.contains(&c.partition)) {
         let epoch = given_out.get(&claim.partition).map_or(1, |last| last + 1);
         // Another claim may have put the row there since: then this one's epoch is the higher.
-        let insert = Query::insert()
-            .into_table(offset::Entity)
-            .columns([
-                C::Topic,
-                C::PartitionId,
-                C::TopicId,
-                C::Epoch,
-                C::StartOffset,
-                C::NextOffset,
-                C::Applied,
-                C::Duplicates,
-                C::DeadLetters,
-                C::Gaps,
-                C::UpdatedAt,
-            ])
-            .values_panic([
-                topic.into(),
-                claim.partition.into(),
-                claim.topic_id.as_str().into(),
-                epoch.into(),
-                claim.start_offset.into(),
-                claim.start_offset.into(),
-                0i64.into(),
-                0i64.into(),
-                0i64.into(),
-                0i64.into(),
-                now.as_str().into(),
-            ])
+        let insert = first_row(topic, claim, epoch, &now)
             .on_conflict(
                 OnConflict::columns([C::Topic, C::PartitionId])
                     .value(C::Epoch, Expr::col((offset::Entity, C::Epoch)).add(1))
@@ -144,6 +117,63 @@ async fn claim_within(
         transaction.execute(&insert).await?;
     }
     of_topic().all(transaction).await
+}
+
+/// Ascending, as claims and writers lock.
+async fn introduce_within(
+    transaction: &DatabaseTransaction,
+    topic: &str,
+    claims: &[Claim],
+    now: DateTime<Utc>,
+) -> Result<(), DbErr> {
+    use offset::Column as C;
+    let now = time::datetime_text(now.timestamp_micros());
+    let mut claims: Vec<&Claim> = claims.iter().collect();
+    claims.sort_by_key(|c| c.partition);
+    let partitions: Vec<i32> = claims.iter().map(|c| c.partition).collect();
+    let given_out = resets::former_epochs(transaction, topic, &partitions).await?;
+    for claim in claims {
+        let epoch = given_out.get(&claim.partition).map_or(1, |last| last + 1);
+        let stays = OnConflict::columns([C::Topic, C::PartitionId])
+            .value(C::Epoch, Expr::col((offset::Entity, C::Epoch)))
+            .to_owned();
+        let insert = first_row(topic, claim, epoch, &now).on_conflict(stays).take();
+        transaction.execute(&insert).await?;
+    }
+    Ok(())
+}
+
+fn first_row(topic: &str, claim: &Claim, epoch: i64, now: &str) -> InsertStatement {
+    use offset::Column as C;
+    Query::insert()
+        .into_table(offset::Entity)
+        .columns([
+            C::Topic,
+            C::PartitionId,
+            C::TopicId,
+            C::Epoch,
+            C::StartOffset,
+            C::NextOffset,
+            C::Applied,
+            C::Duplicates,
+            C::DeadLetters,
+            C::Gaps,
+            C::UpdatedAt,
+        ])
+        .values_panic([
+            topic.into(),
+            claim.partition.into(),
+            claim.topic_id.as_str().into(),
+            epoch.into(),
+            claim.start_offset.into(),
+            claim.start_offset.into(),
+            0i64.into(),
+            0i64.into(),
+            0i64.into(),
+            0i64.into(),
+            now.into(),
+        ])
+        .take()
 }
 
 #[async_trait(?Send)]
@@ -211,6 +241,20 @@ impl Bookkeeping for SqlBookkeeping {
 
     async fn losses(&self, topic: &str) -> Result<Vec<Loss>, WarehouseError> {
         resets::losses(&self.db, topic).await.map_err(|e| from_db_err("reading accepted losses", &e))
+    }
+
+    async fn introduce(&self, topic: &str, claims: &[Claim], now: DateTime<Utc>) -> Result<(), WarehouseError> {
+        let told = |e: DbErr| from_db_err("putting the partitions of a topic down", &e);
+        let options = claiming(self.db.get_database_backend());
+        let transaction = self.db.begin_with_options(options).await.map_err(told)?;
+        match introduce_within(&transaction, topic, claims, now).await {
+            Ok(()) => transaction.commit().await.map_err(told),
+            Err(e) => {
+                // The first error is the one to tell.
+                let _ = transaction.rollback().await;
+                Err(told(e))
+            }
+        }
     }
 
     async fn reset(&self, topic: &str, steps: &[(Step, i64)], now: DateTime<Utc>) -> Result<(), WarehouseError> {

@@ -126,10 +126,6 @@ const CODES: &[(RDKafkaErrorCode, Meaning)] = {
         (E::InvalidTopic, Fatal("correct the topic's name")),
         (E::FencedInstanceId, Fatal("give each daemon a group.instance.id of its own")),
         (E::InvalidSessionTimeout, Fatal(SESSION)),
-        (
-            E::InconsistentGroupProtocol,
-            Fatal("another program is in this consumer group: give `group` in [kafka] another name"),
-        ),
         (E::UnsupportedFeature, Fatal("Kafka 2.4 or newer is needed")),
         (E::Fatal, Fatal("restart the daemon")),
     ]

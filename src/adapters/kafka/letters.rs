@@ -1,5 +1,5 @@
 //! Publishes dead letters: original key, payload and time, the reason in headers. A letter counts as arrived only when
-//! the broker said so; one that is too large for the topic goes without its payload, which the header tells.
+//! the broker said so; one that is too large for the topic goes without its payload and without a long key, which headers tell.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -21,7 +21,7 @@ const MESSAGE_TIMEOUT_MS: &str = "10000";
 /// Longer than that: then the client itself has given each letter up.
 const ROUND: Duration = Duration::from_secs(20);
 
-/// Above what any broker takes of one request (`socket.request.max.bytes`, 100 MiB unless set): so it is the topic that
+/// Just below what a broker takes of one request (`socket.request.max.bytes`, 100 MiB unless set): so it is the topic that
 /// says whether a letter is too large, not the client, which would at 1 MB.
 const MESSAGE_MAX_BYTES: &str = "100000000";
 /// A key with more bytes goes with the payload where a letter is too large for the topic.

@@ -121,6 +121,27 @@ struct Refusal {
     what: String,
 }
 
+impl Refusal {
+    fn new(now: Instant, what: String) -> Self {
+        Self { first: now, last: now, what }
+    }
+
+    fn again(self, now: Instant, what: String) -> Self {
+        let first = if now - self.last < GROUP_PATIENCE { self.first } else { now };
+        Self { first, last: now, what }
+    }
+
+    fn goes_on(&self, now: Instant) -> bool {
+        self.last - self.first >= GROUP_PATIENCE && now - self.last < GROUP_PATIENCE
+    }
+}
+
+/// What the broker that cannot be reached is told of by other means.
+fn is_of_the_way(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode::{AllBrokersDown, BrokerTransportFailure, OperationTimedOut, Resolve};
+    matches!(code, AllBrokersDown | BrokerTransportFailure | OperationTimedOut | Resolve)
+}
+
 /// One consumer in its group.
 pub struct KafkaSource {
     topic: String,
@@ -168,12 +189,6 @@ impl KafkaSource {
         Ok(Self { topic: settings.topic.clone(), membership, refusal: None, lanes, consumer })
     }
 
-    fn refused(&mut self, what: String) {
-        let now = Instant::now();
-        let first = self.refusal.as_ref().filter(|r| now - r.last < GROUP_PATIENCE).map_or(now, |r| r.first);
-        self.refusal = Some(Refusal { first, last: now, what });
-    }
-
     fn list(&self, partitions: &[i32]) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();
         for partition in partitions {
@@ -202,7 +217,13 @@ impl RecordSource for KafkaSource {
                     // The context has told it already.
                     SourceError::Transient(what) => {
                         tracing::debug!(what, "broker trouble");
-                        self.refused(what);
+                        if !is_of_the_way(code) {
+                            let now = Instant::now();
+                            self.refusal = Some(match self.refusal.take() {
+                                Some(before) => before.again(now, what),
+                                None => Refusal::new(now, what),
+                            });
+                        }
                     }
                     other => return Err(other),
                 }
@@ -260,8 +281,10 @@ impl RecordSource for KafkaSource {
             let complaint = self.membership.complaint.lock().unwrap_or_else(PoisonError::into_inner);
             return Some(format!("no broker answers; librdkafka goes on trying: {complaint}"));
         }
-        let goes_on = |r: &&Refusal| r.last - r.first >= GROUP_PATIENCE && r.last.elapsed() < GROUP_PATIENCE;
-        let refusal = self.refusal.as_ref().filter(goes_on)?;
+        let refusal = self.refusal.as_ref().filter(|refusal| refusal.goes_on(Instant::now()))?;
+        if self.consumer.assignment().is_ok_and(|held| held.count() > 0) {
+            return None;
+        }
         Some(format!("the consumer group gives no partitions; librdkafka goes on trying: {}", refusal.what))
     }
 
@@ -288,5 +311,24 @@ impl Drop for KafkaSource {
         }
         // Queues go before the client that they belong to.
         self.lanes.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_that_refuses_is_told_while_it_goes_on() {
+        let start = Instant::now();
+        let after = |seconds: u64| start + Duration::from_secs(seconds);
+        let mut refusal = Refusal::new(start, "once".to_owned());
+        assert!(!refusal.goes_on(after(0)));
+        for second in 1..=6 {
+            refusal = refusal.again(after(second), "again".to_owned());
+            assert_eq!(refusal.goes_on(after(second)), second >= 5, "{second}");
+        }
+        assert!(refusal.goes_on(after(10)) && !refusal.goes_on(after(11)), "{}", refusal.what);
+        assert!(!refusal.again(after(60), "later".to_owned()).goes_on(after(60)), "another trouble");
     }
 }

@@ -286,7 +286,8 @@ impl<'r> Poison<'r> {
         let mut row = row;
         let key = plan.key.first().map(|key| key.trim_matches('`'));
         if was_made_impossible(row.code, &row.words) || row.code == NOT_NULL && column_in(&row.words) == key {
-            // The key was made what it cannot be since another unique index clashed: without that, the server names the index.
+            // The key was made what it cannot be since another unique index clashed: without that, the server names the
+            // index.
             match session.run(&plan.plain_insert(position, position)).await {
                 Err(Failure::Row(named)) => row = named,
                 Ok(_) => {

@@ -8,6 +8,7 @@ use super::cells;
 use super::shape::{Kind, ParentKey, Shape};
 use crate::adapters::sql_errors::{Class, sqlite_class, sqlite_code, warehouse_error};
 use crate::core::cell::Cell;
+use crate::core::decimal::Decimal;
 use crate::core::outcome::{Reason, Rejection};
 use crate::core::target::Rows;
 use crate::ports::{Refusal, WarehouseError, Written};
@@ -255,9 +256,8 @@ fn blocks(rows: Vec<usize>, max: usize) -> impl DoubleEndedIterator<Item = Vec<u
 
 fn equal(a: &Cell, b: &Cell, arena: &[u8]) -> bool {
     match (a, b) {
-        (Cell::Text(a), Cell::Text(b)) | (Cell::Bytes(a), Cell::Bytes(b)) | (Cell::Decimal(a), Cell::Decimal(b)) => {
-            a.of(arena) == b.of(arena)
-        }
+        (Cell::Text(a), Cell::Text(b)) | (Cell::Bytes(a), Cell::Bytes(b)) => a.of(arena) == b.of(arena),
+        (Cell::Decimal(a), Cell::Decimal(b)) => Decimal::of(a.of(arena)) == Decimal::of(b.of(arena)),
         (Cell::Null | Cell::Missing, _) => false,
         _ => a == b,
     }

@@ -124,9 +124,15 @@ impl Committer {
     }
 }
 
-/// Whether all of the record was kept: a letter without payload is a tombstone, or lost it for its size.
+/// Whether all of the record was kept: a letter without payload is a tombstone, or lost it for its size. One that lost its
+/// key is not made whole by another payload.
 fn is_whole(stored: &StoredDeadLetter) -> bool {
-    stored.letter.payload.is_some() || stored.letter.rejection.reason == Reason::Tombstone
+    let rejection = &stored.letter.rejection;
+    match rejection.reason {
+        Reason::Tombstone => true,
+        Reason::RecordTooLarge if rejection.field.as_deref() == Some("@key") => false,
+        _ => stored.letter.payload.is_some(),
+    }
 }
 
 /// Whether the record was refused for a time that no database can keep: then it has one, and is not to be taken for a
@@ -170,6 +176,17 @@ fn records_of(letters: &[StoredDeadLetter]) -> RecordBatch {
 mod tests {
     use super::*;
     use crate::ports::testing::stored_letter;
+
+    #[test]
+    fn a_letter_that_lost_its_key_is_not_made_whole_by_a_payload() {
+        let mut stored = stored_letter(1);
+        stored.letter.payload = Some(b"{}".to_vec());
+        stored.letter.rejection.reason = Reason::RecordTooLarge;
+        stored.letter.rejection.field = None;
+        assert!(is_whole(&stored));
+        stored.letter.rejection.field = Some("@key".to_owned());
+        assert!(!is_whole(&stored));
+    }
 
     #[test]
     fn a_time_that_could_not_be_kept_is_not_taken_for_none() {
