@@ -192,7 +192,8 @@ async fn one_fit(
         time_limit: extent.time_limit,
         memory_limit: extent.memory_limit,
     };
-    contender.fit.send(Fit(job)).await.map_err(gone)
+    let outcome = contender.fit.send(Fit(job)).await.map_err(gone)?;
+    outcome.ok_or_else(|| "the comparison was broken off".to_owned())
 }
 
 fn gone(_: MailboxError) -> String {

@@ -48,7 +48,7 @@ impl Handler<Describe> for Fitter {
 }
 
 impl Handler<Fit> for Fitter {
-    type Result = AtomicResponse<Self, Outcome>;
+    type Result = AtomicResponse<Self, Option<Outcome>>;
 
     /// Others wait until this one is done: two at once would measure each other.
     fn handle(&mut self, Fit(job): Fit, _: &mut Self::Context) -> Self::Result {
@@ -58,13 +58,14 @@ impl Handler<Fit> for Fitter {
         let fitting = async move {
             let fit = framework.fit(&job, &stop);
             tokio::pin!(fit);
-            tokio::select! {
+            let outcome = tokio::select! {
                 outcome = &mut fit => outcome,
                 () = draining.cancelled() => {
                     stop.cancel();
                     fit.await
                 }
-            }
+            };
+            (!stop.is_cancelled()).then_some(outcome)
         };
         AtomicResponse::new(Box::pin(fitting.into_actor(self).map(|outcome, actor, _| {
             actor.guard.report_state("waits");

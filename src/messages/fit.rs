@@ -5,12 +5,13 @@ use actix::Message;
 use crate::core::comparison::{Facts, Framework, Outcome};
 use crate::ports::frameworks::FitJob;
 
-/// Fit this matrix. The answer comes when all that was started for it is gone.
+/// Fit this matrix. The answer comes when all that was started for it is gone; none where the fit was broken off because
+/// its unit ends, whoever hears of that first.
 #[derive(Debug, Clone)]
 pub struct Fit(pub FitJob);
 
 impl Message for Fit {
-    type Result = Outcome;
+    type Result = Option<Outcome>;
 }
 
 /// What are you?

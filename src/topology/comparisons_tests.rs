@@ -166,19 +166,19 @@ async fn a_fit_under_way_is_cancelled_when_the_daemon_drains() {
     until_it_fits(&harness).await;
     harness.drain();
     assert!(harness.ended().await.iter().all(|(_, exit)| *exit == Exit::Finished));
-    assert!(told.await.is_err() && kept.lock().unwrap().is_none());
+    assert!(!matches!(told.await, Ok(Ok(_))) && kept.lock().unwrap().is_none());
 }
 
 #[actix::test]
 async fn a_comparison_whose_last_fit_was_cancelled_is_no_result() {
-    // Who is told first of the drain, the comparer or the fit that it waits for, differs.
+    // Who is told first of the drain, the comparer or the fit that it waits for, differs; so a fit says that it was broken off.
     for _ in 0..20 {
         let harness = Harness::placed(Placement::Threads);
         let (told, kept) = begin_with(&harness, &[(Framework::SparkMllib, Does::Hangs)], (&[1], &[1]));
         until_it_fits(&harness).await;
         harness.drain();
         harness.ended().await;
-        assert!(told.await.is_err() && kept.lock().unwrap().is_none());
+        assert!(!matches!(told.await, Ok(Ok(_))) && kept.lock().unwrap().is_none());
     }
 }
 
