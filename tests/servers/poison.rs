@@ -1,8 +1,8 @@
 //! Records that can't be written: each becomes a dead letter with its reason and field, and every other its row.
 //!
 //! What the servers must allow for the 10 MiB record: the broker `message.max.bytes` and the topic
-//! `max.message.bytes` above it. The database needs nothing: the payload of a record above `max_record_bytes` is not stored, so
-//! that `max_allowed_packet` stays as it is.
+//! `max.message.bytes` above it. The database needs nothing: the payload of a record above `max_record_bytes` is
+//! not stored, so that `max_allowed_packet` stays as it is.
 
 use std::collections::BTreeMap;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDateTime, Utc};
-use sea_orm::sea_query::{Expr, ExprTrait, InsertStatement, OnConflict, Query};
+use sea_orm::sea_query::{Expr, ExprTrait, OnConflict, Query};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, EntityTrait,
     IsolationLevel, Order, QueryFilter, QueryOrder, QuerySelect, Select, Statement, TransactionOptions,
@@ -46,14 +46,7 @@ impl SqlBookkeeping {
     async fn claim_once(&self, topic: &str, claims: &[Claim], now: DateTime<Utc>) -> Result<Vec<offset::Model>, DbErr> {
         let transaction = self.db.begin_with_options(claiming(self.db.get_database_backend())).await?;
         let rows = claim_within(&transaction, topic, claims, now).await;
-        match rows {
-            Ok(rows) => transaction.commit().await.map(|()| rows),
-            Err(e) => {
-                // The first error is the one to tell.
-                let _ = transaction.rollback().await;
-                Err(e)
-            }
-        }
+        settled(transaction, rows).await
     }
 }
 
@@ -101,21 +94,11 @@ async fn claim_within(
             .exec(transaction)
             .await?;
     }
-    let unknown: Vec<i32> = partitions().filter(|p| !known.contains(p)).collect();
-    let given_out = resets::former_epochs(transaction, topic, &unknown).await?;
-    for claim in claims.iter().filter(|c| !known.contains(&c.partition)) {
-        let epoch = given_out.get(&claim.partition).map_or(1, |last| last + 1);
-        // Another claim may have put the row there since: then this one's epoch is the higher.
-        let insert = first_row(topic, claim, epoch, &now)
-            .on_conflict(
-                OnConflict::columns([C::Topic, C::PartitionId])
-                    .value(C::Epoch, Expr::col((offset::Entity, C::Epoch)).add(1))
-                    .value(C::UpdatedAt, Expr::val(now.as_str()))
-                    .to_owned(),
-            )
-            .take();
-        transaction.execute(&insert).await?;
-    }
+    let unknown: Vec<&Claim> = claims.iter().copied().filter(|c| !known.contains(&c.partition)).collect();
+    // Another claim may have put a row there since: then this one's epoch is the higher.
+    let mut conflict = OnConflict::columns([C::Topic, C::PartitionId]);
+    conflict.value(C::Epoch, Expr::col((offset::Entity, C::Epoch)).add(1)).value(C::UpdatedAt, Expr::val(now.as_str()));
+    first_rows(transaction, topic, &unknown, &now, &conflict).await?;
     of_topic().all(transaction).await
 }
 
@@ -127,53 +110,72 @@ async fn introduce_within(
     now: DateTime<Utc>,
 ) -> Result<(), DbErr> {
     use offset::Column as C;
-    let now = time::datetime_text(now.timestamp_micros());
     let mut claims: Vec<&Claim> = claims.iter().collect();
     claims.sort_by_key(|c| c.partition);
+    let mut stays = OnConflict::columns([C::Topic, C::PartitionId]);
+    stays.value(C::Epoch, Expr::col((offset::Entity, C::Epoch)));
+    first_rows(transaction, topic, &claims, &time::datetime_text(now.timestamp_micros()), &stays).await
+}
+
+/// Rows for partitions that have none, each with an epoch above those of its former logs; `conflict` says what becomes of
+/// one that is there after all.
+async fn first_rows(
+    transaction: &DatabaseTransaction,
+    topic: &str,
+    claims: &[&Claim],
+    now: &str,
+    conflict: &OnConflict,
+) -> Result<(), DbErr> {
+    use offset::Column as C;
     let partitions: Vec<i32> = claims.iter().map(|c| c.partition).collect();
     let given_out = resets::former_epochs(transaction, topic, &partitions).await?;
     for claim in claims {
         let epoch = given_out.get(&claim.partition).map_or(1, |last| last + 1);
-        let stays = OnConflict::columns([C::Topic, C::PartitionId])
-            .value(C::Epoch, Expr::col((offset::Entity, C::Epoch)))
-            .to_owned();
-        let insert = first_row(topic, claim, epoch, &now).on_conflict(stays).take();
+        let insert = Query::insert()
+            .into_table(offset::Entity)
+            .columns([
+                C::Topic,
+                C::PartitionId,
+                C::TopicId,
+                C::Epoch,
+                C::StartOffset,
+                C::NextOffset,
+                C::Applied,
+                C::Duplicates,
+                C::DeadLetters,
+                C::Gaps,
+                C::UpdatedAt,
+            ])
+            .values_panic([
+                topic.into(),
+                claim.partition.into(),
+                claim.topic_id.as_str().into(),
+                epoch.into(),
+                claim.start_offset.into(),
+                claim.start_offset.into(),
+                0i64.into(),
+                0i64.into(),
+                0i64.into(),
+                0i64.into(),
+                now.into(),
+            ])
+            .on_conflict(conflict.clone())
+            .take();
         transaction.execute(&insert).await?;
     }
     Ok(())
 }
 
-fn first_row(topic: &str, claim: &Claim, epoch: i64, now: &str) -> InsertStatement {
-    use offset::Column as C;
-    Query::insert()
-        .into_table(offset::Entity)
-        .columns([
-            C::Topic,
-            C::PartitionId,
-            C::TopicId,
-            C::Epoch,
-            C::StartOffset,
-            C::NextOffset,
-            C::Applied,
-            C::Duplicates,
-            C::DeadLetters,
-            C::Gaps,
-            C::UpdatedAt,
-        ])
-        .values_panic([
-            topic.into(),
-            claim.partition.into(),
-            claim.topic_id.as_str().into(),
-            epoch.into(),
-            claim.start_offset.into(),
-            claim.start_offset.into(),
-            0i64.into(),
-            0i64.into(),
-            0i64.into(),
-            0i64.into(),
-            now.into(),
-        ])
-        .take()
+/// Commits what was done, or leaves nothing of it.
+async fn settled<T>(transaction: DatabaseTransaction, done: Result<T, DbErr>) -> Result<T, DbErr> {
+    match done {
+        Ok(answer) => transaction.commit().await.map(|()| answer),
+        Err(e) => {
+            // The first error is the one to tell.
+            let _ = transaction.rollback().await;
+            Err(e)
+        }
+    }
 }
 
 #[async_trait(?Send)]
@@ -247,14 +249,8 @@ impl Bookkeeping for SqlBookkeeping {
         let told = |e: DbErr| from_db_err("putting the partitions of a topic down", &e);
         let options = claiming(self.db.get_database_backend());
         let transaction = self.db.begin_with_options(options).await.map_err(told)?;
-        match introduce_within(&transaction, topic, claims, now).await {
-            Ok(()) => transaction.commit().await.map_err(told),
-            Err(e) => {
-                // The first error is the one to tell.
-                let _ = transaction.rollback().await;
-                Err(told(e))
-            }
-        }
+        let introduced = introduce_within(&transaction, topic, claims, now).await;
+        settled(transaction, introduced).await.map_err(told)
     }
 
     async fn reset(&self, topic: &str, steps: &[(Step, i64)], now: DateTime<Utc>) -> Result<(), WarehouseError> {

@@ -1,5 +1,6 @@
 //! Publishes dead letters: original key, payload and time, the reason in headers. A letter counts as arrived only when
-//! the broker said so; one that is too large for the topic goes without its payload and without a long key, which headers tell.
+//! the broker said so; one that is too large for the topic goes without its payload and without a long
+//! key, which headers tell.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
