@@ -380,6 +380,10 @@ pub enum SourceError {
     /// before the offsets are looked at.
     #[error("{0}")]
     InDoubt(String),
+    /// A batch cannot be read as it was written. What the source would give next lies behind it, and must not be taken
+    /// for what follows: the pipeline is built again, and asks for the batch again.
+    #[error("{0}")]
+    Damaged(String),
     /// The broker lost records of the partition that were read. Only now can it be told: it has to be put down.
     #[error("{what}")]
     Truncated { partition: i32, what: String },

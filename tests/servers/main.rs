@@ -120,7 +120,7 @@ fn main() -> ExitCode {
         security::tests(),
     ];
     let plain: Vec<(&str, Test)> = plain.into_iter().flatten().collect();
-    let secure = security::secure_tests();
+    let secure: Vec<_> = [security::secure_tests(), topics::tests_of_files()].into_iter().flatten().collect();
     let (plain_count, secure_count) = (plain.len(), secure.len());
     let has_secure = servers.is_some_and(|servers| servers.secure.is_some());
     let has_ferretdb = servers.is_some_and(|servers| servers.caches.ferretdb.is_some());

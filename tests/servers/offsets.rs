@@ -86,19 +86,6 @@ fn show(config: &Path) -> (Value, i32) {
     json_of(bief(&["offsets", "show", "--json", "-c"]).arg(config))
 }
 
-/// Waits until `/readyz` tells of this; answers what it says.
-fn wait_in_doubt(daemon: &Daemon, words: &[&str]) -> String {
-    let began = Instant::now();
-    loop {
-        let (status, told) = daemon.get("/readyz").unwrap_or_default();
-        if status == 503 && words.iter().all(|word| told.contains(word)) {
-            return told;
-        }
-        assert!(began.elapsed() < PATIENCE, "{status}: {told}\n{:#?}", daemon.log());
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
 /// Longer than a stream would take to read what is there.
 fn assert_nothing_is_consumed(daemon: &Daemon, read: &Read, items: i64) {
     let before = read.database.count("SELECT SUM(next_offset) FROM bief_offset");
@@ -129,7 +116,7 @@ fn taken_by_retention(servers: &Servers) {
     block_on(admin(&servers.kafka).delete_records(&before, &AdminOptions::new())).unwrap();
     let began = Instant::now();
     let daemon = Daemon::start(&read.config);
-    let told = wait_in_doubt(&daemon, &["partition 0", "expected offset 100 next", "found offsets 130 to 200"]);
+    let told = daemon.wait_not_ready(&["partition 0", "expected offset 100 next", "found offsets 130 to 200"]);
     println!("told after {:?}: {told}", began.elapsed());
     assert_nothing_is_consumed(&daemon, &read, 100);
     assert_eq!(daemon.status()["streams"][0]["in_doubt"][0]["kind"], "before_start");
@@ -163,7 +150,7 @@ fn made_anew(servers: &Servers) {
     read.make_anew(servers, 2);
     let began = Instant::now();
     read.send(servers, 1000..1040);
-    wait_in_doubt(&daemon, &["recreated", "expected topic id", "found topic id"]);
+    daemon.wait_not_ready(&["recreated", "expected topic id", "found topic id"]);
     let took = began.elapsed();
     // On a machine that does nothing else it is under 5 s.
     assert!(took < Duration::from_secs(30), "{took:?}");
@@ -187,7 +174,7 @@ fn past_the_end(servers: &Servers) {
     read.forget_ids();
     read.send(servers, 1000..1020);
     let daemon = Daemon::start(&read.config);
-    wait_in_doubt(&daemon, &["partition 0", "past_end", "expected offset 100 next", "found an end at 20"]);
+    daemon.wait_not_ready(&["partition 0", "past_end", "expected offset 100 next", "found an end at 20"]);
     assert_nothing_is_consumed(&daemon, &read, 100);
     let (done, code) = read.reset("earliest");
     assert_eq!((code, &done["steps"][0]["change"]), (0, &"anew".into()), "{done:#}");
@@ -221,7 +208,7 @@ fn partition_gone(servers: &Servers) {
     // As far as the first partition had been read before: only the second tells.
     read.send(servers, 1000..1000 + first + 10);
     let daemon = Daemon::start(&read.config);
-    wait_in_doubt(&daemon, &["partition 1", "no_partition", &format!("expected offset {second} next")]);
+    daemon.wait_not_ready(&["partition 1", "no_partition", &format!("expected offset {second} next")]);
     assert_nothing_is_consumed(&daemon, &read, 100);
     // Or the daemon ends, where that is asked for.
     let (text, exits) = (std::fs::read_to_string(&read.config).unwrap(), read.folder.path().join("exits.toml"));
@@ -241,10 +228,10 @@ fn truncated(servers: &Servers) {
     let read = Read::new(servers, &servers.mysql, 1, 100);
     read.send(servers, 100..200);
     let daemon = Daemon::start_with(&read.config, &[("FAILPOINTS", "log-truncated=3*off->1*return->off")]);
-    wait_in_doubt(&daemon, &["partition 0", "truncated", "expected offset 100 next"]);
+    daemon.wait_not_ready(&["partition 0", "truncated", "expected offset 100 next"]);
     daemon.stop();
     let daemon = Daemon::start(&read.config);
-    wait_in_doubt(&daemon, &["partition 0", "truncated", "expected offset 100 next"]);
+    daemon.wait_not_ready(&["partition 0", "truncated", "expected offset 100 next"]);
     assert_nothing_is_consumed(&daemon, &read, 100);
     let (proof, code) = verify(&read.config);
     let finding = &proof["streams"][0]["partitions"][0]["findings"][0];

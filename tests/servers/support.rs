@@ -257,6 +257,19 @@ impl Daemon {
         panic!("not {what} in {PATIENCE:?}: {:#}\n{:#?}", self.status(), &log[log.len().saturating_sub(20)..]);
     }
 
+    /// Waits until `/readyz` is 503 and tells of this; answers what it says.
+    pub fn wait_not_ready(&self, words: &[&str]) -> String {
+        let began = Instant::now();
+        loop {
+            let (status, told) = self.get("/readyz").unwrap_or_default();
+            if status == 503 && words.iter().all(|word| told.contains(word)) {
+                return told;
+            }
+            assert!(began.elapsed() < PATIENCE, "{status}: {told}\n{:#?}", self.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     pub fn signal(&self, signal: &str) {
         let sent = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());

@@ -1,5 +1,7 @@
-//! Topics whose offsets have holes: transactions and compaction.
+//! Topics whose offsets have holes: transactions and compaction; and batches that are damaged on the broker's disk.
 
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -14,6 +16,72 @@ pub fn tests() -> Vec<(&'static str, super::Test)> {
         ("a_transactional_topic_is_read_to_its_end_and_proved", transactional_topic),
         ("a_compacted_topic_is_read_to_its_end_and_proved", compacted_topic),
     ]
+}
+
+/// Those that find the broker's files beside its certificate.
+pub fn tests_of_files() -> Vec<(&'static str, super::Test)> {
+    vec![
+        ("a_batch_that_fails_its_checksum_is_waited_for", |servers| damaged_batch(servers, "none", 20, "", "CRC32C")),
+        ("a_batch_that_cannot_be_unpacked_is_waited_for", |servers| {
+            damaged_batch(servers, "zstd", 0, "[kafka.properties]\n\"check.crcs\" = \"false\"\n", "Decompression")
+        }),
+    ]
+}
+
+/// Three batches, a byte among the records of the second turned over: nothing of it, and nothing behind it, is taken
+/// before it is whole again.
+fn damaged_batch(servers: &Servers, compression: &str, byte: u64, properties: &str, told: &str) {
+    let (topic, folder) = (unique("damaged"), tempfile::tempdir().unwrap());
+    create_topic(&servers.kafka, &topic, 1, &[]);
+    let producer = producer(&servers.kafka, &[("compression.type", compression)]);
+    for batch in [0..10, 10..20, 20..30] {
+        batch.for_each(|id| send(&producer, &topic, &id.to_string(), Some(&good(id))));
+        flush(&producer);
+    }
+    let log = log_of(servers, &topic);
+    turn_over(&log, 10, byte);
+    let database = Database::create(&servers.mysql);
+    let config = items::config(folder.path(), &servers.kafka, &database.url(), &topic);
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("[warehouse]", &format!("{properties}\n[warehouse]"))).unwrap();
+    let daemon = Daemon::start(&config);
+    for _ in 0..2 {
+        daemon.wait_not_ready(&["partition 0", told, "bief offsets reset"]);
+        let since = daemon.status()["units"][0]["restarts"].clone();
+        daemon.wait("built again", |status| status["units"][0]["restarts"] != since);
+        assert_eq!(database.count("SELECT COUNT(*) FROM item WHERE id >= 10"), 0);
+        assert_eq!(database.count("SELECT COALESCE(MAX(next_offset), 0) FROM bief_offset WHERE next_offset > 10"), 0);
+    }
+    turn_over(&log, 10, byte);
+    daemon.wait_caught_up(30);
+    daemon.stop();
+    assert_clean(&config);
+    assert_eq!(database.count("SELECT COUNT(*) FROM item WHERE id >= 0 AND amount = id"), 30);
+}
+
+/// The file of the first partition's records.
+fn log_of(servers: &Servers, topic: &str) -> PathBuf {
+    let certificate = &servers.secure.as_ref().expect("asked for by the list that this test is in").ca;
+    Path::new(certificate).with_file_name("log").join(format!("{topic}-0/{:020}.log", 0))
+}
+
+/// Turns a bit of the records of the batch that begins at `offset` over; the second time it is as it was. A batch is its
+/// first offset (8 bytes), the length of what follows (4) and more head, 61 bytes in all, before its records.
+fn turn_over(log: &Path, offset: i64, byte: u64) {
+    let file = std::fs::File::options().read(true).write(true).open(log).unwrap();
+    let mut at = 0;
+    loop {
+        let mut head = [0; 12];
+        file.read_exact_at(&mut head, at).unwrap();
+        let (first, length) = head.split_at(8);
+        if i64::from_be_bytes(first.try_into().unwrap()) == offset {
+            break;
+        }
+        at += 12 + u64::from(u32::from_be_bytes(length.try_into().unwrap()));
+    }
+    let (mut before, at) = ([0], at + 61 + byte);
+    file.read_exact_at(&mut before, at).unwrap();
+    file.write_all_at(&[before[0] ^ 1], at).unwrap();
 }
 
 /// Commits, aborts, and a marker behind the last record.

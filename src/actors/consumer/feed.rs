@@ -108,7 +108,9 @@ impl From<SourceError> for Ended {
         match error {
             SourceError::Fatal(error) => Ended::Failed { error, fatal: true },
             // In doubt: the next start looks at the offsets, and waits for an operator.
-            SourceError::Transient(error) | SourceError::InDoubt(error) => Ended::Passing { error },
+            SourceError::Transient(error) | SourceError::InDoubt(error) | SourceError::Damaged(error) => {
+                Ended::Passing { error }
+            }
             SourceError::Truncated { partition, what } => Ended::Truncated { partition, error: what },
         }
     }

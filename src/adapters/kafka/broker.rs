@@ -54,12 +54,8 @@ impl KafkaBroker {
     /// `config` as [`client::client_config`] makes it; `group` is the prefix of the streams' groups, for brokers that
     /// grant by it. No group is ever joined.
     pub fn new(mut config: ClientConfig, group: &str) -> Result<Self, SourceError> {
-        config
-            .set("enable.auto.commit", "false")
-            .set("isolation.level", "read_committed")
-            .set("enable.partition.eof", "true")
-            .set("auto.offset.reset", "error")
-            .set("allow.auto.create.topics", "false");
+        client::set_consumer_defaults(&mut config);
+        config.set("allow.auto.create.topics", "false");
         let client = config.create_with_context(Quiet::default()).map_err(|e| client::setup_error("client", &e))?;
         Ok(Self { config, client, group: group.to_owned() })
     }

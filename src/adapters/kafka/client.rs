@@ -26,6 +26,18 @@ pub fn client_config(kafka: &config::Kafka, bootstrap: &str, client_id: &str) ->
     config
 }
 
+/// A consumer's part of it, beside what its kind wants. Checksums are looked at, as Kafka's own client does and librdkafka by
+/// itself does not: a bit that tipped on the broker's disk would be stored as a value.
+pub fn set_consumer_defaults(config: &mut ClientConfig) {
+    set_default(config, "check.crcs", "true");
+    config
+        .set("enable.auto.commit", "false")
+        .set("isolation.level", "read_committed")
+        .set("enable.partition.eof", "true")
+        // Offsets are told; librdkafka must not choose one by itself.
+        .set("auto.offset.reset", "error");
+}
+
 /// Sets a property that the configuration did not.
 pub fn set_default(config: &mut ClientConfig, name: &str, value: &str) {
     if config.get(name).is_none() {
@@ -100,11 +112,17 @@ fn advise(code: Option<RDKafkaErrorCode>, reason: &str) -> String {
     format!("{reason}; check {advice} in [kafka]")
 }
 
+const DAMAGED: &str = "the batch cannot be read; nothing behind it is taken, and it is fetched again and again: give the \
+                       partition a leader whose copy is whole, or stop the daemons and pass over the batch with `bief \
+                       offsets reset --topic T --partition N --to OFFSET`";
+
 /// What a code means for a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Meaning {
     /// The offset is not there: offsets are looked at before anything is read.
     InDoubt,
+    /// A batch cannot be read as it was written; librdkafka may go on behind it.
+    Damaged,
     /// Only an operator can help; the text says how.
     Fatal(&'static str),
 }
@@ -112,7 +130,7 @@ enum Meaning {
 /// Errors that another try can't mend; all others are waited for. Refused credentials are: brokers that go down in the
 /// midst of a login are told alike, and an account can be made or mended while bief waits. Shown by docs/errors.md.
 const CODES: &[(RDKafkaErrorCode, Meaning)] = {
-    use Meaning::{Fatal, InDoubt};
+    use Meaning::{Damaged, Fatal, InDoubt};
     use RDKafkaErrorCode as E;
     const SESSION: &str =
         "set \"session.timeout.ms\" in [kafka.properties] to what the broker's group.min.session.timeout.ms allows";
@@ -120,6 +138,9 @@ const CODES: &[(RDKafkaErrorCode, Meaning)] = {
     &[
         (E::AutoOffsetReset, InDoubt),
         (E::OffsetOutOfRange, InDoubt),
+        (E::BadMessage, Damaged),
+        (E::BadCompression, Damaged),
+        (E::NotImplemented, Damaged),
         (E::TopicAuthorizationFailed, Fatal(GRANT)),
         (E::GroupAuthorizationFailed, Fatal(GRANT)),
         (E::ClusterAuthorizationFailed, Fatal(GRANT)),
@@ -138,6 +159,7 @@ pub fn classify(code: RDKafkaErrorCode, what: String) -> SourceError {
             "{what}: the offset in the database is not there at the broker: the topic was made anew, or retention took \
              records before they were read"
         )),
+        Some((_, Meaning::Damaged)) => SourceError::Damaged(format!("{what}; {DAMAGED}")),
         Some((_, Meaning::Fatal(advice))) => SourceError::Fatal(format!("{what}; {advice}")),
         None => SourceError::Transient(what),
     }
@@ -195,6 +217,7 @@ mod tests {
         for (code, meaning) in CODES {
             let class = match meaning {
                 Meaning::InDoubt => "offsets in doubt".to_owned(),
+                Meaning::Damaged => "damaged batch".to_owned(),
                 Meaning::Fatal(advice) => format!("fatal: {advice}"),
             };
             let row = format!("| {code:?} | {class} |\n");

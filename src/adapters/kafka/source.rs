@@ -163,13 +163,10 @@ impl KafkaSource {
         client::set_default(&mut config, "fetch.error.backoff.ms", "100");
         // A lane that was full is refilled at once, not a second after it has room.
         client::set_default(&mut config, "fetch.queue.backoff.ms", "10");
+        client::set_consumer_defaults(&mut config);
         config
             .set("group.id", &settings.group)
-            .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
-            .set("auto.offset.reset", "error")
-            .set("isolation.level", "read_committed")
-            .set("enable.partition.eof", "true")
             .set("partition.assignment.strategy", "cooperative-sticky")
             .set("queued.max.messages.kbytes", limits.queue_kbytes.to_string())
             .set("queued.min.messages", limits.queue_messages.to_string())
