@@ -47,9 +47,9 @@ pub fn run(args: &Args) -> u8 {
         super::support::print_json(&report.json());
     } else {
         if let (true, Ok(loaded)) = (args.print, &outcome) {
-            print!("{}", config::print(loaded));
+            out!("{}", config::print(loaded));
         }
-        eprint!("{}", report.text(colour()));
+        err!("{}", report.text(colour()));
     }
     match (sound, report.is_sound()) {
         (false, _) => exit::USAGE,

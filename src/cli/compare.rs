@@ -135,7 +135,7 @@ async fn set_up(args: &Args, compare: &CompareConfig) -> u8 {
     if let Some(python) = &compare.python {
         let why = "`python` in [compare] names an interpreter, into which nothing is installed; remove it to have bief make \
                    environments of its own, or install what ml/requirements of bief's source names";
-        eprintln!("bief: {why} ({})", python.display());
+        errln!("bief: {why} ({})", python.display());
         return exit::USAGE;
     }
     let mut signals = match Signals::listen() {
@@ -150,7 +150,7 @@ async fn set_up(args: &Args, compare: &CompareConfig) -> u8 {
             Setup::Installs(job) => (job, "is being installed"),
             Setup::Installed(job) => (job, "is installed now"),
         };
-        eprintln!("bief: {} {what}", job.framework.name());
+        errln!("bief: {} {what}", job.framework.name());
     };
     let install = async {
         for job in JOBS.iter().filter(|job| compare.frameworks.contains(&job.framework)) {
@@ -173,7 +173,7 @@ async fn set_up(args: &Args, compare: &CompareConfig) -> u8 {
             let missing = missing.filter_map(|job| Some((job.framework.name(), environments.find(job).err()?)));
             let missing: Vec<_> = missing.collect();
             for (framework, why) in &missing {
-                eprintln!("bief: {framework} cannot run: {why}");
+                errln!("bief: {framework} cannot run: {why}");
             }
             if missing.is_empty() { exit::OK } else { exit::FOUND }
         }
@@ -193,7 +193,7 @@ async fn hold(args: &Args, compare: CompareConfig, config: Option<&Config>) -> u
         (None, None) => return exit::USAGE,
     };
     let on_progress = Arc::new(|progress: &Progress<'_>| {
-        eprintln!("bief: {}", printable(&shown::progress(progress)));
+        errln!("bief: {}", printable(&shown::progress(progress)));
     });
     let commission = Commission { compare, take, out: Some(out.clone()), on_progress, nice: 0 };
     let (supervisor, told) = comparisons::once(commission);
@@ -225,8 +225,8 @@ fn tell(args: &Args, comparison: &Comparison, out: &std::path::Path) -> u8 {
     if args.json {
         print_json(comparison);
     } else {
-        print!("{}", printable_lines(&shown::text(comparison)));
-        eprintln!("bief: stored in {}", out.display());
+        out!("{}", printable_lines(&shown::text(comparison)));
+        errln!("bief: stored in {}", out.display());
     }
     if comparison.is_well() { exit::OK } else { exit::FOUND }
 }

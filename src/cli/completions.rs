@@ -43,7 +43,7 @@ pub fn run(args: &Args, command: &mut clap::Command, out: &mut dyn Write) -> u8 
     match out.write_all(&script).and_then(|()| out.flush()) {
         Ok(()) => exit::OK,
         Err(error) => {
-            eprintln!("the completion script could not be written: {error}");
+            errln!("the completion script could not be written: {error}");
             exit::FAILED
         }
     }

@@ -6,6 +6,7 @@ mod export;
 mod retry;
 mod selection;
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
@@ -14,8 +15,11 @@ use self::selection::FilterArgs;
 use super::support::{block_on, fail, load, print_json};
 use super::{exit, printable};
 use crate::adapters::warehouse;
+use crate::config::WarehouseConfig;
 use crate::core::decode::shortened;
-use crate::ports::{DeadLetterFilter, StoredDeadLetter};
+
+use crate::ports::{DeadLetterFilter, LetterHead, StoredDeadLetter, WarehouseError};
+use crate::topology::letters::first_portion;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -93,45 +97,69 @@ fn list(args: &ListArgs) -> u8 {
         Err(code) => return code,
     };
     let filter = DeadLetterFilter { after_id: args.after, limit: args.limit, ..args.filter.filter() };
+    let warehouse = &loaded.config.warehouse;
     let outcome = block_on(async {
-        let bookkeeping = (warehouse::open_bookkeeping(&loaded.config.warehouse))().await?;
-        bookkeeping.dead_letters(&filter).await
+        if args.json {
+            let mut print = |letter: &StoredDeadLetter| {
+                print_json(&as_json(letter));
+                ControlFlow::Continue(())
+            };
+            return each(warehouse, &filter, &mut print).await;
+        }
+        let letters = (warehouse::open_letter_reader(warehouse))().await?.heads(&filter).await?;
+        out!("{}", table(&letters));
+        if letters.len() as u64 == args.limit {
+            let last = letters.last().map_or(0, |l| l.id);
+            errln!("more may follow: --after {last}");
+        }
+        Ok(())
     });
     match outcome {
         Err(error) => fail(args.json, &error.to_string()),
-        Ok(letters) if args.json => {
-            letters.iter().for_each(|l| print_json(&as_json(l)));
-            exit::OK
-        }
-        Ok(letters) => {
-            print!("{}", table(&letters));
-            if letters.len() as u64 == args.limit {
-                let last = letters.last().map_or(0, |l| l.id);
-                eprintln!("more may follow: --after {last}");
-            }
-            exit::OK
-        }
+        Ok(()) => exit::OK,
     }
 }
 
+/// Whole letters one after the other, ascending by number, until `visit` has enough. Never more of them are in memory than
+/// a retry takes at once.
+async fn each(
+    warehouse: &WarehouseConfig,
+    filter: &DeadLetterFilter,
+    visit: &mut dyn FnMut(&StoredDeadLetter) -> ControlFlow<()>,
+) -> Result<(), WarehouseError> {
+    let book = (warehouse::open_letter_book(warehouse))().await?;
+    let bookkeeping = (warehouse::open_bookkeeping(warehouse))().await?;
+    let keys = book.letter_keys(filter).await?;
+    let mut left = keys.as_slice();
+    while let Some((ids, rest)) = first_portion(left) {
+        let portion = DeadLetterFilter { limit: ids.len() as u64, ids, ..DeadLetterFilter::default() };
+        for letter in bookkeeping.dead_letters(&portion).await? {
+            if visit(&letter).is_break() {
+                return Ok(());
+            }
+        }
+        left = rest;
+    }
+    Ok(())
+}
+
 /// Aligned columns; the reason's own words last, shortened.
-fn table(letters: &[StoredDeadLetter]) -> String {
+fn table(letters: &[LetterHead]) -> String {
     if letters.is_empty() {
         return "no dead letters\n".to_owned();
     }
     let mut out = format!("{:>8}  {:<27}  {:<17}  {:<20}  record\n", "id", "stored", "reason", "field");
     for l in letters {
-        let letter = &l.letter;
         out += &format!(
             "{:>8}  {:<27}  {:<17}  {:<20}  {}[{}]@{}: {}\n",
             l.id,
             l.stored_at.format("%Y-%m-%dT%H:%M:%S%.6fZ"),
-            letter.rejection.reason,
-            printable::printable(letter.rejection.field.as_deref().unwrap_or("-")),
-            printable::printable(&letter.topic),
-            letter.partition,
-            letter.offset,
-            printable::printable(&shortened(&letter.rejection.message)),
+            l.rejection.reason,
+            printable::printable(l.rejection.field.as_deref().unwrap_or("-")),
+            printable::printable(&l.topic),
+            l.partition,
+            l.offset,
+            printable::printable(&shortened(&l.rejection.message)),
         );
     }
     out
@@ -160,14 +188,14 @@ fn show(args: &ShowArgs) -> u8 {
             let bytes = |b: &Option<Vec<u8>>| {
                 b.as_ref().map_or("-".to_owned(), |b| printable::printable(&String::from_utf8_lossy(b)).into_owned())
             };
-            println!("dead letter {}", l.id);
-            println!("  record   {}[{}]@{}", printable::printable(&letter.topic), letter.partition, letter.offset);
-            println!("  stored   {}", l.stored_at.to_rfc3339());
-            println!("  reason   {}", letter.rejection.reason);
-            println!("  field    {}", printable::printable(letter.rejection.field.as_deref().unwrap_or("-")));
-            println!("  message  {}", printable::printable(&letter.rejection.message));
-            println!("  key      {}", bytes(&letter.key));
-            println!("  payload  {}", bytes(&letter.payload));
+            outln!("dead letter {}", l.id);
+            outln!("  record   {}[{}]@{}", printable::printable(&letter.topic), letter.partition, letter.offset);
+            outln!("  stored   {}", l.stored_at.to_rfc3339());
+            outln!("  reason   {}", letter.rejection.reason);
+            outln!("  field    {}", printable::printable(letter.rejection.field.as_deref().unwrap_or("-")));
+            outln!("  message  {}", printable::printable(&letter.rejection.message));
+            outln!("  key      {}", bytes(&letter.key));
+            outln!("  payload  {}", bytes(&letter.payload));
             exit::OK
         }
     }

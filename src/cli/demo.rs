@@ -153,7 +153,7 @@ async fn serve(args: &Args, config: Config, broker: &EmbeddedBroker) -> u8 {
         Ok(launched) => launched,
         Err(error) => return fail(args.json, &error),
     };
-    eprintln!("bief demo: http://{address}  (Kafka at {bootstrap}, SQLite in {})", args.folder.display());
+    errln!("bief demo: http://{address}  (Kafka at {bootstrap}, SQLite in {})", args.folder.display());
     if args.open {
         browser::open(address);
     }
@@ -165,14 +165,14 @@ async fn serve(args: &Args, config: Config, broker: &EmbeddedBroker) -> u8 {
     };
     let code = match ended {
         Err(signal) => {
-            eprintln!("bief demo: {} before all was replayed; draining", signal.name());
+            errln!("bief demo: {} before all was replayed; draining", signal.name());
             exit::OK
         }
         Ok(Err(error)) => fail(args.json, &error),
         Ok(Ok(summary)) if args.until_caught_up => summary.tell(args.json),
         Ok(Ok(summary)) => {
             let code = summary.tell(args.json);
-            eprintln!("bief demo: records keep coming; stays up at http://{address} until Ctrl-C");
+            errln!("bief demo: records keep coming; stays up at http://{address} until Ctrl-C");
             tokio::select! {
                 error = feeding.go_on() => fail(args.json, &error),
                 _ = signals.first() => code,

@@ -7,7 +7,7 @@ pub const OK: u8 = 0;
 pub const FAILED: u8 = 1;
 /// The command line or the configuration is wrong; nothing was done.
 pub const USAGE: u8 = 2;
-/// `verify`, `reconcile`, `check`, `offsets show`, `drill`, `dead-letters retry`, `test`, `compare` or `demo` did its work and found something.
+/// `verify`, `reconcile`, `check`, `offsets show`, `drill`, `dead-letters retry` or `drop`, `test`, `compare` or `demo` did its work and found something.
 pub const FOUND: u8 = 3;
 /// A stream stopped for good and `daemon.on_fatal` is `"exit"`.
 pub const STREAM_STOPPED: u8 = 4;

@@ -44,19 +44,19 @@ pub fn run(args: &Args) -> u8 {
     match args.daemon.probe(path, Duration::from_secs(args.timeout)) {
         Ok(answer) if answer.status == 200 => exit::OK,
         Ok(answer) => {
-            eprintln!("{path} answered {}", answer.status);
-            answer.body.lines().for_each(|line| eprintln!("  {}", printable(line)));
+            errln!("{path} answered {}", answer.status);
+            answer.body.lines().for_each(|line| errln!("  {}", printable(line)));
             if answer.body.trim() == "not ready" {
-                eprintln!("  `bief status` tells the causes, with the daemon's token");
+                errln!("  `bief status` tells the causes, with the daemon's token");
             }
             exit::NOT_READY
         }
         Err(error @ AskError::Usage(_)) => {
-            eprintln!("{}", printable(&error.to_string()));
+            errln!("{}", printable(&error.to_string()));
             exit::USAGE
         }
         Err(error) => {
-            eprintln!("{}", printable(&error.to_string()));
+            errln!("{}", printable(&error.to_string()));
             exit::NOT_READY
         }
     }

@@ -58,12 +58,12 @@ fn subscriber<W>(json: bool, colour: bool, filter: EnvFilter, writer: W) -> Box<
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
+    // A line that is not taken would be complained of by `eprintln!`, which panics where stderr takes nothing.
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).log_internal_errors(false);
     if json {
-        let builder = tracing_subscriber::fmt().with_env_filter(filter);
         Box::new(builder.json().flatten_event(true).with_writer(Escaping(writer)).finish())
     } else {
-        let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
-        Box::new(builder.with_ansi(colour).fmt_fields(escaped_fields()).finish())
+        Box::new(builder.with_writer(writer).with_ansi(colour).fmt_fields(escaped_fields()).finish())
     }
 }
 

@@ -29,7 +29,7 @@ pub fn run(args: &Args, command: clap::Command, out: &mut dyn Write) -> u8 {
         Ok(()) => exit::OK,
         Err(error) => {
             let to = args.to.as_ref().map_or("stdout".to_owned(), |folder| folder.display().to_string());
-            eprintln!("the manual pages could not be written to {to}: {error}");
+            errln!("the manual pages could not be written to {to}: {error}");
             exit::FAILED
         }
     }

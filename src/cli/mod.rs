@@ -127,6 +127,13 @@ pub fn main() -> u8 {
     };
     let _failpoints = crate::failpoints::from_environment();
     crate::runtime::panics::install();
+    match run(&cli) {
+        exit::OK if crate::printing::failed() => exit::FAILED,
+        code => code,
+    }
+}
+
+fn run(cli: &Cli) -> u8 {
     let log = cli.log.as_deref();
     match &cli.command {
         #[cfg(feature = "embedded")]

@@ -157,7 +157,7 @@ async fn act(args: &Args, config: &Config, chosen: &[&Forecast]) -> Result<(), F
             if args.json {
                 print_json(&serde_json::json!({ "models": heads }));
             } else {
-                print!("{}", listed(&heads));
+                out!("{}", listed(&heads));
             }
         }
         Action::Show { version, .. } => {
@@ -168,7 +168,7 @@ async fn act(args: &Args, config: &Config, chosen: &[&Forecast]) -> Result<(), F
                 });
                 print_json(&whole);
             } else {
-                print!("{}", shown(&head, forecast, &model));
+                out!("{}", shown(&head, forecast, &model));
             }
         }
         Action::Promote { version, reason, .. } => {
@@ -208,9 +208,9 @@ fn told(args: &Args, name: &str, promoted: Promoted) {
         return;
     }
     match promoted.before {
-        Some(before) if before == promoted.version => println!("{name}: version {before} forecasts already"),
-        Some(before) => println!("{name}: version {} forecasts, in the place of {before}", promoted.version),
-        None => println!("{name}: version {} forecasts", promoted.version),
+        Some(before) if before == promoted.version => outln!("{name}: version {before} forecasts already"),
+        Some(before) => outln!("{name}: version {} forecasts, in the place of {before}", promoted.version),
+        None => outln!("{name}: version {} forecasts", promoted.version),
     }
 }
 

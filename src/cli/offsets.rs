@@ -142,7 +142,7 @@ fn show(args: &ShowArgs) -> u8 {
             if args.json {
                 print_json(&serde_json::json!({ "streams": streams }));
             } else {
-                print!("{}", text(&streams));
+                out!("{}", text(&streams));
             }
             let doubtful = streams.iter().flat_map(|s| &s.partitions).any(|p| p.in_doubt.is_some());
             if doubtful { exit::FOUND } else { exit::OK }
@@ -227,11 +227,11 @@ fn reset(args: &ResetArgs) -> u8 {
     let config = &loaded.config;
     let asks = !args.yes;
     if asks && !std::io::stdin().is_terminal() {
-        eprintln!("bief: there is no terminal to ask at; --yes goes on without asking");
+        errln!("bief: there is no terminal to ask at; --yes goes on without asking");
         return exit::USAGE;
     }
     let Some(stream) = config.streams.iter().find(|s| s.topic == args.topic) else {
-        eprintln!("bief: {}", printable(&no_stream(&args.topic)));
+        errln!("bief: {}", printable(&no_stream(&args.topic)));
         return exit::USAGE;
     };
     let broker = match broker_of(config) {
@@ -242,9 +242,9 @@ fn reset(args: &ResetArgs) -> u8 {
         refuse_while_consumed(config, stream, &broker).await?;
         let bookkeeping = open(config).await?;
         let steps = plan(&*bookkeeping, &broker, args).await?;
-        steps.iter().for_each(|(step, _)| eprintln!("{}", describe(step)));
+        steps.iter().for_each(|(step, _)| errln!("{}", describe(step)));
         if steps.is_empty() {
-            eprintln!("nothing to do: no partition is to go on elsewhere");
+            errln!("nothing to do: no partition is to go on elsewhere");
         } else if asks && !confirmed() {
             return Err("nothing was changed".to_owned());
         } else {
@@ -266,7 +266,7 @@ fn reset(args: &ResetArgs) -> u8 {
                 let steps: Vec<&Step> = steps.iter().map(|(step, _)| step).collect();
                 print_json(&serde_json::json!({ "topic": args.topic, "steps": steps }));
             } else if !steps.is_empty() {
-                println!("done; a daemon that waits goes on within half a minute");
+                outln!("done; a daemon that waits goes on within half a minute");
             }
             exit::OK
         }
@@ -351,7 +351,7 @@ fn describe(step: &Step) -> String {
 }
 
 fn confirmed() -> bool {
-    eprint!("go on? [y/N] ");
+    err!("go on? [y/N] ");
     // The answer counts, not whether the question was seen.
     let _ = std::io::stderr().flush();
     let mut answer = String::new();

@@ -67,7 +67,7 @@ pub fn run(args: &Args, log: Option<&str>) -> u8 {
             if args.json {
                 print_json(&Summary { rebuilt: &rebuilt, seconds });
             } else if !args.quiet {
-                println!("{}", text(&rebuilt, seconds));
+                outln!("{}", text(&rebuilt, seconds));
             }
             exit::OK
         }
@@ -162,7 +162,7 @@ impl Shown {
 
     fn say(&self, words: &str) {
         if !self.quiet {
-            self.bar.suspend(|| eprintln!("bief: {words}"));
+            self.bar.suspend(|| errln!("bief: {words}"));
         }
     }
 }

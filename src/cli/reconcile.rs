@@ -81,7 +81,7 @@ pub fn run(args: &Args, log: Option<&str>) -> u8 {
             if args.json {
                 print_json(&report);
             } else {
-                print!("{}", report.text());
+                out!("{}", report.text());
             }
             if report.differing == 0 { exit::OK } else { exit::FOUND }
         }

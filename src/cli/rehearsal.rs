@@ -12,7 +12,7 @@ use crate::adapters::warehouse;
 use crate::config::{Config, Start, Stream};
 use crate::core::cell::Cell;
 use crate::core::commit_plan::Known;
-use crate::core::decode::FieldOrder;
+use crate::core::decode::{FieldOrder, Oversize};
 use crate::core::mapping::Plan;
 use crate::core::outcome::Rejection;
 use crate::core::time;
@@ -62,13 +62,17 @@ async fn rehearse(
         }
         asked.look(&topic, &from, limit)
     });
-    let batch = batch.await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
+    let mut batch = batch.await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
+    for record in &mut batch.records {
+        let [key, payload] = [record.key, record.payload].map(|span| span.map(|span| span.of(&batch.bytes)));
+        record.oversize = Oversize::of(key, payload, stream.max_record_bytes);
+    }
     let rows = decode_batch(&plan, &mut FieldOrder::default(), batch);
     let mut warehouse = (warehouse::open_warehouse(&config.warehouse))().await.map_err(|e| e.to_string())?;
     let mut committer = Committer::new(Arc::clone(&plan), Arc::new(Mutex::new(Known::new(plan.targets.len()))), 1);
     let rehearsed = committer.rehearse(warehouse.as_mut(), &rows, Utc::now()).await.map_err(|e| e.to_string())?;
     if !json {
-        println!("stream {}: {} records, rolled back", printable::printable(&stream.name), rows.source.records.len());
+        outln!("stream {}: {} records, rolled back", printable::printable(&stream.name), rows.source.records.len());
     }
     for (index, record) in rows.source.records.iter().enumerate() {
         let letter = rehearsed.letters.iter().find(|l| l.partition == record.partition && l.offset == record.offset);
@@ -77,9 +81,9 @@ async fn rehearse(
     if !json {
         let sum =
             rehearsed.committed.counts.iter().fold(crate::core::outcome::Counts::default(), |s, c| s.plus(c.counts));
-        println!("would be: {} applied, {} duplicates, {} dead letters", sum.applied, sum.duplicates, sum.dead_letters);
+        outln!("would be: {} applied, {} duplicates, {} dead letters", sum.applied, sum.duplicates, sum.dead_letters);
         for (target, count) in plan.targets.iter().zip(&rehearsed.committed.rows) {
-            println!("  {}: {count} rows inserted or changed", printable::printable(&target.table.name));
+            outln!("  {}: {count} rows inserted or changed", printable::printable(&target.table.name));
         }
     }
     Ok(())
@@ -118,23 +122,18 @@ fn show(plan: &Plan, stream: &Stream, batch: &RowBatch, index: usize, rejection:
         }));
         return;
     }
-    println!("{}[{}]@{}", printable::printable(&stream.topic), record.partition, record.offset);
-    println!("  {}", printable::printable(payload.as_deref().unwrap_or("no payload")));
+    outln!("{}[{}]@{}", printable::printable(&stream.topic), record.partition, record.offset);
+    outln!("  {}", printable::printable(payload.as_deref().unwrap_or("no payload")));
     for (table, cells) in rows {
         let cells: Vec<String> = cells
             .iter()
             .map(|(name, value)| format!("{}={}", printable::printable(name), printable::printable(value)))
             .collect();
-        println!("  -> {}: {}", printable::printable(table), cells.join(" "));
+        outln!("  -> {}: {}", printable::printable(table), cells.join(" "));
     }
     if let Some(r) = rejection {
         let field = r.field.as_deref().map(|f| format!(" in {f}")).unwrap_or_default();
-        println!(
-            "  -> dead letter: {}{}: {}",
-            r.reason,
-            printable::printable(&field),
-            printable::printable(&r.message)
-        );
+        outln!("  -> dead letter: {}{}: {}", r.reason, printable::printable(&field), printable::printable(&r.message));
     }
 }
 

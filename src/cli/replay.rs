@@ -105,10 +105,10 @@ pub fn run(args: &Args, log: Option<&str>) -> u8 {
                 }));
             } else {
                 for (topic, records) in &sent.topics {
-                    println!("{topic}: {records} records delivered, times moved by {} weeks", sent.days / 7);
+                    outln!("{topic}: {records} records delivered, times moved by {} weeks", sent.days / 7);
                 }
                 if !whole {
-                    println!("stopped early; {} records may or may not have arrived", sent.undelivered);
+                    outln!("stopped early; {} records may or may not have arrived", sent.undelivered);
                 }
             }
             if whole { exit::OK } else { exit::FAILED }

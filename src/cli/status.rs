@@ -44,21 +44,21 @@ pub fn run(args: &Args, out: &mut dyn Write) -> u8 {
     let answer = match args.daemon.get("/status", TIMEOUT) {
         Ok(answer) => answer,
         Err(error) => {
-            eprintln!("{}", printable(&error.to_string()));
+            errln!("{}", printable(&error.to_string()));
             return if matches!(error, AskError::Usage(_)) { exit::USAGE } else { exit::NOT_READY };
         }
     };
     if answer.status == 401 {
-        eprintln!("{TOKEN_NEEDED}");
+        errln!("{TOKEN_NEEDED}");
         return exit::USAGE;
     }
     let document = serde_json::from_str::<serde_json::Value>(&answer.body);
     let (document, status) = match document.and_then(|d| Ok((d.clone(), serde_json::from_value::<Status>(d)?))) {
         Ok(read) if answer.status == 200 => read,
         _ => {
-            eprintln!("what answers there is no bief daemon, or refuses: HTTP {}", answer.status);
+            errln!("what answers there is no bief daemon, or refuses: HTTP {}", answer.status);
             let shown: String = answer.body.chars().take(300).collect();
-            eprintln!("{}", printable(&shown));
+            errln!("{}", printable(&shown));
             return exit::NOT_READY;
         }
     };
@@ -69,7 +69,7 @@ pub fn run(args: &Args, out: &mut dyn Write) -> u8 {
         // The reader has seen enough.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => exit::OK,
         Err(error) => {
-            eprintln!("the status could not be written: {error}");
+            errln!("the status could not be written: {error}");
             exit::FAILED
         }
     }

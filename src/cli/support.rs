@@ -27,7 +27,7 @@ pub fn load_with(path: &Path, env: &dyn Fn(&str) -> Option<String>) -> Result<Lo
     let outcome = config::load(path, env);
     let report = config::report(&path.display().to_string(), &outcome);
     if report.errors() + report.warnings() > 0 {
-        eprint!("{}", report.text(colour()));
+        err!("{}", report.text(colour()));
     }
     outcome.map_err(|_| exit::USAGE)
 }
@@ -50,7 +50,7 @@ pub fn log_command(filter: Option<&str>) -> Result<(), u8> {
 
 fn log(format: Format, filter: Option<&str>) -> Result<(), u8> {
     super::logging::init(format, filter).map_err(|error| {
-        eprintln!("bief: {error}");
+        errln!("bief: {error}");
         exit::USAGE
     })
 }
@@ -65,15 +65,15 @@ pub fn fail(json: bool, error: &str) -> u8 {
     if json {
         print_json(&serde_json::json!({ "code": "failed", "message": error }));
     }
-    eprintln!("bief: {}", super::printable::printable(error));
+    errln!("bief: {}", super::printable::printable(error));
     exit::FAILED
 }
 
 /// One line on stdout, without a character that a terminal would obey.
 pub fn print_json<T: Serialize>(value: &T) {
     match serde_json::to_string(value) {
-        Ok(text) => println!("{}", super::printable::json_escaped(&text)),
-        Err(error) => eprintln!("bief: the answer could not be printed as JSON: {error}"),
+        Ok(text) => outln!("{}", super::printable::json_escaped(&text)),
+        Err(error) => errln!("bief: the answer could not be printed as JSON: {error}"),
     }
 }
 

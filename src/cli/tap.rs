@@ -128,7 +128,7 @@ struct Problem {
 /// Prints to `out`, which is a terminal or not, until the end that was asked for; what went wrong to stderr.
 pub fn run(args: &Args, is_terminal: bool, out: &mut dyn Write) -> u8 {
     if let Err(wrong) = args.judge() {
-        eprintln!("bief: {}", printable(&wrong));
+        errln!("bief: {}", printable(&wrong));
         return exit::USAGE;
     }
     let limit = args.limit.map(|limit| limit.to_string());
@@ -141,14 +141,14 @@ pub fn run(args: &Args, is_terminal: bool, out: &mut dyn Write) -> u8 {
     let mut lines = match args.daemon.lines("/api/v1/tap", &query, SILENCE) {
         Ok(lines) => lines,
         Err(error) => {
-            eprintln!("bief: {}", printable(&error.to_string()));
+            errln!("bief: {}", printable(&error.to_string()));
             return if matches!(error, AskError::Usage(_)) { exit::USAGE } else { exit::NOT_READY };
         }
     };
     match lines.status {
         200 => {}
         401 => {
-            eprintln!("{TOKEN_NEEDED}");
+            errln!("{TOKEN_NEEDED}");
             return exit::USAGE;
         }
         status => {
@@ -156,7 +156,7 @@ pub fn run(args: &Args, is_terminal: bool, out: &mut dyn Write) -> u8 {
             // A refusal is one short line; what is cut off is not missed.
             let _ = (&mut lines.reader).take(4096).read_to_string(&mut told);
             let detail = serde_json::from_str::<Problem>(&told).unwrap_or_default().detail;
-            eprintln!("bief: the daemon refuses: HTTP {status}. {}", printable(&detail));
+            errln!("bief: the daemon refuses: HTTP {status}. {}", printable(&detail));
             return if status == 400 { exit::USAGE } else { exit::NOT_READY };
         }
     }
@@ -168,15 +168,15 @@ pub fn run(args: &Args, is_terminal: bool, out: &mut dyn Write) -> u8 {
     match end {
         End::AsAsked | End::ReaderHasGone => exit::OK,
         End::Refused(cause) => {
-            eprintln!("bief: {}", printable(&cause));
+            errln!("bief: {}", printable(&cause));
             exit::FAILED
         }
         End::DaemonEnded(cause) => {
-            eprintln!("bief: the daemon ended it: {}", printable(&cause));
+            errln!("bief: the daemon ended it: {}", printable(&cause));
             exit::NOT_READY
         }
         End::NotWritten(error) => {
-            eprintln!("bief: what was seen could not be written: {error}");
+            errln!("bief: what was seen could not be written: {error}");
             exit::FAILED
         }
     }
@@ -287,6 +287,6 @@ impl Shown<'_> {
             // What can't be written any more was said before.
             let _ = self.out.write_all(counts.text().as_bytes()).and_then(|()| self.out.flush());
         }
-        eprint!("{}", self.summary.text());
+        err!("{}", self.summary.text());
     }
 }

@@ -75,19 +75,19 @@ pub fn run(args: &Args, out: &mut dyn Write) -> u8 {
         return once(args, out);
     }
     if !(std::io::stdout().is_terminal() && std::io::stdin().is_terminal()) {
-        eprintln!("bief: top draws on a terminal and reads its keys; write --once, or --once --json for a script");
+        errln!("bief: top draws on a terminal and reads its keys; write --once, or --once --json for a script");
         return exit::USAGE;
     }
     // What will never be answered is told before the screen is taken over.
     match look(&args.daemon) {
         Err(Unseen::Wrong(told)) => {
-            eprintln!("bief: {}", printable(&told));
+            errln!("bief: {}", printable(&told));
             exit::USAGE
         }
         first => match watch(args, first) {
             Ok(()) => exit::OK,
             Err(error) => {
-                eprintln!("bief: the terminal can't be used: {error}");
+                errln!("bief: the terminal can't be used: {error}");
                 exit::FAILED
             }
         },
@@ -135,11 +135,11 @@ fn once(args: &Args, out: &mut dyn Write) -> u8 {
         match look(&args.daemon) {
             Ok(look) => looks.add(look),
             Err(Unseen::Wrong(told)) => {
-                eprintln!("bief: {}", printable(&told));
+                errln!("bief: {}", printable(&told));
                 return exit::USAGE;
             }
             Err(Unseen::NoAnswer(told)) => {
-                eprintln!("bief: {}", printable(&told));
+                errln!("bief: {}", printable(&told));
                 return exit::NOT_READY;
             }
         }
@@ -156,7 +156,7 @@ fn once(args: &Args, out: &mut dyn Write) -> u8 {
         Ok(()) => exit::NOT_READY,
         Err(error) if error.kind() == ErrorKind::BrokenPipe => exit::OK,
         Err(error) => {
-            eprintln!("bief: what was seen could not be written: {error}");
+            errln!("bief: what was seen could not be written: {error}");
             exit::FAILED
         }
     }

@@ -65,7 +65,7 @@ pub fn run(args: &Args, log: Option<&str>) -> u8 {
             if args.json {
                 print_json(&serde_json::json!({ "trained": trained }));
             } else {
-                print!("{}", trained.iter().map(Trained::text).collect::<Vec<_>>().join("\n"));
+                out!("{}", trained.iter().map(Trained::text).collect::<Vec<_>>().join("\n"));
             }
             exit::OK
         }

@@ -50,7 +50,7 @@ pub fn run(args: &Args) -> u8 {
             if args.json {
                 print_json(&proof);
             } else {
-                print!("{}", proof.text(std::io::stdout().is_terminal()));
+                out!("{}", proof.text(std::io::stdout().is_terminal()));
             }
             if proof.is_clean() { exit::OK } else { exit::FOUND }
         }

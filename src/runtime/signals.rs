@@ -53,7 +53,7 @@ impl Signals {
     /// process exits at once with [`StopSignal::exit_code`].
     pub fn listen() -> io::Result<Self> {
         Self::listen_with(|second| {
-            eprintln!("bief: second {}: stopped at once", second.name());
+            errln!("bief: second {}: stopped at once", second.name());
             std::process::exit(i32::from(second.exit_code()))
         })
     }

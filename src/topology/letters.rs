@@ -14,7 +14,7 @@ use std::time::Duration;
 use chrono::Utc;
 
 pub use self::changes::open_letter_changes;
-pub use self::portions::{Portion, portions};
+pub use self::portions::{Portion, first_portion, portions};
 use crate::actors::decoder::decode_batch;
 use crate::actors::writer::{Committer, Ended, Retried, RetryRequest};
 use crate::adapters::warehouse;

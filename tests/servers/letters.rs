@@ -21,6 +21,8 @@ pub fn tests() -> Vec<(&'static str, super::Test)> {
         ("letters_are_retried_dropped_and_exported_on_mysql", |s| retried(&s.kafka, Some(&s.mysql))),
         ("letters_are_retried_dropped_and_exported_on_mariadb", |s| retried(&s.kafka, Some(&s.mariadb))),
         ("letters_are_retried_dropped_and_exported_on_sqlite", |s| retried(&s.kafka, None)),
+        ("of_several_letters_for_one_row_the_latest_makes_it", |s| latest_of_a_row(&s.kafka, &s.mysql)),
+        ("letters_that_are_not_there_and_a_database_that_is_not_are_told", |s| not_there(&s.kafka, &s.mysql)),
         ("letters_of_a_former_log_are_listed_and_retried_on_mysql", |s| former(&s.kafka, Some(&s.mysql))),
         ("letters_of_a_former_log_are_listed_and_retried_on_sqlite", |s| former(&s.kafka, None)),
         ("a_retry_killed_midway_neither_loses_nor_doubles_on_mysql", |s| killed(&s.kafka, &s.mysql)),
@@ -53,8 +55,12 @@ fn letters(config: &Path, arguments: &[&str]) -> (Value, i32) {
 
 /// Records of a topic of their own, all read; the daemon has ended.
 fn read(kafka: &str, url: &str, folder: &Path, payloads: &[Vec<u8>]) -> PathBuf {
+    read_of(2, kafka, url, folder, payloads)
+}
+
+fn read_of(partitions: i32, kafka: &str, url: &str, folder: &Path, payloads: &[Vec<u8>]) -> PathBuf {
     let topic = unique("letters");
-    create_topic(kafka, &topic, 2, &[]);
+    create_topic(kafka, &topic, partitions, &[]);
     let producer = producer(kafka, &[]);
     payloads.iter().enumerate().for_each(|(id, p)| send(&producer, &topic, &id.to_string(), Some(p)));
     flush(&producer);
@@ -142,6 +148,43 @@ fn retried(kafka: &str, server: Option<&str>) {
     // What was thrown away by hand is found.
     sql(&url, "DELETE FROM bief_dropped_letter");
     assert_eq!(verify(&config).1, 3);
+}
+
+/// Of several letters for one row the latest makes it, also where each retry takes one only.
+fn latest_of_a_row(kafka: &str, server: &str) {
+    for (overwrite, names) in [(false, ["third", "third", "third"]), (true, ["first", "second", "third"])] {
+        let (database, folder) = (Database::create(server), tempfile::tempdir().unwrap());
+        let payloads = ["first", "second", "third"]
+            .map(|name| format!(r#"{{"id": 7, "name": "{name}", "parent": "zzz"}}"#).into_bytes());
+        let config = read_of(1, kafka, &database.url(), folder.path(), &payloads);
+        database.execute("INSERT INTO parent (code) VALUES ('zzz')");
+        for name in names {
+            let mut arguments = vec!["retry", "--all", "--limit", "1"];
+            arguments.extend(overwrite.then_some("--overwrite"));
+            let (told, code) = letters(&config, &arguments);
+            assert_eq!(code, 0, "{told}");
+            assert_eq!(
+                database.count(&format!("SELECT COUNT(*) FROM item WHERE id = 7 AND name = '{name}'")),
+                1,
+                "{name}"
+            );
+        }
+        assert_clean(&config);
+    }
+}
+
+/// What a command line names and is not there, and a database that is away, are told to a script.
+fn not_there(kafka: &str, server: &str) {
+    let (database, folder) = (Database::create(server), tempfile::tempdir().unwrap());
+    let config = read(kafka, &database.url(), folder.path(), &[orphan(1)]);
+    let (told, code) = letters(&config, &["retry", "1", "4242"]);
+    assert_eq!((code, &told["refused"], &told["unknown"]), (3, &1.into(), &serde_json::json!([4242])), "{told}");
+    let (told, code) = letters(&config, &["drop", "4243", "4242", "--yes"]);
+    assert_eq!((code, &told["dropped"], &told["unknown"]), (3, &0.into(), &serde_json::json!([4242, 4243])), "{told}");
+    change(&config, &database.url(), "mysql://root@127.0.0.1:1/gone");
+    let (told, code) = letters(&config, &["retry", "1"]);
+    assert_eq!((code, &told["code"], &told["applied"]), (1, &"failed".into(), &0.into()), "{told}");
+    assert!(told["message"].as_str().is_some_and(|why| why.contains("database")), "{told}");
 }
 
 fn former(kafka: &str, server: Option<&str>) {

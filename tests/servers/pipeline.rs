@@ -51,6 +51,11 @@ fn dry_run_keeps_nothing(servers: &Servers) {
     for table in ["flight", "carrier", "bief_offset", "bief_dead_letter"] {
         assert_eq!(database.count(&format!("SELECT COUNT(*) FROM {table}")), 0, "{table}");
     }
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text.replace("[[stream]]", "[[stream]]\nmax_record_bytes = \"100B\"")).unwrap();
+    let output = bief(&["run", "--dry-run", "3", "-c"]).arg(&config).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("would be: 0 applied, 0 duplicates, 3 dead letters"), "{text}");
 }
 
 /// A daemon whose topic is not there makes the tables and reads nothing.

@@ -67,6 +67,37 @@ fn the_demo_replays_the_whole_data_set() {
     assert_eq!(summary["rows"], wanted);
 }
 
+/// A full disk behind the log while an actor panics, one behind the answer, a reader that has gone.
+#[cfg(target_os = "linux")]
+#[test]
+fn what_a_command_does_is_not_changed_by_who_reads_of_it() {
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let command = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_bief"));
+        command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).env_remove("RUST_LOG");
+        command
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["demo", "--until-caught-up", "--json", "--rows", "3000", "--http", "127.0.0.1:0", "--folder"];
+    let mut demo = command(&arguments);
+    demo.arg(folder.path().join("demo")).env("FAILPOINTS", "after-decode=1*panic(planted)->off");
+    let output = demo.stderr(full()).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("\"verify\":\"clean\""));
+
+    let check = ["check", "-c", "actors.toml"];
+    let output = command(&check).stdout(full()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let output = output.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "the answer is not whole");
+    assert!(String::from_utf8(output.stderr).unwrap().contains("stdout does not take what is printed"));
+
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = command(&check).stdout(writer).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let output = output.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), String::from_utf8(output.stderr).unwrap().as_str()), (Some(0), ""));
+}
+
 #[test]
 fn every_command_has_examples_in_its_help() {
     let top = String::from_utf8(bief(&["--help"]).stdout).unwrap();

@@ -1,7 +1,8 @@
 //! `bief dead-letters export`: letters as JSON lines, whole: bytes that are no UTF-8 go as base64. Changes nothing.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, ErrorKind, Write};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use base64::Engine;
@@ -11,11 +12,9 @@ use serde_json::Value;
 use super::super::exit;
 use super::super::printable::json_escaped;
 use super::super::support::{block_on, fail, load};
-use super::selection::{FilterArgs, Selection};
-use crate::adapters::warehouse;
+use super::selection::FilterArgs;
 use crate::config::Config;
 use crate::ports::{DeadLetterFilter, StoredDeadLetter};
-use crate::topology::letters::portions;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -55,7 +54,7 @@ pub(super) fn run(args: &Args) -> u8 {
         Err(error) => fail(false, &error),
         Ok(letters) => {
             if let Some(path) = &args.to {
-                eprintln!("{letters} dead letters are in {}", path.display());
+                errln!("{letters} dead letters are in {}", path.display());
             }
             exit::OK
         }
@@ -63,25 +62,20 @@ pub(super) fn run(args: &Args) -> u8 {
 }
 
 async fn export(args: &Args, config: &Config, mut to: impl Write) -> Result<usize, String> {
-    let told = |e: crate::ports::WarehouseError| e.to_string();
-    let book = (warehouse::open_letter_book(&config.warehouse))().await.map_err(told)?;
-    let bookkeeping = (warehouse::open_bookkeeping(&config.warehouse))().await.map_err(told)?;
-    let which = Selection { filter: args.filter.clone(), limit: args.limit, ..Selection::default() };
-    let keys = which.keys(book.as_ref()).await.map_err(told)?;
-    let mut written = 0;
-    for (_, portions) in portions(&keys) {
-        for portion in portions {
-            let filter =
-                DeadLetterFilter { limit: portion.ids.len() as u64, ids: portion.ids, ..DeadLetterFilter::default() };
-            for letter in bookkeeping.dead_letters(&filter).await.map_err(told)? {
-                writeln!(to, "{}", json_escaped(&line(&letter).to_string()))
-                    .map_err(|e| format!("the letters can't be written: {e}"))?;
-                written += 1;
-            }
-        }
+    let filter = DeadLetterFilter { limit: args.limit.unwrap_or(i64::MAX as u64), ..args.filter.filter() };
+    let (mut written, mut outcome) = (0, Ok(()));
+    let mut write = |letter: &StoredDeadLetter| {
+        outcome = writeln!(to, "{}", json_escaped(&line(letter).to_string()));
+        written += usize::from(outcome.is_ok());
+        if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    };
+    super::each(&config.warehouse, &filter, &mut write).await.map_err(|error| error.to_string())?;
+    match outcome.and_then(|()| to.flush()) {
+        Ok(()) => Ok(written),
+        // The reader has what it wanted.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(written),
+        Err(error) => Err(format!("the letters can't be written: {error}")),
     }
-    to.flush().map_err(|e| format!("the letters can't be written: {e}"))?;
-    Ok(written)
 }
 
 fn line(stored: &StoredDeadLetter) -> Value {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::super::support::{block_on, fail, load, print_json};
 use super::super::{exit, printable};
-use super::selection::Selection;
+use super::selection::{Selection, tell_unknown};
 use crate::adapters::warehouse;
 use crate::config::Config;
 use crate::ports::WarehouseError;
@@ -20,7 +20,8 @@ Examples:
   bief dead-letters retry --reason wrong_type --dry-run     what would become of them
   bief dead-letters retry --all --overwrite                 rows that are there take the letters' values
 
-Exit codes: 0 all ended, 1 failed midway (what was done is done), 2 configuration, 3 some letters stay")]
+Exit codes: 0 all ended, 1 failed midway (what was done is done), 2 configuration, 3 some letters stay,
+or a number has none")]
 pub(super) struct Args {
     #[command(flatten)]
     which: Selection,
@@ -40,32 +41,30 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> u8 {
     if let Err(problem) = args.which.check() {
-        eprintln!("bief: {problem}");
+        errln!("bief: {problem}");
         return exit::USAGE;
     }
     let loaded = match load(&args.config) {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
-    let mut letters = RetriedLetters::default();
-    let outcome = block_on(retry(args, &loaded.config, &mut letters));
-    let summary = Summary { args, letters: &letters };
+    let (mut letters, mut unknown) = (RetriedLetters::default(), Vec::new());
+    let outcome = block_on(retry(args, &loaded.config, &mut letters, &mut unknown));
+    let summary = Summary { args, letters: &letters, unknown: &unknown, error: outcome.as_ref().err() };
     summary.tell();
     match outcome {
         Err(error) => fail(false, &error),
-        Ok(()) if summary.stay() > 0 => exit::FOUND,
+        Ok(()) if summary.stay() + unknown.len() > 0 => exit::FOUND,
         Ok(()) => exit::OK,
     }
 }
 
-async fn retry(args: &Args, config: &Config, sum: &mut RetriedLetters) -> Result<(), String> {
+async fn retry(args: &Args, config: &Config, sum: &mut RetriedLetters, unknown: &mut Vec<i64>) -> Result<(), String> {
     let told = |e: WarehouseError| e.to_string();
     let book = (warehouse::open_letter_book(&config.warehouse))().await.map_err(told)?;
-    let mut keys = args.which.keys(book.as_ref()).await.map_err(told)?;
-    if !args.overwrite {
-        // Where the row that is there stays, the latest of a key must come first.
-        keys.reverse();
-    }
+    // Where the row that is there stays, the latest of a key must come first.
+    let keys = args.which.keys(book.as_ref(), !args.overwrite).await.map_err(told)?;
+    *unknown = args.which.unknown(&keys);
     let how = RetryOptions { overwrite: args.overwrite, dry_run: args.dry_run, payload: None };
     Redrive::new(config, &how, None).retry(keys, sum).await.map_err(told)
 }
@@ -74,6 +73,10 @@ async fn retry(args: &Args, config: &Config, sum: &mut RetriedLetters) -> Result
 struct Summary<'s> {
     args: &'s Args,
     letters: &'s RetriedLetters,
+    /// Numbers of which there is no letter.
+    unknown: &'s [i64],
+    /// What ended it midway.
+    error: Option<&'s String>,
 }
 
 impl Summary<'_> {
@@ -95,7 +98,7 @@ impl Summary<'_> {
         let (args, letters) = (self.args, self.letters);
         if args.json {
             let reasons: BTreeMap<&str, usize> = self.refused().into_iter().map(|(r, (n, ..))| (r, n)).collect();
-            print_json(&serde_json::json!({
+            let mut told = serde_json::json!({
                 "dry_run": args.dry_run,
                 "applied": letters.applied,
                 "duplicates": letters.duplicates,
@@ -106,19 +109,29 @@ impl Summary<'_> {
                 "read_again": letters.read_again,
                 "unanswered": letters.unanswered,
                 "gone": letters.gone,
-            }));
+                "unknown": self.unknown,
+            });
+            if let Some(error) = self.error {
+                told["code"] = "failed".into();
+                told["message"] = error.as_str().into();
+            }
+            print_json(&told);
             return;
         }
         let would = if args.dry_run { "would be " } else { "" };
-        println!("{} {would}applied, {} {would}duplicates: their letters end", letters.applied, letters.duplicates);
+        tell_unknown(self.unknown);
+        if self.error.is_some() && *letters == RetriedLetters::default() {
+            return;
+        }
+        outln!("{} {would}applied, {} {would}duplicates: their letters end", letters.applied, letters.duplicates);
         if letters.duplicates > 0 && !args.overwrite {
-            println!("  duplicates changed no row: what is there was left as it is (--overwrite sets it)");
+            outln!("  duplicates changed no row: what is there was left as it is (--overwrite sets it)");
         }
         if !letters.refused.is_empty() {
-            println!("{} refused again: they stay, each with its present reason", letters.refused.len());
+            outln!("{} refused again: they stay, each with its present reason", letters.refused.len());
         }
         for (reason, (letters, id, message)) in self.refused() {
-            println!("  {letters:>6} {reason}, such as {id}: {}", printable::printable(message));
+            outln!("  {letters:>6} {reason}, such as {id}: {}", printable::printable(message));
         }
         for (letters, why) in [
             (letters.without_payload, "stay: their payload was too large to be kept; read them from Kafka"),
@@ -134,7 +147,7 @@ impl Summary<'_> {
             (letters.gone, "were taken by another retry or drop meanwhile"),
         ] {
             if letters > 0 {
-                println!("{letters} {why}");
+                outln!("{letters} {why}");
             }
         }
     }

@@ -1,5 +1,7 @@
 //! Which dead letters a command means: by number or by filter, never all of them by accident.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 
 use crate::core::outcome::Reason;
@@ -59,7 +61,7 @@ pub(super) struct Selection {
     /// All there are
     #[arg(long)]
     pub all: bool,
-    /// At most so many, the oldest
+    /// At most so many: the oldest, or of `retry` without --overwrite the newest
     #[arg(long, value_name = "N")]
     pub limit: Option<u64>,
 }
@@ -73,13 +75,31 @@ impl Selection {
         }
     }
 
-    /// The letters, ascending by number.
-    pub async fn keys(&self, book: &dyn LetterBook) -> Result<Vec<LetterKey>, WarehouseError> {
-        let mut filter = DeadLetterFilter { ids: self.ids.clone(), ..self.filter.filter() };
+    /// The letters by number, ascending or descending; a limit leaves out those at the end.
+    pub async fn keys(&self, book: &dyn LetterBook, newest_first: bool) -> Result<Vec<LetterKey>, WarehouseError> {
+        let mut filter = DeadLetterFilter { ids: self.ids.clone(), newest_first, ..self.filter.filter() };
         if let Some(limit) = self.limit {
             filter.limit = limit;
         }
         book.letter_keys(&filter).await
+    }
+
+    /// The numbers that were named and of which there is no letter, ascending. Filters and limits leave out others.
+    pub fn unknown(&self, keys: &[LetterKey]) -> Vec<i64> {
+        if self.limit.is_some() || !self.filter.is_empty() {
+            return Vec::new();
+        }
+        let there: BTreeSet<i64> = keys.iter().map(|key| key.id).collect();
+        let named: BTreeSet<i64> = self.ids.iter().copied().collect();
+        named.difference(&there).copied().collect()
+    }
+}
+
+/// In words, where there are any.
+pub(super) fn tell_unknown(unknown: &[i64]) {
+    if !unknown.is_empty() {
+        let numbers: Vec<String> = unknown.iter().map(i64::to_string).collect();
+        errln!("bief: there is no dead letter {}", numbers.join(", "));
     }
 }
 

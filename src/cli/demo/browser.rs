@@ -8,10 +8,7 @@ pub fn open(address: SocketAddr) {
     std::thread::spawn(move || {
         if let Err(error) = open::that(&url) {
             let told = error.to_string();
-            eprintln!(
-                "bief demo: no browser could be opened ({}); open {url}",
-                crate::cli::printable::printable(&told)
-            );
+            errln!("bief demo: no browser could be opened ({}); open {url}", crate::cli::printable::printable(&told));
         }
     });
 }

@@ -59,7 +59,7 @@ impl Feeding {
         let mut progress = self.progress.clone();
         let live = async {
             if progress.wait_for(|p| p.is_live).await.is_ok() {
-                eprintln!("bief demo: up to now; from here on each record comes at its time");
+                errln!("bief demo: up to now; from here on each record comes at its time");
             }
             std::future::pending::<()>().await;
         };
@@ -70,7 +70,7 @@ impl Feeding {
         match ended {
             Err(error) => error,
             Ok(()) => {
-                eprintln!("bief demo: all records are replayed; the page stays up");
+                errln!("bief demo: all records are replayed; the page stays up");
                 std::future::pending().await
             }
         }

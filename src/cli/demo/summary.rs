@@ -53,11 +53,11 @@ impl Summary {
                 "verify": self.proof.verify,
             }));
         } else {
-            println!("caught up in {:.1} s", self.seconds);
+            outln!("caught up in {:.1} s", self.seconds);
             for (table, rows) in &self.rows {
-                println!("  {}: {rows} rows", crate::cli::printable::printable(table));
+                outln!("  {}: {rows} rows", crate::cli::printable::printable(table));
             }
-            print!("{}", self.proof.text(crate::cli::support::colour()));
+            out!("{}", self.proof.text(crate::cli::support::colour()));
         }
         if self.proof.is_clean() { exit::OK } else { exit::FOUND }
     }

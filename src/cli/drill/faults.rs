@@ -67,7 +67,7 @@ impl Means {
         let loads = runtime.block_on(staging.takes_loads()).map_err(told)?;
         let mariadb = runtime.block_on(staging.is_mariadb()).map_err(told)?;
         if server_read_only && mariadb {
-            eprintln!("bief: MariaDB has no super_read_only: --server-read-only has no effect, the proxy answers so");
+            errln!("bief: MariaDB has no super_read_only: --server-read-only has no effect, the proxy answers so");
         }
         let server_read_only = server_read_only && !mariadb;
         if server_read_only {
@@ -261,7 +261,7 @@ impl<'a> Drill<'a> {
         let records = self.load.finish()?;
         let recovered = self.recover(patience)?;
         if recovered.is_none() {
-            eprint!("{}", self.fleet.last_words());
+            err!("{}", self.fleet.last_words());
         }
         while !self.fleet.daemons.is_empty() {
             self.fleet.dismiss(0)?;
@@ -476,7 +476,7 @@ impl<'a> Drill<'a> {
     }
 
     fn make_read_only(&mut self, time: Duration) -> Result<Told, Stop> {
-        eprintln!(
+        errln!(
             "bief: the server becomes read-only for {:.1} s; should this process be killed meanwhile: {WRITABLE_AGAIN}",
             time.as_secs_f64()
         );

@@ -121,7 +121,7 @@ pub fn run(args: &Args, log: Option<&str>) -> u8 {
         Err(code) => return code,
     };
     if !args.yes_this_is_staging {
-        eprintln!(
+        errln!(
             "bief: a drill puts the servers of {} under load and faults, beside a topic and a database of its own; \
              nothing was done. If they are a staging, add --yes-this-is-staging",
             args.config.display()
@@ -129,7 +129,7 @@ pub fn run(args: &Args, log: Option<&str>) -> u8 {
         return exit::USAGE;
     }
     if let Err(error) = staging::refuse(&loaded.config) {
-        eprintln!("bief: {}: {error}; nothing was done", args.config.display());
+        errln!("bief: {}: {error}; nothing was done", args.config.display());
         return exit::USAGE;
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
@@ -145,11 +145,11 @@ pub fn run(args: &Args, log: Option<&str>) -> u8 {
     let held = hold(args, &runtime, &ground, &interrupted);
     let problem = matches!(&held, Ok(report) if !report.is_well());
     if args.keep {
-        eprintln!("bief: kept: {}", ground.describe());
+        errln!("bief: kept: {}", ground.describe());
     } else {
         // Logs are worth keeping where there is something to find out.
         for left in ground.remove(&runtime, matches!(held, Err(Stop::Failed(_))) || problem) {
-            eprintln!("bief: {}", printable(&left));
+            errln!("bief: {}", printable(&left));
         }
     }
     match held {
@@ -157,12 +157,12 @@ pub fn run(args: &Args, log: Option<&str>) -> u8 {
             if args.json {
                 print_json(&report);
             } else {
-                print!("{}", report.text());
+                out!("{}", report.text());
             }
             match (report.is_well(), report.faults) {
                 (false, _) => exit::FOUND,
                 (true, 0) => {
-                    eprintln!("bief: no fault hit anything; the drill proves nothing");
+                    errln!("bief: no fault hit anything; the drill proves nothing");
                     exit::FAILED
                 }
                 (true, _) => exit::OK,
@@ -184,8 +184,8 @@ async fn watch_signals(interrupted: Arc<AtomicBool>) {
         return;
     };
     tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {}, _ = hangup.recv() => {} }
-    eprintln!("bief: stopping the drill and removing what it made");
     interrupted.store(true, Ordering::Relaxed);
+    errln!("bief: stopping the drill and removing what it made");
 }
 
 /// Why a drill ended before its end.
@@ -236,9 +236,9 @@ fn hold(
         return Err(Stop::Failed("none of the wanted kinds of faults can be inflicted here".to_owned()));
     }
     let seed = args.seed.unwrap_or_else(|| u64::from(uuid::Uuid::new_v4().as_fields().0));
-    eprintln!("bief: drill {}, seed {seed}: {} faults of {} kinds", ground.id(), args.faults, kinds.len());
+    errln!("bief: drill {}, seed {seed}: {} faults of {} kinds", ground.id(), args.faults, kinds.len());
     for (kind, why) in &left_out {
-        eprintln!("bief: left out: {}: {why}", kind.name());
+        errln!("bief: left out: {}: {why}", kind.name());
     }
     let sequence = drill::sequence(seed, args.faults, &kinds);
     let mut drill = Drill::begin(args, runtime, ground, means, seed, interrupted)?;
@@ -256,9 +256,9 @@ fn hold(
             Some(seconds) => format!("recovered in {seconds:.1} s"),
             None => "STUCK".to_owned(),
         };
-        eprintln!("bief: {:>3}/{} {}: {}; {aftermath}", at + 1, args.faults, kind.name(), told.words);
+        errln!("bief: {:>3}/{} {}: {}; {aftermath}", at + 1, args.faults, kind.name(), told.words);
         if recovered_seconds.is_none() {
-            eprint!("{}", drill.fleet.last_words());
+            err!("{}", drill.fleet.last_words());
             drill.start_over()?;
         }
         if told.applied || recovered_seconds.is_none() || doubled > 0 {

@@ -62,14 +62,14 @@ pub fn guard(guarded: &Guarded) -> u8 {
     let account = match runtime.and_then(|runtime| runtime.block_on(watch(guarded))) {
         Ok(account) => account,
         Err(error) => {
-            eprintln!("bief: a child cannot be guarded: {error}");
+            errln!("bief: a child cannot be guarded: {error}");
             return NOT_STARTED;
         }
     };
     match write(&guarded.account, &account) {
         Ok(()) => 0,
         Err(error) => {
-            eprintln!("bief: {} cannot be written: {error}", guarded.account.display());
+            errln!("bief: {} cannot be written: {error}", guarded.account.display());
             1
         }
     }
@@ -185,15 +185,15 @@ fn enter_later(guarded: &Guarded, own: i32) -> Command {
 /// Becomes the child: a session of its own, its limits, the guardian's end as its own. Returns only where it cannot.
 pub fn enter(guardian: i32, memory: Option<u64>, nice: u8, command: &[OsString]) -> u8 {
     let Some((program, arguments)) = command.split_first() else {
-        eprintln!("bief: no command");
+        errln!("bief: no command");
         return NOT_STARTED;
     };
     if let Err(error) = confine(guardian, memory, nice) {
-        eprintln!("bief: limits cannot be set: {error}");
+        errln!("bief: limits cannot be set: {error}");
         return NOT_STARTED;
     }
     let error = Command::new(program).args(arguments).exec();
-    eprintln!("bief: {} cannot be run: {error}", Path::new(program).display());
+    errln!("bief: {} cannot be run: {error}", Path::new(program).display());
     NOT_STARTED
 }
 

@@ -41,6 +41,19 @@ pub fn portions(keys: &[LetterKey]) -> BTreeMap<&str, Vec<Portion>> {
     topics
 }
 
+/// The numbers of the first letters, of any topic, that are taken at once; the rest of the keys.
+pub fn first_portion(keys: &[LetterKey]) -> Option<(Vec<i64>, &[LetterKey])> {
+    let mut size = 0;
+    let fits = |key: &&LetterKey| {
+        size += key.bytes;
+        size <= PORTION_BYTES
+    };
+    // One that is too large goes alone.
+    let count = keys.iter().take(PORTION).take_while(fits).count().max(1);
+    let (first, rest) = keys.split_at_checked(count)?;
+    Some((first.iter().map(|key| key.id).collect(), rest))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,5 +76,27 @@ mod tests {
         assert_eq!(sizes, [500, 500, 1]);
         let large = [key(1, "a", 0, 2 * PORTION_BYTES), key(2, "a", 0, 0)];
         assert_eq!(super::portions(&large)["a"].len(), 2, "one that is too large goes alone");
+    }
+
+    #[test]
+    fn portions_of_any_topic_hold_so_many_letters_and_bytes() {
+        let sizes = |mut keys: &[LetterKey]| {
+            let mut sizes = Vec::new();
+            while let Some((ids, rest)) = first_portion(keys) {
+                sizes.push(ids.len());
+                keys = rest;
+            }
+            sizes
+        };
+        let many: Vec<LetterKey> = (0..1_001).map(|id| key(id, if id % 2 == 0 { "a" } else { "b" }, 0, 1)).collect();
+        assert_eq!(sizes(&many), [500, 500, 1]);
+        let large = [
+            key(1, "a", 0, 2 * PORTION_BYTES),
+            key(2, "a", 0, PORTION_BYTES - 1),
+            key(3, "b", 0, 1),
+            key(4, "b", 0, 1),
+        ];
+        assert_eq!(sizes(&large), [1, 2, 1]);
+        assert_eq!(sizes(&[]), [0; 0]);
     }
 }
