@@ -102,6 +102,7 @@ pub(super) fn daemon_that_waits(stalled_after: Duration, access: Access, routes:
                 name: "orders".into(),
                 state: UnitState::Running,
                 since: Utc::now(),
+                failing_since: None,
                 generation: 1,
                 restarts: 0,
                 last_error: None,

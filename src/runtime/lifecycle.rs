@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::{TimeDelta, Utc};
 use futures_util::FutureExt;
 use tokio::sync::mpsc::UnboundedReceiver;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::{Backoff, Budget};
@@ -55,13 +55,16 @@ impl Lifecycle {
         let mut backoff = Backoff::new(policy.initial, policy.max, self.seed);
         let mut budget = Budget::new(policy);
         let mut generation = 0;
+        // Failures in a row, none of which came after a time without one. Refused starts are none: they end where a
+        // start is not refused.
+        let mut relapses: u32 = 0;
         let last = loop {
             if self.ending() {
                 break UnitState::Stopped;
             }
             generation += 1;
             let mut running_since = None;
-            let delay = match self.incarnation(generation, &mut running_since).await {
+            let delay = match self.incarnation(generation, relapses > 1, &mut running_since).await {
                 End::Finished => break UnitState::Stopped,
                 End::NotStarted(error) => {
                     self.board.failed(self.name(), error.message.clone());
@@ -88,7 +91,9 @@ impl Lifecycle {
                     self.board.failed(self.name(), format!("{actor}: {exit}"));
                     if running_since.is_some_and(|since: Instant| since.elapsed() >= policy.healthy_after) {
                         backoff.reset();
+                        relapses = 0;
                     }
+                    relapses += 1;
                     let passing = matches!(exit, Exit::Passing { .. });
                     let given_up = exit.is_fatal() || !(self.ending() || passing || budget.spend(Instant::now()));
                     if given_up || self.ending() {
@@ -142,7 +147,8 @@ impl Lifecycle {
         self.board.enter(self.name(), last);
     }
 
-    async fn incarnation(&self, generation: u64, running_since: &mut Option<Instant>) -> End {
+    /// `on_trial`: the last ones failed one after the other, so that running alone says little.
+    async fn incarnation(&self, generation: u64, on_trial: bool, running_since: &mut Option<Instant>) -> End {
         self.board.begin(self.name(), generation);
         let (incarnation, mut reports) = Incarnation::new(Conditions {
             unit: self.name().into(),
@@ -152,7 +158,7 @@ impl Lifecycle {
             placement: self.placement,
             board: self.board.clone(),
         });
-        let end = self.start_and_watch(&incarnation, &mut reports, running_since).await;
+        let end = self.start_and_watch(&incarnation, &mut reports, on_trial, running_since).await;
         self.take_down(&incarnation, &mut reports, end).await
     }
 
@@ -161,6 +167,7 @@ impl Lifecycle {
         &self,
         incarnation: &Incarnation,
         reports: &mut UnboundedReceiver<Report>,
+        mut on_trial: bool,
         running_since: &mut Option<Instant>,
     ) -> End {
         let start = async { (self.spec.start)(incarnation.clone()).await };
@@ -179,8 +186,12 @@ impl Lifecycle {
                 }
             },
         }
-        *running_since = Some(Instant::now());
+        let began = Instant::now();
+        *running_since = Some(began);
         self.board.enter(self.name(), UnitState::Running);
+        if !on_trial {
+            self.board.well(self.name());
+        }
         tracing::info!(unit = self.name(), generation = incarnation.generation(), "running");
         let mut draining = false;
         loop {
@@ -199,6 +210,10 @@ impl Lifecycle {
                 () = self.drain.cancelled(), if !draining => {
                     draining = true;
                     self.board.enter(self.name(), UnitState::Draining);
+                }
+                () = sleep_until(began + self.spec.policy.healthy_after), if on_trial => {
+                    on_trial = false;
+                    self.board.well(self.name());
                 }
             }
         }

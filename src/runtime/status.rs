@@ -83,6 +83,10 @@ pub struct UnitStatus {
     pub last_error: Option<String>,
     /// When it came into its present state.
     pub since: DateTime<Utc>,
+    /// Since when it has not been well: it could not be started, or was built again. Over once it runs; where it failed
+    /// again and again, once it has run for the policy's `healthy_after`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failing_since: Option<DateTime<Utc>>,
     /// The actors of the present incarnation, or of the last one until the next runs.
     pub actors: Vec<ActorStatus>,
 }
@@ -101,6 +105,7 @@ impl StatusBoard {
             restarts: 0,
             last_error: None,
             since: Utc::now(),
+            failing_since: None,
             actors: Vec::new(),
         });
         Self(Arc::new(watch::Sender::new(units.collect())))
@@ -159,8 +164,13 @@ impl StatusBoard {
     pub(super) fn failed(&self, unit: &str, error: String) {
         self.change(unit, |u| {
             u.last_error = Some(error);
+            u.failing_since.get_or_insert_with(Utc::now);
             true
         });
+    }
+
+    pub(super) fn well(&self, unit: &str) {
+        self.change(unit, |u| u.failing_since.take().is_some());
     }
 
     /// The unit is built again because of what this actor did.

@@ -547,6 +547,48 @@ async fn a_start_that_is_refused_for_a_passing_reason_is_tried_for_ever_and_cost
 }
 
 #[actix::test]
+async fn a_unit_that_fails_again_and_again_is_not_well_before_it_has_gone_on() {
+    tokio::time::pause();
+    let policy = RestartPolicy { healthy_after: Duration::from_secs(8), ..policy() };
+    let spec = UnitSpec::new("pipeline", policy, |incarnation| {
+        Box::pin(async move {
+            if incarnation.generation() == 1 {
+                return Err(StartError::transient("the database does not answer"));
+            }
+            let guard = incarnation.guard("poll");
+            let until = (incarnation.generation() < 5).then(|| Duration::from_secs(1));
+            actix::spawn(async move {
+                match until {
+                    Some(until) => sleep(until).await,
+                    None => guard.cancelled().cancelled().await,
+                }
+                guard.pass("the batch is damaged");
+            });
+            Ok(())
+        })
+    });
+    let (supervisor, _) = launch(vec![spec], Placement::Current);
+    let board = supervisor.board();
+    // A refused start is over with the first that is not; one failure is not yet a row of them.
+    let refused = until(board, "pipeline", |u| u.failing_since.is_some()).await;
+    assert_eq!(refused.generation, 1);
+    let running = |generation| move |u: &UnitStatus| u.generation == generation && u.state == UnitState::Running;
+    until(board, "pipeline", |u| running(2)(u) && u.failing_since.is_none()).await;
+    let failed = until(board, "pipeline", |u| u.generation == 2 && u.failing_since.is_some()).await;
+    until(board, "pipeline", |u| running(3)(u) && u.failing_since.is_none()).await;
+    let again = until(board, "pipeline", |u| u.generation == 3 && u.failing_since.is_some()).await;
+    assert!(again.failing_since > failed.failing_since);
+    for generation in [4, 5] {
+        let now = until(board, "pipeline", running(generation)).await;
+        assert_eq!(now.failing_since, again.failing_since, "{generation}");
+    }
+    let before = Instant::now();
+    let well = until(board, "pipeline", |u| u.failing_since.is_none()).await;
+    assert_eq!(well.generation, 5);
+    assert!(before.elapsed() >= Duration::from_secs(7), "{:?}", before.elapsed());
+}
+
+#[actix::test]
 async fn a_start_that_fails_for_good_is_not_tried_again() {
     tokio::time::pause();
     let spec =

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 
 use super::letters::open_letter_changes;
@@ -64,21 +65,15 @@ pub(super) fn database(config: &Config) -> &'static str {
     }
 }
 
-/// A stream is ready when its pipeline runs and no actor of it waits for something; an aggregator when it is not kept from
-/// refreshing what waits.
+/// A stream is ready when its pipeline runs, has not failed again and again, and no actor of it waits for something; an
+/// aggregator when it is not kept from refreshing what waits.
 pub(super) fn checks(units: &[UnitStatus], board: &Board, freshness: &Freshness) -> Vec<Check> {
     let streams = board.snapshot();
     let is_stream = |unit: &&UnitStatus| streams.iter().any(|s| s.stream == unit.name);
     let is_aggregator = |unit: &&UnitStatus| unit.name.starts_with(AGGREGATOR) && !is_stream(unit);
     let aggregators = units.iter().filter(is_aggregator).map(|unit| {
-        let (cause, since) = match (&unit.state, freshness.trouble(&unit.name)) {
-            (UnitState::Running, None) => (None, unit.since),
-            (_, Some(trouble)) => (Some(trouble.cause), trouble.since),
-            (state, None) => {
-                (Some(unit.last_error.clone().unwrap_or_else(|| not_running(state).to_owned())), unit.since)
-            }
-        };
-        Check { name: unit.name.clone(), ok: cause.is_none(), cause, since: Some(since) }
+        let trouble = freshness.trouble(&unit.name).map(|trouble| (trouble.cause, trouble.since));
+        check(unit.name.clone(), unit, trouble.or_else(|| not_well(unit)))
     });
     let checks = units
         .iter()
@@ -86,24 +81,34 @@ pub(super) fn checks(units: &[UnitStatus], board: &Board, freshness: &Freshness)
         .filter(is_stream)
         .map(|unit| {
             let stream = streams.iter().find(|s| s.stream == unit.name);
-            let trouble = stream.and_then(|s| s.troubles.first().cloned());
-            let in_doubt = stream.filter(|s| !s.in_doubt.is_empty());
+            let in_doubt = stream
+                .filter(|s| !s.in_doubt.is_empty())
+                .map(|s| (doubt::describe(&s.topic, &s.in_doubt), s.in_doubt_since.unwrap_or(unit.since)));
             let running = matches!(unit.state, UnitState::Running);
-            let (cause, since) = match (running, trouble) {
-                _ if let Some(stream) = in_doubt => {
-                    let cause = doubt::describe(&stream.topic, &stream.in_doubt);
-                    (Some(cause), stream.in_doubt_since.unwrap_or(unit.since))
-                }
-                (true, None) => (None, unit.since),
-                (true, Some(trouble)) => (Some(trouble.cause), trouble.since),
-                (false, _) => {
-                    let cause = unit.last_error.clone().unwrap_or_else(|| not_running(&unit.state).to_owned());
-                    (Some(cause), unit.since)
-                }
-            };
-            Check { name: format!("stream {}", unit.name), ok: cause.is_none(), cause, since: Some(since) }
+            let trouble = stream.and_then(|s| s.troubles.first()).filter(|_| running);
+            let trouble = trouble.map(|trouble| (trouble.cause.clone(), trouble.since));
+            check(format!("stream {}", unit.name), unit, in_doubt.or(trouble).or_else(|| not_well(unit)))
         });
     checks.chain(aggregators).collect()
+}
+
+fn check(name: String, unit: &UnitStatus, trouble: Option<(String, DateTime<Utc>)>) -> Check {
+    let (cause, since) = trouble.map_or((None, unit.since), |(cause, since)| (Some(cause), since));
+    Check { name, ok: cause.is_none(), cause, since: Some(since) }
+}
+
+/// Why a unit is not well by its own standing, and since when.
+fn not_well(unit: &UnitStatus) -> Option<(String, DateTime<Utc>)> {
+    let since = unit.failing_since.unwrap_or(unit.since);
+    let error = || unit.last_error.clone().unwrap_or_else(|| not_running(&unit.state).to_owned());
+    match unit.state {
+        UnitState::Running if unit.failing_since.is_none() => None,
+        UnitState::Running => {
+            let (times, error) = (unit.restarts, error());
+            Some((format!("it was built again {times} times, and has not run for a minute since: {error}"), since))
+        }
+        _ => Some((error(), since)),
+    }
 }
 
 fn not_running(state: &UnitState) -> &'static str {
@@ -114,5 +119,33 @@ fn not_running(state: &UnitState) -> &'static str {
         UnitState::Draining => "draining",
         UnitState::Stopped => "stopped",
         UnitState::Failed => "stopped for good",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_fails_again_and_again_is_not_ready_between_two_tries_and_says_since_when() {
+        let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
+        let unit = |state, failing_since| UnitStatus {
+            name: "orders".to_owned(),
+            state,
+            generation: 7,
+            restarts: 6,
+            last_error: Some("poll: the batch is damaged".to_owned()),
+            since: at(1000),
+            failing_since,
+            actors: Vec::new(),
+        };
+        assert_eq!(not_well(&unit(UnitState::Running, None)), None);
+        let waiting = || UnitState::BackingOff { attempt: 6, next_try_at: at(1010) };
+        for state in [UnitState::Running, UnitState::Starting, waiting(), UnitState::Failed] {
+            let (cause, since) = not_well(&unit(state, Some(at(100)))).unwrap();
+            assert!(cause.ends_with("poll: the batch is damaged") && since == at(100), "{cause} {since}");
+        }
+        let fresh = UnitStatus { last_error: None, ..unit(UnitState::Starting, None) };
+        assert_eq!(not_well(&fresh), Some(("starting".to_owned(), at(1000))));
     }
 }
