@@ -239,11 +239,8 @@ pub trait Bookkeeping {
     /// Where the partitions of a topic stand, ascending by partition; of all topics where none is named.
     async fn offsets(&self, topic: Option<&str>) -> Result<Vec<PartitionOffset>, WarehouseError>;
 
-    /// Recorded gaps of a partition, ascending.
-    async fn gaps(&self, topic: &str, partition: i32) -> Result<Vec<std::ops::Range<i64>>, WarehouseError>;
-
-    /// What operators gave up of a topic, whatever became of it since: ascending by partition, then by offset.
-    async fn losses(&self, topic: &str) -> Result<Vec<Loss>, WarehouseError>;
+    /// All that is recorded of a topic's offsets, as of one moment, whoever commits meanwhile.
+    async fn ledger(&self, topic: &str) -> Result<Ledger, WarehouseError>;
 
     /// Sets offsets in one transaction and raises the epochs, so that nobody commits behind it. `Fenced` where a
     /// partition is no longer where `steps` says it is, or its epoch is not the one beside it: then nothing is changed.
@@ -258,11 +255,23 @@ pub trait Bookkeeping {
 
     async fn dead_letter(&self, id: i64) -> Result<Option<StoredDeadLetter>, WarehouseError>;
 
-    /// How many dead letters are stored, by partition, ascending.
-    async fn dead_letter_counts(&self, topic: &str) -> Result<Vec<(i32, i64)>, WarehouseError>;
-
     /// How many rows a table has.
     async fn count_rows(&self, table: &str) -> Result<i64, WarehouseError>;
+}
+
+/// What is recorded of a topic's offsets.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ledger {
+    /// Ascending by partition.
+    pub offsets: Vec<PartitionOffset>,
+    /// By partition, ascending.
+    pub gaps: BTreeMap<i32, Vec<std::ops::Range<i64>>>,
+    /// How many dead letters are stored, by partition.
+    pub dead_letters: BTreeMap<i32, i64>,
+    /// How many were dropped, by partition.
+    pub dropped: BTreeMap<i32, i64>,
+    /// What operators gave up, whatever became of it since: ascending by partition, then by offset.
+    pub losses: Vec<Loss>,
 }
 
 /// How an actor or a command opens the bookkeeping, on its own thread.

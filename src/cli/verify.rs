@@ -1,6 +1,5 @@
 //! `bief verify`: the ledger of each partition, proved by the database and the broker together. Changes nothing.
 
-use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,7 +13,7 @@ use crate::adapters::warehouse;
 use crate::config::Config;
 use crate::core::ledger::{self, Finding, Note, PartitionFacts, Recorded};
 use crate::core::outcome::Counts;
-use crate::ports::{Broker, Loss, PartitionOffset};
+use crate::ports::{Broker, Ledger, Loss, PartitionOffset};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -153,40 +152,16 @@ impl Proof {
     }
 }
 
-/// How often a stream that moves is looked at anew.
-const LOOKS: u32 = 5;
-
-/// Asks database and broker and judges what they say. A stream that moves meanwhile is asked again, since offsets,
-/// gaps and dead letters are read one after the other.
+/// Asks database and broker and judges what they say. The database is read as of one moment and the broker asked after it,
+/// so that a stream may move meanwhile.
 pub async fn prove(config: &Config, broker: &Arc<dyn Broker>, only: Option<&str>) -> Result<Proof, String> {
     let told = |e: crate::ports::WarehouseError| e.to_string();
     let bookkeeping = (warehouse::open_bookkeeping(&config.warehouse))().await.map_err(told)?;
-    let book = (warehouse::open_letter_book(&config.warehouse))().await.map_err(told)?;
     let mut streams = Vec::new();
     for stream in config.streams.iter().filter(|s| only.is_none_or(|name| s.name == name)) {
         let topic = &stream.topic;
-        let mut recorded = bookkeeping.offsets(Some(topic)).await.map_err(told)?;
-        let (mut stored, mut dropped) = (Vec::new(), Vec::new());
-        let mut recorded_gaps = BTreeMap::new();
-        for look in 1..=LOOKS {
-            stored = bookkeeping.dead_letter_counts(topic).await.map_err(told)?;
-            dropped = book.dropped_counts(topic).await.map_err(told)?;
-            for r in &recorded {
-                let gaps = bookkeeping.gaps(topic, r.partition).await.map_err(told)?;
-                recorded_gaps.insert(r.partition, gaps);
-            }
-            let again = bookkeeping.offsets(Some(topic)).await.map_err(told)?;
-            let moved = std::mem::replace(&mut recorded, again.clone()) != again;
-            if moved && look == LOOKS {
-                return Err(format!(
-                    "stream {} does not stand still long enough to be proved; try when it has caught up",
-                    stream.name
-                ));
-            }
-            if !moved {
-                break;
-            }
-        }
+        let Ledger { offsets: recorded, gaps: mut recorded_gaps, dead_letters, dropped, losses } =
+            bookkeeping.ledger(topic).await.map_err(told)?;
         let (asked, name) = (Arc::clone(broker), topic.clone());
         let told_by_broker = blocking(move || {
             let partitions = asked.partitions(&name)?;
@@ -197,7 +172,6 @@ pub async fn prove(config: &Config, broker: &Arc<dyn Broker>, only: Option<&str>
         let mut all: Vec<i32> = at_broker.iter().copied().chain(recorded.iter().map(|r| r.partition)).collect();
         all.sort_unstable();
         all.dedup();
-        let losses = bookkeeping.losses(topic).await.map_err(told)?;
         all.extend(losses.iter().map(|l| l.partition));
         all.sort_unstable();
         all.dedup();
@@ -232,8 +206,8 @@ pub async fn prove(config: &Config, broker: &Arc<dyn Broker>, only: Option<&str>
                     next_offset: r.next_offset,
                     counts: r.counts.into(),
                     gaps,
-                    dead_letters: stored.iter().find(|(p, _)| *p == partition).map_or(0, |(_, n)| *n),
-                    dropped: dropped.iter().find(|(p, _)| *p == partition).map_or(0, |(_, n)| *n),
+                    dead_letters: dead_letters.get(&partition).copied().unwrap_or(0),
+                    dropped: dropped.get(&partition).copied().unwrap_or(0),
                 }),
                 bounds,
                 topic_id: topic_id.clone(),

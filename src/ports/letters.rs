@@ -124,9 +124,6 @@ pub trait LetterBook {
     /// Which letters there are, in the filter's order.
     async fn letter_keys(&self, filter: &DeadLetterFilter) -> Result<Vec<LetterKey>, WarehouseError>;
 
-    /// How many of a topic's dead letters were dropped, by partition, ascending.
-    async fn dropped_counts(&self, topic: &str) -> Result<Vec<(i32, i64)>, WarehouseError>;
-
     /// Whether this connection is the one that publishes the topic's letters: one at a time among all daemons of the
     /// database, until it ends.
     async fn is_publisher(&self, topic: &str) -> Result<bool, WarehouseError>;

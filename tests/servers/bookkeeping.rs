@@ -189,7 +189,7 @@ pub async fn a_partition_that_comes_back_goes_on_from_its_former_epochs(url: &st
         rows,
         ["orders 5 5 1005 1000", "orders@1 1 5 5 0", "orders@2 2 5 5 0", "orders@3 3 5 5 0", "orders@4 4 5 5 0"]
     );
-    assert_eq!(books.gaps("orders", 0).await.unwrap(), [5..1_005]);
+    assert_eq!(books.ledger("orders").await.unwrap().gaps[&0], [5..1_005]);
     server.end().await;
 }
 
@@ -350,7 +350,7 @@ pub async fn offsets_gaps_and_dead_letters_read_back(url: &str) {
     assert_eq!(books.offsets(Some("ORDERS")).await.unwrap(), []);
 
     server.sql("INSERT INTO bief_gap (topic, partition_id, first_offset, last_offset, offsets, ranges) VALUES ('orders', 0, 29, 29, 1, '29'), ('orders', 0, 3, 9, 6, '3-7,9')").await;
-    assert_eq!(books.gaps("orders", 0).await.unwrap(), [3..8, 9..10, 29..30]);
+    assert_eq!(books.ledger("orders").await.unwrap().gaps[&0], [3..8, 9..10, 29..30]);
 
     server
         .sql(
@@ -374,7 +374,7 @@ pub async fn offsets_gaps_and_dead_letters_read_back(url: &str) {
     let reason = DeadLetterFilter { reason: Some("tombstone".into()), topic: Some("orders".into()), ..all };
     assert_eq!(books.dead_letters(&reason).await.unwrap(), stored[1..]);
     assert_eq!(books.dead_letter(stored[1].id).await.unwrap().as_ref(), Some(&stored[1]));
-    assert_eq!(books.dead_letter_counts("orders").await.unwrap(), [(0, 1), (1, 1)]);
+    assert_eq!(books.ledger("orders").await.unwrap().dead_letters, [(0, 1), (1, 1)].into());
     assert_eq!(books.count_rows("bief_dead_letter").await.unwrap(), 2);
     server.end().await;
 }

@@ -6,6 +6,7 @@ pub fn tests() -> Vec<(&'static str, super::Test)> {
     vec![
         ("all_records_become_the_rows_of_the_csv_files_on_mysql", |s| whole_load(&s.kafka, &s.mysql)),
         ("all_records_become_the_rows_of_the_csv_files_on_mariadb", |s| whole_load(&s.kafka, &s.mariadb)),
+        ("a_stream_that_moves_is_proved", |s| proved_on_its_way(&s.kafka, &s.mysql)),
         ("a_dry_run_shows_rows_and_keeps_nothing", dry_run_keeps_nothing),
         ("check_connect_names_what_does_not_fit_the_real_tables", check_connect_names_misfits),
     ]
@@ -34,6 +35,21 @@ fn whole_load(kafka: &str, server: &str) {
     );
     let differing: Vec<String> = differing_tables(&database).into_iter().map(|(table, _)| table).collect();
     assert_eq!(differing, ["flight"]);
+}
+
+fn proved_on_its_way(kafka: &str, server: &str) {
+    let (database, folder) = (Database::create(server), tempfile::tempdir().unwrap());
+    let config = shipped_config(folder.path(), kafka, &database.url(), &whole_data_set(kafka), 2);
+    let daemon = Daemon::start(&config);
+    let read_to = |proof: &serde_json::Value| -> i64 {
+        let streams = proof["streams"].as_array().unwrap().iter();
+        let partitions = streams.flat_map(|s| s["partitions"].as_array().unwrap());
+        partitions.map(|p| p["next_offset"].as_i64().unwrap_or(0)).sum()
+    };
+    daemon.wait("begun", |status| partitions(status).iter().any(|p| p["next_offset"].as_i64() > Some(0)));
+    let proofs: Vec<i64> = (0..3).map(|_| read_to(&assert_clean(&config))).collect();
+    assert!(proofs[0] < FLIGHTS + WEATHER && proofs[0] < proofs[2], "it moved meanwhile: {proofs:?}");
+    daemon.stop();
 }
 
 fn dry_run_keeps_nothing(servers: &Servers) {

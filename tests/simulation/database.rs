@@ -15,7 +15,7 @@ use bief::core::reset;
 use bief::core::target::{OnConflict, Rows};
 use bief::messages::{DeadLetter, OffsetMove};
 use bief::ports::{
-    Bookkeeping, Claim, CountsView, DeadLetterFilter, Loss, PartitionCounts, PartitionOffset, Refusal,
+    Bookkeeping, Claim, CountsView, DeadLetterFilter, Ledger, PartitionCounts, PartitionOffset, Refusal,
     StoredDeadLetter, Warehouse, WarehouseError, Written,
 };
 use chrono::{DateTime, Utc};
@@ -582,11 +582,7 @@ impl Bookkeeping for Book {
         Ok(tables.offsets.iter().map(|(p, row)| standing(topic.unwrap_or_default(), *p, row)).collect())
     }
 
-    async fn gaps(&self, _: &str, _: i32) -> Result<Vec<Range<i64>>, WarehouseError> {
-        panic!("no actor asks for it")
-    }
-
-    async fn losses(&self, _: &str) -> Result<Vec<Loss>, WarehouseError> {
+    async fn ledger(&self, _: &str) -> Result<Ledger, WarehouseError> {
         panic!("no actor asks for it")
     }
 
@@ -603,10 +599,6 @@ impl Bookkeeping for Book {
     }
 
     async fn dead_letter(&self, _: i64) -> Result<Option<StoredDeadLetter>, WarehouseError> {
-        panic!("no actor asks for it")
-    }
-
-    async fn dead_letter_counts(&self, _: &str) -> Result<Vec<(i32, i64)>, WarehouseError> {
         panic!("no actor asks for it")
     }
 

@@ -36,18 +36,6 @@ impl LetterBook for SqlBookkeeping {
         Ok(keys.into_iter().map(|(id, topic, partition, bytes)| LetterKey { id, topic, partition, bytes }).collect())
     }
 
-    async fn dropped_counts(&self, topic: &str) -> Result<Vec<(i32, i64)>, WarehouseError> {
-        const WHAT: &str = "counting bief_dropped_letter";
-        let sql = "SELECT partition_id AS part, COUNT(*) AS letters FROM bief_dropped_letter WHERE topic = ? \
-                   GROUP BY partition_id ORDER BY partition_id";
-        let statement = Statement::from_sql_and_values(self.db.get_database_backend(), sql, [Value::from(topic)]);
-        let rows = self.db.query_all_raw(statement).await.map_err(|e| from_db_err(WHAT, &e))?;
-        rows.iter()
-            .map(|row| Ok((row.try_get("", "part")?, row.try_get("", "letters")?)))
-            .collect::<Result<_, sea_orm::DbErr>>()
-            .map_err(|e| from_db_err(WHAT, &e))
-    }
-
     async fn is_publisher(&self, topic: &str) -> Result<bool, WarehouseError> {
         const WHAT: &str = "asking for the right to publish dead letters";
         if self.db.get_database_backend() == DbBackend::Sqlite {

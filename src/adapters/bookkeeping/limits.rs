@@ -2,7 +2,6 @@
 //! closes nothing, and a call without a limit would wait for it for ever. Must never take a call that ran out of time for
 //! one that did nothing: it may still be done.
 
-use std::ops::Range;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,7 +11,7 @@ use super::SqlBookkeeping;
 use crate::core::forecast::ModelVersion;
 use crate::core::reset::Step;
 use crate::ports::{
-    Bookkeeping, Claim, DeadLetterFilter, Lease, Leases, LetterBook, LetterKey, Loss, ModelChange, ModelHead, Models,
+    Bookkeeping, Claim, DeadLetterFilter, Lease, Leases, Ledger, LetterBook, LetterKey, ModelChange, ModelHead, Models,
     PartitionOffset, Promoted, Rebuild, StoredDeadLetter, StoredModel, WarehouseError,
 };
 
@@ -63,12 +62,8 @@ impl Bookkeeping for Limited {
         limited(READING, ANSWER_LIMIT, self.0.offsets(topic)).await
     }
 
-    async fn gaps(&self, topic: &str, partition: i32) -> Result<Vec<Range<i64>>, WarehouseError> {
-        limited(READING, ANSWER_LIMIT, self.0.gaps(topic, partition)).await
-    }
-
-    async fn losses(&self, topic: &str) -> Result<Vec<Loss>, WarehouseError> {
-        limited(READING, ANSWER_LIMIT, self.0.losses(topic)).await
+    async fn ledger(&self, topic: &str) -> Result<Ledger, WarehouseError> {
+        limited("reading the ledger", COUNT_LIMIT, self.0.ledger(topic)).await
     }
 
     async fn reset(&self, topic: &str, steps: &[(Step, i64)], now: DateTime<Utc>) -> Result<(), WarehouseError> {
@@ -87,10 +82,6 @@ impl Bookkeeping for Limited {
         limited(LETTERS, ANSWER_LIMIT, self.0.dead_letter(id)).await
     }
 
-    async fn dead_letter_counts(&self, topic: &str) -> Result<Vec<(i32, i64)>, WarehouseError> {
-        limited("counting dead letters", COUNT_LIMIT, self.0.dead_letter_counts(topic)).await
-    }
-
     async fn count_rows(&self, table: &str) -> Result<i64, WarehouseError> {
         limited(&format!("counting the rows of {table}"), COUNT_LIMIT, self.0.count_rows(table)).await
     }
@@ -100,10 +91,6 @@ impl Bookkeeping for Limited {
 impl LetterBook for Limited {
     async fn letter_keys(&self, filter: &DeadLetterFilter) -> Result<Vec<LetterKey>, WarehouseError> {
         limited(LETTERS, ANSWER_LIMIT, self.0.letter_keys(filter)).await
-    }
-
-    async fn dropped_counts(&self, topic: &str) -> Result<Vec<(i32, i64)>, WarehouseError> {
-        limited("counting dropped dead letters", COUNT_LIMIT, self.0.dropped_counts(topic)).await
     }
 
     async fn is_publisher(&self, topic: &str) -> Result<bool, WarehouseError> {

@@ -4,6 +4,7 @@
 pub mod connect;
 pub mod entities;
 mod leases;
+mod ledger;
 mod letter_book;
 mod letter_reader;
 pub(crate) mod limits;

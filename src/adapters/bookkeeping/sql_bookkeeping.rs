@@ -1,7 +1,6 @@
 //! The bookkeeping over sea-orm, the same on MySQL, MariaDB and SQLite. Reads, claims partitions, and sets offsets by
 //! an operator's word; must never move an offset else: that is the writers' compare-and-set.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,17 +13,16 @@ use sea_orm::{
     TransactionTrait,
 };
 
-use super::entities::{dead_letter, gap, offset};
-use super::{immediate, resets};
+use super::entities::{dead_letter, offset};
+use super::{immediate, ledger, resets};
 use crate::adapters::sql_errors::{from_db_err, is_contention};
 use crate::core::doubt;
-use crate::core::gaps::parse_ranges;
 use crate::core::outcome::{Reason, Rejection};
 use crate::core::reset::Step;
 use crate::core::time;
 use crate::messages::DeadLetter;
 use crate::ports::{
-    Bookkeeping, Claim, CountsView, DeadLetterFilter, Loss, PartitionOffset, StoredDeadLetter, WarehouseError,
+    Bookkeeping, Claim, CountsView, DeadLetterFilter, Ledger, PartitionOffset, StoredDeadLetter, WarehouseError,
 };
 
 /// Claims that met another claim are repeated so often; each round, one of the rivals gets through.
@@ -167,7 +165,7 @@ async fn first_rows(
 }
 
 /// Commits what was done, or leaves nothing of it.
-async fn settled<T>(transaction: DatabaseTransaction, done: Result<T, DbErr>) -> Result<T, DbErr> {
+pub(super) async fn settled<T>(transaction: DatabaseTransaction, done: Result<T, DbErr>) -> Result<T, DbErr> {
     match done {
         Ok(answer) => transaction.commit().await.map(|()| answer),
         Err(e) => {
@@ -211,38 +209,11 @@ impl Bookkeeping for SqlBookkeeping {
     }
 
     async fn offsets(&self, topic: Option<&str>) -> Result<Vec<PartitionOffset>, WarehouseError> {
-        use offset::Column as C;
-        let mut find = offset::Entity::find().order_by_asc(C::Topic).order_by_asc(C::PartitionId);
-        if let Some(topic) = topic {
-            find = find.filter(C::Topic.eq(topic));
-        }
-        let rows = find.all(&self.db).await.map_err(|e| from_db_err("reading bief_offset", &e))?;
-        Ok(rows.iter().map(partition_offset).collect())
+        ledger::offsets(&self.db, topic).await.map_err(|e| from_db_err("reading bief_offset", &e))
     }
 
-    async fn gaps(&self, topic: &str, partition: i32) -> Result<Vec<Range<i64>>, WarehouseError> {
-        use gap::Column as C;
-        let rows = gap::Entity::find()
-            .filter(C::Topic.eq(topic))
-            .filter(C::PartitionId.eq(partition))
-            .order_by_asc(C::FirstOffset)
-            .all(&self.db)
-            .await
-            .map_err(|e| from_db_err("reading bief_gap", &e))?;
-        let mut gaps = Vec::new();
-        for row in rows {
-            gaps.extend(parse_ranges(&row.ranges).map_err(|e| WarehouseError::Fatal {
-                what: format!(
-                    "bief_gap, topic {topic}, partition {partition}, first_offset {}: {e}; the row was not written by bief",
-                    row.first_offset
-                ),
-            })?);
-        }
-        Ok(gaps)
-    }
-
-    async fn losses(&self, topic: &str) -> Result<Vec<Loss>, WarehouseError> {
-        resets::losses(&self.db, topic).await.map_err(|e| from_db_err("reading accepted losses", &e))
+    async fn ledger(&self, topic: &str) -> Result<Ledger, WarehouseError> {
+        ledger::read(&self.db, topic).await
     }
 
     async fn introduce(&self, topic: &str, claims: &[Claim], now: DateTime<Utc>) -> Result<(), WarehouseError> {
@@ -298,21 +269,6 @@ impl Bookkeeping for SqlBookkeeping {
     async fn dead_letter(&self, id: i64) -> Result<Option<StoredDeadLetter>, WarehouseError> {
         let row = dead_letter::Entity::find_by_id(id).one(&self.db).await;
         Ok(row.map_err(|e| from_db_err("reading bief_dead_letter", &e))?.map(stored_dead_letter))
-    }
-
-    async fn dead_letter_counts(&self, topic: &str) -> Result<Vec<(i32, i64)>, WarehouseError> {
-        use dead_letter::Column as C;
-        dead_letter::Entity::find()
-            .select_only()
-            .column(C::PartitionId)
-            .column_as(C::Id.count(), "letters")
-            .filter(C::Topic.eq(topic))
-            .group_by(C::PartitionId)
-            .order_by_asc(C::PartitionId)
-            .into_tuple()
-            .all(&self.db)
-            .await
-            .map_err(|e| from_db_err("counting bief_dead_letter", &e))
     }
 
     async fn count_rows(&self, table: &str) -> Result<i64, WarehouseError> {
@@ -373,7 +329,7 @@ pub(super) fn named(filter: &DeadLetterFilter) -> Select<dead_letter::Entity> {
     find
 }
 
-fn partition_offset(row: &offset::Model) -> PartitionOffset {
+pub(super) fn partition_offset(row: &offset::Model) -> PartitionOffset {
     PartitionOffset {
         topic: row.topic.clone(),
         partition: row.partition_id,

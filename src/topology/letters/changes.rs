@@ -182,10 +182,6 @@ mod tests {
             Ok(ids.into_iter().take(filter.limit as usize).map(key).collect())
         }
 
-        async fn dropped_counts(&self, _: &str) -> Result<Vec<(i32, i64)>, WarehouseError> {
-            unreachable!("nobody asks")
-        }
-
         async fn is_publisher(&self, _: &str) -> Result<bool, WarehouseError> {
             unreachable!("nobody asks")
         }

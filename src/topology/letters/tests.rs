@@ -201,6 +201,6 @@ async fn letters_that_are_dropped_stay_in_the_ledger_and_in_the_audit() {
     let audit = shop.audit().await;
     assert_eq!((audit[0].action.as_str(), audit[0].letters.len(), audit.len()), ("drop", 2, 1));
     assert_eq!(audit[0].outcome, serde_json::json!({ "dropped": 2 }));
-    let book = warehouse::open_letter_book(&shop.config.warehouse)().await.unwrap();
-    assert_eq!(book.dropped_counts("orders").await.unwrap(), [(0, 2)]);
+    let books = warehouse::open_bookkeeping(&shop.config.warehouse)().await.unwrap();
+    assert_eq!(books.ledger("orders").await.unwrap().dropped, [(0, 2)].into());
 }

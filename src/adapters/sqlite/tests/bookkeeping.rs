@@ -97,14 +97,13 @@ async fn gaps_read_back_as_they_were_recorded() {
         .await
         .unwrap();
     warehouse.commit().await.unwrap();
-    assert_eq!(books.gaps("orders", 0).await.unwrap(), [3..8, 9..10, 29..30]);
-    assert_eq!(books.gaps("orders", 1).await.unwrap(), []);
+    assert_eq!(books.ledger("orders").await.unwrap().gaps, [(0, vec![3..8, 9..10, 29..30])].into());
     assert_eq!(
         fixture.query("SELECT topic, partition_id, first_offset, last_offset, offsets, ranges FROM bief_gap").await,
         ["orders|0|3|9|6|3-7,9", "orders|0|29|29|1|29"]
     );
     fixture.sql("UPDATE bief_gap SET ranges = 'x' WHERE first_offset = 29").await;
-    let error = books.gaps("orders", 0).await.unwrap_err();
+    let error = books.ledger("orders").await.unwrap_err();
     assert!(matches!(error, WarehouseError::Fatal { .. }) && error.to_string().contains("first_offset 29"), "{error}");
 }
 
@@ -153,7 +152,7 @@ async fn dead_letters_read_back_byte_for_byte_and_are_found_by_every_filter() {
     assert!(stored.iter().all(|s| s.stored_at == now()));
     assert_eq!(books.dead_letter(stored[1].id).await.unwrap().as_ref(), Some(&stored[1]));
     assert_eq!(books.dead_letter(99).await.unwrap(), None);
-    assert_eq!(books.dead_letter_counts("orders").await.unwrap(), [(0, 2), (1, 1)]);
+    assert_eq!(books.ledger("orders").await.unwrap().dead_letters, [(0, 2), (1, 1)].into());
 
     let second_later = now() + Duration::from_micros(1);
     for (filter, found) in [

@@ -55,7 +55,7 @@ async fn letters_end_only_with_their_transaction_and_dropped_ones_are_remembered
     let left = books.dead_letters(&all).await.unwrap();
     assert_eq!(left.iter().map(|l| (l.id, l.letter.rejection.reason)).collect::<Vec<_>>(), [(ids[1], Reason::TooLong)]);
     assert_eq!(left[0].stored_at, now());
-    assert_eq!(book.dropped_counts("orders").await.unwrap(), [(0, 2)]);
+    assert_eq!(books.ledger("orders").await.unwrap().dropped, [(0, 2)].into());
 }
 
 #[tokio::test]

@@ -41,9 +41,10 @@ fn forget(at: i64) -> Step {
 }
 
 async fn ledger(books: &dyn Bookkeeping) -> PartitionOffset {
-    let offset = books.offsets(Some("orders")).await.unwrap().remove(0);
-    let gaps: i64 = books.gaps("orders", 0).await.unwrap().iter().map(|g| g.end - g.start).sum();
-    let letters = books.dead_letter_counts("orders").await.unwrap().first().map_or(0, |(_, n)| *n);
+    let mut ledger = books.ledger("orders").await.unwrap();
+    let offset = ledger.offsets.remove(0);
+    let gaps: i64 = ledger.gaps.values().flatten().map(|g| g.end - g.start).sum();
+    let letters = ledger.dead_letters.get(&0).copied().unwrap_or(0);
     assert_eq!((offset.counts.gaps, offset.counts.dead_letters), (gaps, letters));
     assert_eq!(offset.next_offset - offset.start_offset, Counts::from(offset.counts).total());
     offset
@@ -56,7 +57,7 @@ async fn what_is_passed_over_is_a_gap_that_is_told_as_accepted() {
     books.reset("orders", &[reset_to(Change::Skip, 140)], now()).await.unwrap();
     let offset = ledger(&*books).await;
     assert_eq!((offset.next_offset, offset.epoch, offset.counts.gaps), (140, 2, 50));
-    let losses = books.losses("orders").await.unwrap();
+    let losses = books.ledger("orders").await.unwrap().losses;
     assert_eq!(
         losses.iter().map(|l| (l.first_offset, l.offsets, l.of_former_log)).collect::<Vec<_>>(),
         [(100, Some(40), false)]
@@ -72,13 +73,13 @@ async fn what_is_read_again_is_decided_anew_and_the_ledger_closes() {
     let offset = ledger(&*books).await;
     assert_eq!((offset.next_offset, offset.epoch), (52, 2));
     assert_eq!((offset.counts.dead_letters, offset.counts.gaps), (1, 7));
-    assert_eq!(books.gaps("orders", 0).await.unwrap(), [10..15, 50..52]);
+    assert_eq!(books.ledger("orders").await.unwrap().gaps[&0], [10..15, 50..52]);
     assert_eq!(
         fixture.query("SELECT record_offset FROM bief_dead_letter WHERE topic = 'orders@1'").await,
         ["60", "61"]
     );
     assert_eq!(fixture.query("SELECT ranges FROM bief_gap WHERE topic = 'orders@1'").await, ["52-54"]);
-    assert_eq!(books.losses("orders").await.unwrap(), []);
+    assert_eq!(books.ledger("orders").await.unwrap().losses, []);
     // The same gap again.
     let mut warehouse = fixture.warehouse().await;
     warehouse.begin().await.unwrap();
@@ -103,10 +104,11 @@ async fn a_letter_that_was_dropped_goes_with_the_ledger_that_counts_it() {
         desk.drop_letters(&[keys[0].parse().unwrap()], now()).await.unwrap();
         desk.commit().await.unwrap();
         books.reset("orders", &[reset_to(change, to)], now()).await.unwrap();
-        let book = warehouse::open_letter_book(&fixture.settings)().await.unwrap();
-        assert_eq!(book.dropped_counts("orders").await.unwrap(), left, "{change:?} to {to}");
-        let stored = books.dead_letter_counts("orders").await.unwrap().first().map_or(0, |(_, n)| *n);
-        let counted = books.offsets(Some("orders")).await.unwrap()[0].counts.dead_letters;
+        let ledger = books.ledger("orders").await.unwrap();
+        let dropped: Vec<(i32, i64)> = ledger.dropped.into_iter().collect();
+        assert_eq!(dropped, left, "{change:?} to {to}");
+        let stored = ledger.dead_letters.get(&0).copied().unwrap_or(0);
+        let counted = ledger.offsets[0].counts.dead_letters;
         assert_eq!(counted, stored + left.iter().map(|(_, n)| n).sum::<i64>(), "{change:?} to {to}");
     }
 }
@@ -121,7 +123,7 @@ async fn another_log_has_a_ledger_of_its_own_and_the_former_one_is_kept_whole() 
     let former = fixture.query("SELECT next_offset, applied, gaps FROM bief_offset WHERE topic = 'orders@1'").await;
     assert_eq!(former, ["100|80|10"]);
     assert_eq!(fixture.query("SELECT COUNT(*) FROM bief_dead_letter WHERE topic = 'orders@1'").await, ["3"]);
-    let losses = books.losses("orders").await.unwrap();
+    let losses = books.ledger("orders").await.unwrap().losses;
     assert_eq!(
         losses.iter().map(|l| (l.first_offset, l.offsets, l.of_former_log)).collect::<Vec<_>>(),
         [(100, None, true)]
@@ -129,7 +131,7 @@ async fn another_log_has_a_ledger_of_its_own_and_the_former_one_is_kept_whole() 
     // And once more.
     books.reset("orders", &[(forget(5), 2)], now()).await.unwrap();
     assert_eq!(books.offsets(Some("orders")).await.unwrap(), []);
-    assert_eq!(books.losses("orders").await.unwrap().len(), 2);
+    assert_eq!(books.ledger("orders").await.unwrap().losses.len(), 2);
 }
 
 #[tokio::test]
@@ -162,7 +164,7 @@ async fn what_is_passed_over_of_another_log_is_an_accepted_gap() {
     books.reset("orders", &[(Step { begins_at: 5, ..latest }, epoch)], now()).await.unwrap();
     let offset = ledger(&*books).await;
     assert_eq!((offset.start_offset, offset.next_offset, offset.counts.gaps), (5, 1_005, 1_000));
-    let losses = books.losses("orders").await.unwrap();
+    let losses = books.ledger("orders").await.unwrap().losses;
     assert_eq!(
         losses.iter().map(|l| (l.first_offset, l.offsets, l.of_former_log)).collect::<Vec<_>>(),
         [(5, Some(1_000), false), (100, None, true)]
