@@ -204,12 +204,15 @@ impl Pipeline {
                     let producer = LetterProducer::new(&config.kafka, &bootstrap, &stream.name, &to)?;
                     Ok(Box::new(producer) as Box<dyn LetterPublisher>)
                 });
+                let metrics = pipeline.metrics.stream(&pipeline.stream.name);
                 let settings = OutboxSettings {
                     topic: pipeline.stream.topic.clone(),
                     bytes_a_round: memory::outbox(pipeline.config.daemon.memory, pipeline.config.streams.len()),
                     open_book: warehouse::open_letter_book(&pipeline.config.warehouse),
                     open_publisher,
                     clock: Arc::clone(&pipeline.clock),
+                    published: metrics.letters_published,
+                    failures: metrics.letter_publish_failures,
                 };
                 incarnation.placement().start("outbox", move |_| Outbox::new(settings, guard));
                 Ok(())
@@ -257,6 +260,9 @@ impl Pipeline {
             doubts = doubt::confirmed(&doubts, standing.doubts(&recorded));
         }
         self.board.in_doubt(name, &doubts, self.clock.now());
+        for partition in doubt::cut_short(&doubts) {
+            bookkeeping.truncated(topic, partition, self.clock.now()).await.map_err(warehouse_start)?;
+        }
         if !doubts.is_empty() {
             let told = doubt::describe(topic, &doubts);
             return Err(match self.config.daemon.on_fatal {

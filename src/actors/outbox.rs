@@ -5,9 +5,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
+use prometheus::IntCounter;
+
 use crate::ports::{Clock, LetterBook, LetterPublisher, OpenLetterBook, OpenLetterPublisher};
 use crate::runtime::{Backoff, ExitGuard, Lone, Work};
-use async_trait::async_trait;
 
 /// How often the table is looked at for new letters.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -24,6 +26,9 @@ pub struct OutboxSettings {
     pub open_book: OpenLetterBook,
     pub open_publisher: OpenLetterPublisher,
     pub clock: Arc<dyn Clock>,
+    /// Letters that arrived, and tries that failed.
+    pub published: IntCounter,
+    pub failures: IntCounter,
 }
 
 pub type Outbox = Lone<OutboxSettings>;
@@ -50,9 +55,11 @@ async fn publish_on(settings: &OutboxSettings) {
             Ok(0) => tokio::time::sleep(LOOK_EVERY).await,
             Ok(letters) => {
                 backoff.reset();
+                settings.published.inc_by(letters as u64);
                 tracing::debug!(topic = settings.topic, letters, "dead letters published");
             }
             Err(cause) => {
+                settings.failures.inc();
                 let wait = backoff.next_delay();
                 tracing::warn!(
                     topic = settings.topic,
@@ -152,10 +159,6 @@ mod tests {
             unreachable!("the outbox does not ask")
         }
 
-        async fn dropped_counts(&self, _: &str) -> Result<Vec<(i32, i64)>, WarehouseError> {
-            unreachable!("the outbox does not ask")
-        }
-
         async fn is_publisher(&self, _: &str) -> Result<bool, WarehouseError> {
             Ok(true)
         }
@@ -199,6 +202,8 @@ mod tests {
                 Ok(Box::new(Fussy { broken: false }))
             }),
             clock: Arc::new(SystemClock),
+            published: IntCounter::new("published", "letters").unwrap(),
+            failures: IntCounter::new("failures", "tries").unwrap(),
         };
         let mut desk = Desk::default();
         let mut outcomes = Vec::new();

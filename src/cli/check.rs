@@ -113,20 +113,23 @@ async fn connect(loaded: &Loaded) -> Vec<Diagnostic> {
         Ok(broker) => {
             for stream in &config.streams {
                 let location = stream.tables.first().map(|t| t.location).unwrap_or_default();
-                match broker.partitions(&stream.topic) {
-                    Ok(partitions) if partitions.is_empty() => tell(
-                        location,
-                        format!("there is no topic `{}` at the broker", stream.topic),
-                        "create it, or name one that is there".to_owned(),
-                    ),
-                    Ok(_) => {}
-                    Err(error) => {
-                        tell(
+                let letters = stream.dead_letter_topic.as_ref().map(|topic| (topic, "no `dead_letter_topic`"));
+                for (topic, none) in [(&stream.topic, "no topic")].into_iter().chain(letters) {
+                    match broker.partitions(topic) {
+                        Ok(partitions) if partitions.is_empty() => tell(
                             location,
-                            format!("the broker can't be asked: {error}"),
-                            "mend [kafka], or start it".to_owned(),
-                        );
-                        break;
+                            format!("there is {none} `{topic}` at the broker"),
+                            "create it, or name one that is there".to_owned(),
+                        ),
+                        Ok(_) => {}
+                        Err(error) => {
+                            tell(
+                                location,
+                                format!("the broker can't be asked: {error}"),
+                                "mend [kafka], or start it".to_owned(),
+                            );
+                            return found;
+                        }
                     }
                 }
             }
