@@ -97,7 +97,7 @@ pub fn run(args: &Args) -> u8 {
             let differences = domain.run(&test).await.map_err(|e| format!("{file}: test \"{}\": {e}", test.name))?;
             let outcome = Outcome { file, name: test.name, passed: differences.is_empty(), differences };
             if !args.json {
-                print!("{}", outcome.text());
+                out!("{}", outcome.text());
             }
             outcomes.push(outcome);
         }
@@ -114,7 +114,7 @@ fn tell(outcomes: &[Outcome], json: bool) -> u8 {
     if json {
         print_json(&serde_json::json!({ "passed": outcomes.len() - failed, "failed": failed, "tests": outcomes }));
     } else {
-        println!("{} passed, {failed} failed", outcomes.len() - failed);
+        outln!("{} passed, {failed} failed", outcomes.len() - failed);
     }
     if failed == 0 { exit::OK } else { exit::FOUND }
 }

@@ -7,9 +7,10 @@ use crate::text::{code_only, crate_paths, identifiers, words};
 ///
 /// `messages` and `ports` are one layer: ports take batches and offsets, the status board shows what a port
 /// answers, a batch carries its permit of the budget. `metrics` counts what messages carry. Actors get ports, never an adapter.
-const MAY_NAME: [(&str, &[&str]); 13] = [
+const MAY_NAME: [(&str, &[&str]); 14] = [
     ("core", &[]),
-    ("runtime", &[]),
+    ("printing", &[]),
+    ("runtime", &["printing"]),
     ("failpoints", &[]),
     ("config", &["core"]),
     ("messages", &["core", "ports", "runtime"]),
@@ -36,6 +37,7 @@ const MAY_NAME: [(&str, &[&str]); 13] = [
             "adapters",
             "actors",
             "topology",
+            "printing",
         ],
     ),
     ("main", &["cli"]),
