@@ -333,7 +333,7 @@ fn decode(plan: &Plan, order: &mut FieldOrder, bytes: &[u8], records: &[Line<'_>
 fn plan() -> &'static Plan {
     static PLAN: OnceLock<Plan> = OnceLock::new();
     PLAN.get_or_init(|| {
-        let text = |max_chars, max_bytes, charset| ColumnKind::Text { max_chars, max_bytes, charset };
+        let text = |max_chars, max_bytes, charset| ColumnKind::Text { max_chars, max_bytes, charset, padded: false };
         let integer = |min, max| ColumnKind::Integer { min, max };
         let kinds = [
             ("id", integer(i64::MIN.into(), i64::MAX.into())),
@@ -346,7 +346,7 @@ fn plan() -> &'static Plan {
             ("old", text(Some(40), None, Charset::Utf8mb3)),
             ("latin", text(None, Some(20), Charset::Latin1)),
             ("plain", text(None, Some(200), Charset::Ascii)),
-            ("raw", ColumnKind::Binary { max_bytes: Some(8) }),
+            ("raw", ColumnKind::Binary { max_bytes: Some(8), padded: false }),
             ("moment", ColumnKind::DateTime { fraction: 3, timestamp: false }),
             ("stamp", ColumnKind::DateTime { fraction: 0, timestamp: true }),
             ("day", ColumnKind::Date),

@@ -206,10 +206,10 @@ mod tests {
             generated: false,
             declared: String::new(),
         };
-        let text = ColumnKind::Text { max_chars: None, max_bytes: None, charset: Charset::Utf8mb4 };
+        let text = ColumnKind::Text { max_chars: None, max_bytes: None, charset: Charset::Utf8mb4, padded: false };
         let table = Table {
             name: "a`b".to_owned(),
-            columns: vec![column("x` y", text), column("z", ColumnKind::Binary { max_bytes: None })],
+            columns: vec![column("x` y", text), column("z", ColumnKind::Binary { max_bytes: None, padded: false })],
             primary_key: vec![1, 0],
             foreign_keys: Vec::new(),
         };

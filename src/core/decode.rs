@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 
 use super::cell::{Cell, Span};
 use super::mapping::{Plan, PlannedColumn, PlannedMapping, PlannedSource};
-use super::outcome::{Reason, Rejection};
+use super::outcome::{LOST_KEY, Reason, Rejection};
 use super::repeats::Repeats;
 use super::value::{self, Fit};
 
@@ -185,7 +185,7 @@ impl<'p> RecordDecoder<'p> {
             return Err(Rejection {
                 reason: Reason::RecordTooLarge,
                 // Told apart, since a letter whose key is lost cannot be made whole by a new payload.
-                field: (key_bytes > 0 && record.key.is_none()).then(|| "@key".to_owned()),
+                field: (key_bytes > 0 && record.key.is_none()).then(|| LOST_KEY.to_owned()),
                 message: format!("{size} more than max_record_bytes allows; the payload's sha256 is {hash}"),
             });
         }

@@ -73,6 +73,7 @@ pub fn judge(
     let next = || format!("offset {next_offset} next");
     match bounds {
         None => doubt(Kind::NoPartition, next(), "no such partition".to_owned()),
+        Some((_, high)) if next_offset > high => doubt(Kind::PastEnd, next(), format!("an end at {high}")),
         Some((low, high)) if truncated => doubt(
             Kind::Truncated,
             format!("{} in the log that was read", next()),
@@ -81,7 +82,6 @@ pub fn judge(
         Some((low, high)) if next_offset < low => {
             doubt(Kind::BeforeStart, next(), format!("offsets {low} to {high}: {} are gone unread", low - next_offset))
         }
-        Some((_, high)) if next_offset > high => doubt(Kind::PastEnd, next(), format!("an end at {high}")),
         Some(_) => None,
     }
 }
@@ -91,6 +91,12 @@ pub fn judge(
 pub fn confirmed(first: &[Doubt], second: Vec<Doubt>) -> Vec<Doubt> {
     let missed = |d: &Doubt| first.iter().any(|f| f.partition == d.partition && f.kind == Kind::NoPartition);
     second.into_iter().filter(|d| d.kind != Kind::NoPartition || missed(d)).collect()
+}
+
+/// Partitions whose log is shorter than what was read. Once it has grown again its bounds no longer tell, so that it must be
+/// put down.
+pub fn cut_short(doubts: &[Doubt]) -> Vec<i32> {
+    doubts.iter().filter(|d| d.kind == Kind::PastEnd).map(|d| d.partition).collect()
 }
 
 /// Partitions named in one sentence; beyond them only their number is told.
@@ -134,7 +140,7 @@ mod tests {
         assert_eq!(kind(("a", 5), ("", None)), Some(Kind::NoPartition));
         assert_eq!(kind(("truncated:a", 5), ("a", Some((5, 9)))), Some(Kind::Truncated));
         assert_eq!(kind(("truncated:a", 5), ("", Some((5, 9)))), Some(Kind::Truncated));
-        assert_eq!(kind(("truncated:", 5), ("a", Some((0, 4)))), Some(Kind::Truncated));
+        assert_eq!(kind(("truncated:", 5), ("a", Some((0, 4)))), Some(Kind::PastEnd));
         assert_eq!(kind(("truncated:a", 5), ("b", Some((5, 9)))), Some(Kind::Recreated));
     }
 

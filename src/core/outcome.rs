@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+/// The field of a letter that is too large where its key was not kept either, so that no other payload makes it whole.
+pub const LOST_KEY: &str = "@key";
+
 /// Why a record was set aside. The text form is stable: it is stored, filtered by, and a metric's label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Reason {

@@ -51,14 +51,17 @@ pub enum ColumnKind {
         scale: u32,
         unsigned: bool,
     },
-    /// `max_chars` for CHAR and VARCHAR, `max_bytes` for the TEXT types.
+    /// `max_chars` for CHAR and VARCHAR, `max_bytes` for the TEXT types. `padded`: a CHAR, which loses spaces at the end.
     Text {
         max_chars: Option<u64>,
         max_bytes: Option<u64>,
         charset: Charset,
+        padded: bool,
     },
+    /// `padded`: a BINARY, which fills up with zeros.
     Binary {
         max_bytes: Option<u64>,
+        padded: bool,
     },
     /// `fraction`: digits of a second kept; `timestamp`: the narrower range 1970-01-01 00:00:01 to 2038-01-19 03:14:07 UTC.
     DateTime {

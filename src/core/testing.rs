@@ -14,7 +14,7 @@ pub fn bigint() -> ColumnKind {
 }
 
 pub fn varchar(max: u64) -> ColumnKind {
-    ColumnKind::Text { max_chars: Some(max), max_bytes: None, charset: Charset::Utf8mb4 }
+    ColumnKind::Text { max_chars: Some(max), max_bytes: None, charset: Charset::Utf8mb4, padded: false }
 }
 
 /// A column that may be null and has no default.

@@ -1,6 +1,7 @@
 //! One JSON value against one column: the typed value, or why it does not fit.
 
 use super::cell::Cell;
+use super::decode::shortened;
 use super::mapping::EpochUnit;
 use super::outcome::Reason;
 use super::schema::{Charset, ColumnKind};
@@ -23,7 +24,16 @@ type Misfit = (Reason, String);
 pub fn fit_json<'a>(raw: &'a str, kind: &ColumnKind) -> Result<Fit<'a>, Misfit> {
     let first = raw.as_bytes().first().copied().unwrap_or(b'n');
     if let ColumnKind::Json = kind {
-        return Ok(if first == b'n' { Fit::Cell(Cell::Null) } else { Fit::Text(raw) });
+        return match first {
+            b'n' => Ok(Fit::Cell(Cell::Null)),
+            _ => match numbers_of(raw).find(|number| !is_kept_by_json(number)) {
+                Some(number) => {
+                    let number = shortened(number);
+                    Err((Reason::OutOfRange, format!("a JSON column would round {number}; send it as a text")))
+                }
+                None => Ok(Fit::Text(raw)),
+            },
+        };
     }
     match first {
         b'n' => Ok(Fit::Cell(Cell::Null)),
@@ -37,6 +47,72 @@ pub fn fit_json<'a>(raw: &'a str, kind: &ColumnKind) -> Result<Fit<'a>, Misfit> 
             _ => Err((Reason::WrongType, format!("a boolean does not fit {}", expected(kind)))),
         },
         _ => fit_number(raw, kind),
+    }
+}
+
+/// The numbers in one valid JSON value, as they are written.
+fn numbers_of(raw: &str) -> impl Iterator<Item = &str> {
+    let bytes = raw.as_bytes();
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        while let Some(&byte) = bytes.get(at) {
+            match byte {
+                b'"' => {
+                    at += 1;
+                    while bytes.get(at).is_some_and(|&b| b != b'"') {
+                        at += if bytes[at] == b'\\' { 2 } else { 1 };
+                    }
+                    at += 1;
+                }
+                b'-' | b'0'..=b'9' => {
+                    let rest = &bytes[at..];
+                    let is_part = |b: &u8| b.is_ascii_digit() || matches!(b, b'-' | b'+' | b'.' | b'e' | b'E');
+                    let end = at + rest.iter().position(|b| !is_part(b)).unwrap_or(rest.len());
+                    return raw.get(std::mem::replace(&mut at, end)..end);
+                }
+                _ => at += 1,
+            }
+        }
+        None
+    })
+}
+
+/// Whether MySQL keeps the number as it is: it has 64-bit integers, signed or not, and double precision for the rest.
+fn is_kept_by_json(number: &str) -> bool {
+    /// All decimals of so many digits are told apart by a double.
+    const SAFE_DIGITS: usize = 15;
+    if number.parse::<i64>().is_ok() || number.parse::<u64>().is_ok() {
+        return true;
+    }
+    let Some(written) = Digits::of(number) else { return false };
+    let value: f64 = number.parse().unwrap_or(f64::INFINITY);
+    let normal = value.is_normal() || written.digits.is_empty();
+    let kept = || Digits::of(&format!("{value:e}")).is_some_and(|kept| kept == written);
+    value.is_finite() && (normal && written.digits.len() <= SAFE_DIGITS || kept())
+}
+
+/// A number's digits without zeros at either end, and the power of ten of the last one.
+#[derive(Debug, PartialEq)]
+struct Digits {
+    digits: String,
+    exponent: i64,
+}
+
+impl Digits {
+    /// `None` where the exponent is no number that could matter.
+    fn of(number: &str) -> Option<Self> {
+        let number = number.strip_prefix('-').unwrap_or(number);
+        let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let all = [whole, fraction].concat();
+        let digits = all.trim_end_matches('0');
+        let zeros = (all.len() - digits.len()) as i64;
+        let digits = digits.trim_start_matches('0').to_owned();
+        let exponent = match digits.is_empty() {
+            true => 0,
+            false => exponent.parse::<i32>().ok()? as i64 + zeros - fraction.len() as i64,
+        };
+        Some(Self { digits, exponent })
     }
 }
 
@@ -195,9 +271,13 @@ fn fit_plain_string<'a>(text: &'a str, kind: &ColumnKind) -> Result<Fit<'a>, Mis
                 Err((Reason::OutOfRange, format!("the column holds {}", values.join(", "))))
             }
         }
-        ColumnKind::Binary { max_bytes } => match max_bytes {
+        ColumnKind::Binary { max_bytes, padded } => match max_bytes {
             Some(max) if text.len() as u64 > *max => {
                 Err((Reason::TooLong, format!("{} bytes, the column holds {max}", text.len())))
+            }
+            Some(max) if *padded && (text.len() as u64) < *max => {
+                let bytes = text.len();
+                Err((Reason::OutOfRange, format!("{bytes} bytes, which a BINARY({max}) would fill up with zeros")))
             }
             _ => Ok(Fit::Bytes(text)),
         },
@@ -212,7 +292,7 @@ fn fit_plain_string<'a>(text: &'a str, kind: &ColumnKind) -> Result<Fit<'a>, Mis
             .map(|days| Fit::Cell(Cell::Date(days)))
             .ok_or_else(|| (Reason::InvalidTime, "not a date: write 2013-01-31".to_owned())),
         ColumnKind::Time { fraction } => time::parse_time(text)
-            .map(|micros| Fit::Cell(Cell::Time(cut_fraction(micros, *fraction))))
+            .map(|micros| Fit::Cell(Cell::Time(cut_time(micros, *fraction))))
             .ok_or_else(|| (Reason::InvalidTime, "not a time: write 23:59:59".to_owned())),
         ColumnKind::Decimal { precision, scale, unsigned } => fit_decimal(text, *precision, *scale, *unsigned),
         _ => Err((Reason::WrongType, format!("a text does not fit {}", expected(kind)))),
@@ -221,7 +301,7 @@ fn fit_plain_string<'a>(text: &'a str, kind: &ColumnKind) -> Result<Fit<'a>, Mis
 
 /// Whether a text column holds this text as it is.
 pub fn fit_text(text: &str, kind: &ColumnKind) -> Result<(), Misfit> {
-    let ColumnKind::Text { max_chars, max_bytes, charset } = kind else {
+    let ColumnKind::Text { max_chars, max_bytes, charset, padded } = kind else {
         return Err((Reason::WrongType, format!("a text does not fit {}", expected(kind))));
     };
     let encodable = match charset {
@@ -234,6 +314,9 @@ pub fn fit_text(text: &str, kind: &ColumnKind) -> Result<(), Misfit> {
     };
     if !encodable {
         return Err((Reason::NotEncodable, "the column's character set lacks a character of the text".to_owned()));
+    }
+    if *padded && text.ends_with(' ') {
+        return Err((Reason::NotEncodable, "a CHAR column loses spaces at the end of a text".to_owned()));
     }
     if let Some(max) = max_chars {
         // The count is only needed where the bytes could be too many.
@@ -303,8 +386,18 @@ pub fn fit_epoch(raw: &str, unit: EpochUnit, kind: &ColumnKind) -> Result<Fit<'s
 
 /// Cuts digits of a second that the column does not keep, as the record's order of moments wants it: downwards.
 fn cut_fraction(micros: i64, digits: u8) -> i64 {
-    let unit = 10_i64.pow(6 - digits.min(6) as u32);
+    let unit = fraction_unit(digits);
     micros.div_euclid(unit) * unit
+}
+
+/// Cuts digits of a span of time, whichever sign it has.
+fn cut_time(micros: i64, digits: u8) -> i64 {
+    let unit = fraction_unit(digits);
+    micros / unit * unit
+}
+
+fn fraction_unit(digits: u8) -> i64 {
+    10_i64.pow(6 - digits.min(6) as u32)
 }
 
 #[cfg(test)]

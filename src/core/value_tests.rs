@@ -138,7 +138,7 @@ fn decimals_are_never_rounded() {
 
 #[test]
 fn texts_are_counted_in_characters_or_bytes_of_their_character_set() {
-    let text = |max_chars, max_bytes, charset| ColumnKind::Text { max_chars, max_bytes, charset };
+    let text = |max_chars, max_bytes, charset| ColumnKind::Text { max_chars, max_bytes, charset, padded: false };
     check(
         &varchar(3),
         &[
@@ -160,13 +160,16 @@ fn texts_are_counted_in_characters_or_bytes_of_their_character_set() {
     check(&text(None, Some(3), Charset::Latin1), &[("\"äöü\"", Ok("text äöü")), ("\"äöüx\"", Err(TooLong))]);
     check(&text(Some(9), None, Charset::Latin1), &[("\"ÿ\"", Ok("text ÿ")), ("\"€\"", Err(NotEncodable))]);
     check(&text(Some(9), None, Charset::Utf8mb3), &[("\"€\"", Ok("text €")), ("\"𝄞\"", Err(NotEncodable))]);
+    let padded = ColumnKind::Text { max_chars: Some(3), max_bytes: None, charset: Charset::Utf8mb4, padded: true };
+    check(&padded, &[("\"ab\"", Ok("text ab")), ("\"a \"", Err(NotEncodable)), ("\" a\"", Ok("text  a"))]);
+    check(&varchar(3), &[("\"a \"", Ok("text a "))]);
     check(&text(Some(9), None, Charset::Ascii), &[("\"~\"", Ok("text ~")), ("\"é\"", Err(NotEncodable))]);
 }
 
 #[test]
 fn bytes_enums_and_json() {
     check(
-        &ColumnKind::Binary { max_bytes: Some(3) },
+        &ColumnKind::Binary { max_bytes: Some(3), padded: false },
         &[
             ("\"abc\"", Ok("bytes abc")),
             ("\"äö\"", Err(TooLong)),
@@ -174,7 +177,9 @@ fn bytes_enums_and_json() {
             ("1", Err(WrongType)),
         ],
     );
-    check(&ColumnKind::Binary { max_bytes: None }, &[("\"abcd\"", Ok("bytes abcd"))]);
+    check(&ColumnKind::Binary { max_bytes: None, padded: false }, &[("\"abcd\"", Ok("bytes abcd"))]);
+    let padded = ColumnKind::Binary { max_bytes: Some(3), padded: true };
+    check(&padded, &[("\"abc\"", Ok("bytes abc")), ("\"ab\"", Err(OutOfRange)), ("\"abcd\"", Err(TooLong))]);
     check(
         &ColumnKind::Enum { values: vec!["open".into(), "shut".into()] },
         &[
@@ -190,7 +195,33 @@ fn bytes_enums_and_json() {
     for raw in same {
         assert_eq!(fit_json(raw, &ColumnKind::Json), Ok(Fit::Text(raw)));
     }
-    check(&ColumnKind::Json, &[]);
+    let kept = [
+        "18446744073709551615",
+        "-9223372036854775808",
+        "0.30000000000000004",
+        "1e2",
+        "-0.0",
+        "0e99999999999999999999",
+        "1.7976931348623157e308",
+        "5e-324",
+        r#"{"a":"12345678901234567890123\\","b":[1.25,{"c\"":2e-7}]}"#,
+    ];
+    for raw in kept {
+        assert_eq!(fit_json(raw, &ColumnKind::Json), Ok(Fit::Text(raw)));
+    }
+    check(
+        &ColumnKind::Json,
+        &[
+            ("18446744073709551616", Err(OutOfRange)),
+            ("-9223372036854775809", Err(OutOfRange)),
+            ("123456789012345678901", Err(OutOfRange)),
+            ("0.12345678901234567890", Err(OutOfRange)),
+            ("1e400", Err(OutOfRange)),
+            ("1e-400", Err(OutOfRange)),
+            ("1e99999999999999999999", Err(OutOfRange)),
+            (r#"{"n":[1,12345678901234567890123]}"#, Err(OutOfRange)),
+        ],
+    );
     check(&ColumnKind::Other, &[("1", Err(WrongType)), ("\"a\"", Err(WrongType)), ("true", Err(WrongType))]);
 }
 

@@ -36,6 +36,8 @@ pub fn tests() -> Vec<(&'static str, super::Test)> {
         a_clash_on_another_unique_index_is_refused_and_touches_no_row,
         a_clash_is_refused_whatever_the_servers_make_of_a_null_key,
         of_two_rows_that_clash_with_each_other_the_later_is_blamed,
+        a_row_may_lean_on_one_that_comes_after_it,
+        a_zero_in_an_auto_increment_column_is_zero,
         every_row_whose_parent_is_missing_is_refused_and_named,
         each_kind_of_refused_value_has_its_reason_and_field,
         one_percent_of_poison_is_found_in_few_calls,
@@ -364,6 +366,56 @@ async fn a_clash_is_refused_whatever_the_servers_make_of_a_null_key(url: &str) {
         }
         db.end().await;
     }
+}
+
+/// Of keys that are written in their order, while another order would do.
+async fn a_row_may_lean_on_one_that_comes_after_it(url: &str) {
+    let mut db = Database::new(url).await;
+    db.sql(
+        "CREATE TABLE t (k INT PRIMARY KEY, parent INT NULL, u INT UNIQUE, \
+         CONSTRAINT own FOREIGN KEY (parent) REFERENCES t (k))",
+    )
+    .await;
+    db.sql("INSERT INTO t VALUES (90, NULL, 7), (30, NULL, 8)").await;
+    let mut warehouse = db.warehouse().await;
+    let target = db.target("t", &["k", "parent", "u"], OnConflict::Update).await;
+    let batch = Batch::of(
+        &[0, 1, 2],
+        &[
+            &[Int(10), Int(20), Int(8)],
+            &[Int(20), Int(40), Int(1)],
+            &[Int(30), Null, Int(7)],
+            &[Int(35), Int(99), Int(2)],
+            &[Int(40), Int(90), Int(3)],
+            &[Int(90), Null, Int(9)],
+            &[Int(95), Null, Int(9)],
+        ],
+    );
+    let written = write_and_keep(&mut *warehouse, &target, &batch).await;
+    let wanted = [(3, Reason::ForeignKey, Some("parent")), (6, Reason::UniqueKey, Some("u"))];
+    assert_eq!(refused(&written), wanted, "{written:?}");
+    let read: Vec<(i32, Option<i32>, i32)> = db.read("SELECT k, parent, u FROM t ORDER BY k").await;
+    let wanted = [(10, Some(20), 8), (20, Some(40), 1), (30, None, 7), (40, Some(90), 3), (90, None, 9)];
+    assert_eq!(read, wanted);
+    db.end().await;
+}
+
+/// The server would make the next number of it, as of a null.
+async fn a_zero_in_an_auto_increment_column_is_zero(url: &str) {
+    let mut db = Database::new(url).await;
+    db.sql("CREATE TABLE t (k BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY, v INT) AUTO_INCREMENT = 50000").await;
+    let target = db.target("t", &["k", "v"], OnConflict::Update).await;
+    let mut warehouse = db.warehouse().await;
+    // Inserted, as one row; loaded, as one of many; staged, since it is there.
+    for (version, rows) in [(1, 1), (2, 300), (3, 300)] {
+        let mut batch = Batch::new(&[0, 1]);
+        (0..rows).for_each(|k| batch.push(&[Int(k), Int(version)]));
+        let written = write_and_keep(&mut *warehouse, &target, &batch).await;
+        assert_eq!(refused(&written), []);
+        let read: Vec<(i32, i32, i32)> = db.read("SELECT COUNT(*), MIN(k), MIN(v) FROM t").await;
+        assert_eq!(read, [(rows as i32, 0, version as i32)]);
+    }
+    db.end().await;
 }
 
 async fn of_two_rows_that_clash_with_each_other_the_later_is_blamed(url: &str) {
@@ -1045,7 +1097,10 @@ async fn the_catalog_tells_what_each_column_holds(url: &str) {
     assert_eq!(tables.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(), ["t", "p"]);
     let table = &tables[0];
     let kind = |name: &str| table.columns[table.column(name).unwrap()].kind.clone();
-    let text = |max_chars, max_bytes, charset| ColumnKind::Text { max_chars, max_bytes, charset };
+    let text = |max_chars, max_bytes, charset| {
+        let padded = charset == Charset::Latin1;
+        ColumnKind::Text { max_chars, max_bytes, charset, padded }
+    };
     assert_eq!(kind("id"), ColumnKind::Integer { min: 0, max: i128::from(u64::MAX) });
     assert_eq!(kind("b"), ColumnKind::Integer { min: -128, max: 127 });
     assert_eq!(kind("d"), ColumnKind::Decimal { precision: 7, scale: 2, unsigned: true });
@@ -1053,7 +1108,7 @@ async fn the_catalog_tells_what_each_column_holds(url: &str) {
     assert_eq!(kind("v"), text(Some(7), None, Charset::Utf8mb4));
     assert_eq!(kind("l"), text(Some(3), None, Charset::Latin1));
     assert_eq!(kind("x"), text(None, Some(65_535), Charset::Ascii));
-    assert_eq!(kind("bin"), ColumnKind::Binary { max_bytes: Some(9) });
+    assert_eq!(kind("bin"), ColumnKind::Binary { max_bytes: Some(9), padded: false });
     assert_eq!(kind("at"), ColumnKind::DateTime { fraction: 6, timestamp: false });
     assert_eq!(kind("ts"), ColumnKind::DateTime { fraction: 0, timestamp: true });
     assert_eq!(kind("day"), ColumnKind::Date);

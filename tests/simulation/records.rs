@@ -89,7 +89,8 @@ pub fn markings(plan: &Plan) -> Arc<[Marking]> {
 /// order brings along.
 pub fn plan() -> Plan {
     let bigint = || ColumnKind::Integer { min: i64::MIN.into(), max: i64::MAX.into() };
-    let varchar = |max| ColumnKind::Text { max_chars: Some(max), max_bytes: None, charset: Charset::Utf8mb4 };
+    let varchar =
+        |max| ColumnKind::Text { max_chars: Some(max), max_bytes: None, charset: Charset::Utf8mb4, padded: false };
     let column = |name: &str, kind: ColumnKind, nullable| Column {
         name: name.into(),
         declared: format!("{kind:?}"),

@@ -2,11 +2,15 @@
 //! would fence whoever holds it.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use super::StartAt;
 use super::feed::{Claimed, Claims, Ended};
 use crate::core::doubt;
 use crate::ports::{Bounds, Broker, Claim, Clock, OpenBookkeeping, SourceError, TopicStanding, WarehouseError};
+
+/// How long after a failure a truncated log is put down again.
+const PUT_DOWN_AGAIN: Duration = Duration::from_secs(1);
 
 /// Takes partitions over: broker and database are asked for each assignment anew.
 pub(super) struct Claimer {
@@ -20,8 +24,15 @@ pub(super) struct Claimer {
 }
 
 impl Claimer {
-    /// Puts down that the broker truncated a log.
-    pub async fn truncated(&self, partition: i32) -> Result<(), WarehouseError> {
+    /// Puts down that the broker truncated a log, however often it takes.
+    pub async fn put_down(&self, partition: i32) {
+        while let Err(error) = self.truncated(partition).await {
+            tracing::warn!(%error, partition, "that the broker truncated the log could not be put down; tried again");
+            tokio::time::sleep(PUT_DOWN_AGAIN).await;
+        }
+    }
+
+    async fn truncated(&self, partition: i32) -> Result<(), WarehouseError> {
         (self.open_bookkeeping)().await?.truncated(&self.topic, partition, self.clock.now()).await
     }
 
@@ -53,6 +64,9 @@ impl Claimer {
         };
         let ours: Vec<_> = recorded.iter().filter(|o| partitions.contains(&o.partition)).cloned().collect();
         let doubts = standing.doubts(&ours);
+        for partition in doubt::cut_short(&doubts) {
+            bookkeeping.truncated(&self.topic, partition, self.clock.now()).await?;
+        }
         if !doubts.is_empty() {
             return passing(doubt::describe(&self.topic, &doubts));
         }
@@ -104,7 +118,7 @@ mod tests {
     use crate::core::reset::Step;
     use crate::messages::RecordBatch;
     use crate::ports::{
-        Bookkeeping, CountsView, DeadLetterFilter, Loss, PartitionOffset, StoredDeadLetter, SystemClock,
+        Bookkeeping, CountsView, DeadLetterFilter, Ledger, PartitionOffset, StoredDeadLetter, SystemClock,
     };
 
     /// A topic of three partitions.
@@ -192,11 +206,7 @@ mod tests {
             unreachable!("nobody asks")
         }
 
-        async fn gaps(&self, _: &str, _: i32) -> Result<Vec<Range<i64>>, WarehouseError> {
-            unreachable!("nobody asks")
-        }
-
-        async fn losses(&self, _: &str) -> Result<Vec<Loss>, WarehouseError> {
+        async fn ledger(&self, _: &str) -> Result<Ledger, WarehouseError> {
             unreachable!("nobody asks")
         }
 
@@ -209,10 +219,6 @@ mod tests {
         }
 
         async fn dead_letter(&self, _: i64) -> Result<Option<StoredDeadLetter>, WarehouseError> {
-            unreachable!("nobody asks")
-        }
-
-        async fn dead_letter_counts(&self, _: &str) -> Result<Vec<(i32, i64)>, WarehouseError> {
             unreachable!("nobody asks")
         }
 

@@ -202,12 +202,15 @@ impl Described {
             true => ColumnKind::Integer { min: 0, max: (1_i128 << bits) - 1 },
             false => ColumnKind::Integer { min: -(1_i128 << (bits - 1)), max: (1_i128 << (bits - 1)) - 1 },
         };
-        let text = |max_chars, max_bytes| match self.charset.as_deref() {
-            Some("utf8mb4") => ColumnKind::Text { max_chars, max_bytes, charset: Charset::Utf8mb4 },
-            Some("utf8mb3" | "utf8") => ColumnKind::Text { max_chars, max_bytes, charset: Charset::Utf8mb3 },
-            Some("latin1") => ColumnKind::Text { max_chars, max_bytes, charset: Charset::Latin1 },
-            Some("ascii") => ColumnKind::Text { max_chars, max_bytes, charset: Charset::Ascii },
-            _ => ColumnKind::Other,
+        let text = |max_chars, max_bytes, padded| {
+            let charset = match self.charset.as_deref() {
+                Some("utf8mb4") => Charset::Utf8mb4,
+                Some("utf8mb3" | "utf8") => Charset::Utf8mb3,
+                Some("latin1") => Charset::Latin1,
+                Some("ascii") => Charset::Ascii,
+                _ => return ColumnKind::Other,
+            };
+            ColumnKind::Text { max_chars, max_bytes, charset, padded }
         };
         let fraction = self.fraction.unwrap_or(0).min(6) as u8;
         match self.data_type.as_str() {
@@ -227,10 +230,10 @@ impl Described {
                 }
                 _ => ColumnKind::Other,
             },
-            "char" | "varchar" => text(self.chars, None),
-            "tinytext" | "text" | "mediumtext" | "longtext" => text(None, self.bytes),
+            "char" | "varchar" => text(self.chars, None, self.data_type == "char"),
+            "tinytext" | "text" | "mediumtext" | "longtext" => text(None, self.bytes, false),
             "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => {
-                ColumnKind::Binary { max_bytes: self.bytes }
+                ColumnKind::Binary { max_bytes: self.bytes, padded: self.data_type == "binary" }
             }
             "datetime" => ColumnKind::DateTime { fraction, timestamp: false },
             "timestamp" => ColumnKind::DateTime { fraction, timestamp: true },
@@ -326,7 +329,10 @@ mod tests {
         assert_eq!(column.kind(), ColumnKind::Other);
         column.charset = Some("latin1".into());
         column.chars = Some(7);
-        assert_eq!(column.kind(), ColumnKind::Text { max_chars: Some(7), max_bytes: None, charset: Charset::Latin1 });
+        assert_eq!(
+            column.kind(),
+            ColumnKind::Text { max_chars: Some(7), max_bytes: None, charset: Charset::Latin1, padded: false }
+        );
     }
 
     #[test]

@@ -36,9 +36,10 @@ const KEPT_BUFFER: usize = 1 << 20;
 /// an ALTER TABLE or LOCK TABLES keeps, since who waits keeps the offsets' rows.
 pub const LIMITS: &str = "SET SESSION wait_timeout = 30, innodb_lock_wait_timeout = 10, lock_wait_timeout = 10";
 
-/// `ESCAPED BY` needs backslash escapes, so NO_BACKSLASH_ESCAPES must be absent; so must ANSI_QUOTES.
+/// `ESCAPED BY` needs backslash escapes, so NO_BACKSLASH_ESCAPES must be absent; so must ANSI_QUOTES. A 0 in a column with
+/// AUTO_INCREMENT is that number, not the next one.
 const SESSION: &str = "SET SESSION sql_mode = 'STRICT_ALL_TABLES,STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,\
-     ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', time_zone = '+00:00', foreign_key_checks = 1, \
+     ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO', time_zone = '+00:00', foreign_key_checks = 1, \
      unique_checks = 1, autocommit = 1, sql_safe_updates = 0";
 
 /// Where the server is and how to log in.

@@ -271,7 +271,34 @@ impl<'r> Poison<'r> {
                 Err(other) => return Err(other),
             }
         }
+        affected += self.apply_leaning(session, plan, &all).await?;
         self.forget_refused();
+        Ok(affected)
+    }
+
+    /// Tries again what was refused for what other rows hold, as long as one of these rows goes in: a parent in the same table
+    /// may come later in the order of keys, and a value be given up by a row that does.
+    async fn apply_leaning(&mut self, session: &mut Session, plan: &Plan, all: &[usize]) -> Result<u64, Failure> {
+        let leans = |refused: &Refused| matches!(refused.rejection.reason, Reason::UniqueKey | Reason::ForeignKey);
+        let mut leaning: Vec<usize> =
+            all.iter().copied().filter(|position| self.refused.get(position).is_some_and(leans)).collect();
+        let (mut affected, mut tried) = (0, usize::MAX);
+        // Where none of them went in, none would the next time.
+        while self.went_in && !leaning.is_empty() && leaning.len() < tried {
+            tried = leaning.len();
+            let mut left = Vec::new();
+            for position in leaning {
+                match session.run(&plan.insert(position, position)).await {
+                    Ok(ack) => {
+                        affected += ack.affected;
+                        self.refused.remove(&position);
+                    }
+                    Err(Failure::Row(_)) => left.push(position),
+                    Err(other) => return Err(other),
+                }
+            }
+            leaning = left;
+        }
         Ok(affected)
     }
 

@@ -359,6 +359,11 @@ pub(super) async fn send(
         tsv::encode_numbered(rows, forms, positions, buffer);
         let replace = if strict { "REPLACE" } else { "" };
         match session.load(&into(&plan.stage, replace, &plan.columns, forms, true), buffer).await {
+            // What is cut short on its way is stored as if it had ended.
+            Ok(ack) if ack.affected < positions.len() as u64 => {
+                let what = format!("{} of {} rows arrived in the stage {}", ack.affected, positions.len(), plan.stage);
+                return Err(Stumble::unnamed(Failure::Transient(what)));
+            }
             Ok(_) if strict => return Ok(warned),
             Ok(_) => {
                 warnings(session, positions, &mut warned).await.map_err(Stumble::unnamed)?;
@@ -453,7 +458,7 @@ mod tests {
     fn a_clash_on_another_index_than_the_primary_key_must_fail() {
         let columns = ["`a`".to_owned(), "`b`".to_owned(), "`v`".to_owned()];
         let key = ["`a`".to_owned(), "`b`".to_owned()];
-        let text = ColumnKind::Binary { max_bytes: None };
+        let text = ColumnKind::Binary { max_bytes: None, padded: false };
         assert_eq!(
             on_conflict("`t`", &columns, &key, Some(&text), OnConflict::Update),
             " ON DUPLICATE KEY UPDATE `t`.`a` = IF(`t`.`a` <=> bief_staged.`a` AND \

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::connection::Session;
 use super::errors::Failure;
 use super::params::{datetime_micros, placeholders};
+use crate::core::outcome::{LOST_KEY, Reason};
 use crate::core::time;
 use crate::messages::{DeadLetter, OffsetMove};
 use crate::ports::PartitionCounts;
@@ -148,16 +149,16 @@ pub(super) async fn set_aside(
         }
         match store(session, &stored[start..end], now).await {
             Ok(()) => start = end,
-            // A limit of the server that is smaller than its packets: without payload it fits.
+            // A limit of the server that is smaller than its packets: without payload it fits, or without its key too.
             Err(Failure::Row(row)) if row.code != DUPLICATE_KEY => {
                 for letter in &letters[start..end] {
-                    let whole = Stored::fitting(letter, limit);
-                    match store(session, &[whole], now).await {
-                        Err(Failure::Row(_)) => {
-                            store(session, &[Stored::fitting(letter, 0)], now).await.map_err(Failure::outside_rows)?;
+                    let mut outcome = store(session, &[Stored::fitting(letter, limit)], now).await;
+                    for kept in [Kept::Key, Kept::Nothing] {
+                        if let Err(Failure::Row(_)) = outcome {
+                            outcome = store(session, &[Stored::of(letter, kept)], now).await;
                         }
-                        other => other.map_err(Failure::outside_rows)?,
                     }
+                    outcome.map_err(Failure::outside_rows)?;
                 }
                 start = end;
             }
@@ -167,9 +168,19 @@ pub(super) async fn set_aside(
     Ok(())
 }
 
+/// What of a dead letter's record is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    All,
+    Key,
+    Nothing,
+}
+
 /// A dead letter as it is stored.
 struct Stored<'a> {
     letter: &'a DeadLetter,
+    reason: Reason,
+    field: Option<&'a str>,
     key: Option<&'a [u8]>,
     payload: Option<&'a [u8]>,
     message: String,
@@ -178,24 +189,38 @@ struct Stored<'a> {
 impl<'a> Stored<'a> {
     /// Leaves out, and describes, payload and key where they are larger than `limit` bytes together.
     fn fitting(letter: &'a DeadLetter, limit: usize) -> Self {
-        let mut message = letter.rejection.message.clone();
-        let mut key = letter.key.as_deref();
-        let mut payload = letter.payload.as_deref();
-        let size = |part: Option<&[u8]>| part.map_or(0, <[u8]>::len);
-        let mut notes = String::new();
-        if size(key) + size(payload) > limit {
-            if let Some(bytes) = payload.take() {
-                notes.push_str(&not_stored("payload", bytes));
-            }
-            if size(key) > limit
-                && let Some(bytes) = key.take()
-            {
-                notes.push_str(&not_stored("key", bytes));
-            }
+        let [key, payload] = [&letter.key, &letter.payload].map(|part| part.as_ref().map_or(0, Vec::len));
+        let kept = match () {
+            () if key + payload <= limit => Kept::All,
+            () if key <= limit => Kept::Key,
+            () => Kept::Nothing,
+        };
+        Self::of(letter, kept)
+    }
+
+    fn of(letter: &'a DeadLetter, kept: Kept) -> Self {
+        let DeadLetter { key, payload, rejection, .. } = letter;
+        let (mut reason, mut field) = (rejection.reason, rejection.field.as_deref());
+        let (mut message, mut notes) = (rejection.message.clone(), String::new());
+        if let (false, Some(bytes)) = (kept == Kept::All, payload) {
+            notes.push_str(&not_stored("payload", bytes));
+        }
+        if let (Kept::Nothing, Some(bytes)) = (kept, key) {
+            notes.push_str(&not_stored("key", bytes));
+            // Whoever tries it again must know, whatever it was refused for first: it has a key.
+            message = format!("{reason}: {message}");
+            (reason, field) = (Reason::RecordTooLarge, Some(LOST_KEY));
         }
         truncate(&mut message, MAX_MESSAGE - notes.len());
         message.push_str(&notes);
-        Self { letter, key, payload, message }
+        Self {
+            letter,
+            reason,
+            field,
+            key: key.as_deref().filter(|_| kept != Kept::Nothing),
+            payload: payload.as_deref().filter(|_| kept == Kept::All),
+            message,
+        }
     }
 
     fn size(&self) -> usize {
@@ -205,10 +230,7 @@ impl<'a> Stored<'a> {
 
 fn not_stored(what: &str, bytes: &[u8]) -> String {
     let hash: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-    format!(
-        "; the {what} of {} bytes does not fit into one packet of the database and is not stored, SHA-256 {hash}",
-        bytes.len()
-    )
+    format!("; the {what} of {} bytes is more than the database takes and is not stored, SHA-256 {hash}", bytes.len())
 }
 
 pub(super) fn truncate(text: &mut String, bytes: usize) {
@@ -246,8 +268,8 @@ async fn store(session: &mut Session, letters: &[Stored<'_>], now: DateTime<Utc>
 
 fn values(letters: &[Stored<'_>], now: DateTime<Utc>) -> Vec<Value> {
     let mut values = Vec::with_capacity(letters.len() * 10);
-    for Stored { letter, key, payload, message } in letters {
-        let mut field = letter.rejection.field.clone();
+    for Stored { letter, reason, field, key, payload, message } in letters {
+        let mut field = field.map(str::to_owned);
         if let Some(name) = &mut field
             && let Some((cut, _)) = name.char_indices().nth(255)
         {
@@ -265,7 +287,7 @@ fn values(letters: &[Stored<'_>], now: DateTime<Utc>) -> Vec<Value> {
             timestamp,
             (*key).into(),
             (*payload).into(),
-            letter.rejection.reason.as_str().into(),
+            reason.as_str().into(),
             field.into(),
             message.as_str().into(),
             datetime_micros(now.timestamp_micros()),
@@ -277,7 +299,7 @@ fn values(letters: &[Stored<'_>], now: DateTime<Utc>) -> Vec<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::outcome::{Reason, Rejection};
+    use crate::core::outcome::Rejection;
 
     fn letter(payload: usize, key: usize) -> DeadLetter {
         DeadLetter {
@@ -301,6 +323,10 @@ mod tests {
         let both = letter(1000, 1000);
         let stored = Stored::fitting(&both, 500);
         assert_eq!((stored.payload, stored.key), (None, None));
+        assert_eq!((stored.reason, stored.field), (Reason::RecordTooLarge, Some("@key")));
+        assert!(stored.message.starts_with("invalid_json: é") && stored.message.contains("; the key of 1000 bytes"));
+        let stored = Stored::of(&big, Kept::Key);
+        assert_eq!((stored.reason, stored.key.map(<[u8]>::len)), (Reason::InvalidJson, Some(10)));
         let small = letter(100, 10);
         assert_eq!(Stored::fitting(&small, 500).payload.map(<[u8]>::len), Some(100));
     }

@@ -76,15 +76,15 @@ fn integer(bits: u32, unsigned: bool) -> ColumnKind {
 }
 
 fn chars(length: u32) -> ColumnKind {
-    ColumnKind::Text { max_chars: Some(u64::from(length)), max_bytes: None, charset: Charset::Utf8mb4 }
+    ColumnKind::Text { max_chars: Some(u64::from(length)), max_bytes: None, charset: Charset::Utf8mb4, padded: false }
 }
 
 fn text(max_bytes: u64) -> ColumnKind {
-    ColumnKind::Text { max_chars: None, max_bytes: Some(max_bytes), charset: Charset::Utf8mb4 }
+    ColumnKind::Text { max_chars: None, max_bytes: Some(max_bytes), charset: Charset::Utf8mb4, padded: false }
 }
 
 fn binary(max_bytes: u64) -> ColumnKind {
-    ColumnKind::Binary { max_bytes: Some(max_bytes) }
+    ColumnKind::Binary { max_bytes: Some(max_bytes), padded: false }
 }
 
 fn fraction(digits: Option<u32>) -> u8 {

@@ -5,10 +5,9 @@ use sea_orm::sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sea_orm::sqlx::{self, AssertSqlSafe};
 
 use super::cells;
-use super::shape::{Kind, ParentKey, Shape};
+use super::shape::{Kind, Shape};
 use crate::adapters::sql_errors::{Class, sqlite_class, sqlite_code, warehouse_error};
 use crate::core::cell::Cell;
-use crate::core::decimal::Decimal;
 use crate::core::outcome::{Reason, Rejection};
 use crate::core::target::Rows;
 use crate::ports::{Refusal, WarehouseError, Written};
@@ -34,6 +33,8 @@ pub struct RowWriter<'a> {
     /// Rows of this table met rows that were there last time: then asking first is cheaper than failing first.
     pub meets_existing: &'a mut bool,
     written: Written,
+    /// Rows that were refused alone for what other rows hold: one that goes in later may be what they lack.
+    leaning: Vec<usize>,
 }
 
 impl<'a> RowWriter<'a> {
@@ -43,7 +44,7 @@ impl<'a> RowWriter<'a> {
         rows: Rows<'a>,
         meets_existing: &'a mut bool,
     ) -> Self {
-        Self { connection, shape, rows, meets_existing, written: Written::default() }
+        Self { connection, shape, rows, meets_existing, written: Written::default(), leaning: Vec::new() }
     }
 
     /// Writes all rows, or tells which can't be.
@@ -59,6 +60,7 @@ impl<'a> RowWriter<'a> {
             let changed = self.leave_unchanged(block).await?;
             self.settle(changed).await?;
         }
+        self.settle_leaning().await?;
         self.written.refused.sort_by_key(|r| r.row);
         self.written.unchanged.sort_unstable();
         Ok(self.written)
@@ -97,12 +99,11 @@ impl<'a> RowWriter<'a> {
     /// Writes the rows, halving where SQLite refuses until the refused ones are alone.
     async fn settle(&mut self, rows: Vec<usize>) -> Result<(), WarehouseError> {
         let max = self.shape.max_block();
-        // Earlier rows are written first: a row may point at an earlier one of its own table.
         let mut open: Vec<Vec<usize>> = blocks(rows, max).rev().collect();
         while let Some(block) = open.pop() {
             let Attempt::Refused { code, words } = self.attempt(Kind::Write, &block).await? else { continue };
             if code == FOREIGN_KEY {
-                let rest = self.refuse_orphans(&block).await?;
+                let rest = self.refuse_orphans(&block, false).await?;
                 if rest.len() < block.len() {
                     open.extend(blocks(rest, max).rev());
                     continue;
@@ -110,7 +111,10 @@ impl<'a> RowWriter<'a> {
             }
             if let [row] = block[..] {
                 let (reason, field, message) = self.blame(row, code, &words);
-                self.refuse(row, reason, field, message);
+                match reason {
+                    Reason::UniqueKey | Reason::ForeignKey => self.leaning.push(row),
+                    _ => self.refuse(row, reason, field, message),
+                }
                 continue;
             }
             let (left, right) = block.split_at(block.len() / 2);
@@ -120,18 +124,44 @@ impl<'a> RowWriter<'a> {
         Ok(())
     }
 
-    /// Refuses the rows of the block that point at no parent; answers the others.
-    async fn refuse_orphans(&mut self, block: &[usize]) -> Result<Vec<usize>, WarehouseError> {
+    /// Tries the rows that lean on others as long as one of them goes in, and refuses the rest.
+    async fn settle_leaning(&mut self) -> Result<(), WarehouseError> {
+        while !self.leaning.is_empty() {
+            let mut refused = Vec::new();
+            let leaning = std::mem::take(&mut self.leaning);
+            for &row in &leaning {
+                if let Attempt::Refused { code, words } = self.attempt(Kind::Write, &[row]).await? {
+                    refused.push((row, code, words));
+                }
+            }
+            if refused.len() < leaning.len() {
+                self.leaning = refused.into_iter().map(|(row, ..)| row).collect();
+                continue;
+            }
+            let rest = self.refuse_orphans(&leaning, true).await?;
+            for (row, code, words) in refused.into_iter().filter(|(row, ..)| rest.contains(row)) {
+                let (reason, field, message) = self.blame(row, code, &words);
+                self.refuse(row, reason, field, message);
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses the rows of the block that point at no parent; answers the others. A parent of their own table may come
+    /// later: such are asked for where all is in that can go in.
+    async fn refuse_orphans(&mut self, block: &[usize], own_table: bool) -> Result<Vec<usize>, WarehouseError> {
         let mut left = vec![true; block.len()];
         for parent in 0..self.shape.parents.len() {
+            if self.shape.parents[parent].is_own_table && !own_table {
+                continue;
+            }
             let (_, mut orphans) = self.ask(Kind::Orphans(parent), block).await?;
             orphans.sort_unstable();
             for n in orphans {
                 let key = &self.shape.parents[parent];
-                if !left[n] || self.earlier_parent(key, block, &left, n) {
+                if !std::mem::replace(&mut left[n], false) {
                     continue;
                 }
-                left[n] = false;
                 let row = self.rows.row(block[n]);
                 let values = named_values(&key.parent_columns, key.cells.iter().map(|&c| &row[c]), self.rows.arena);
                 let field = key.columns.first().cloned();
@@ -145,16 +175,6 @@ impl<'a> RowWriter<'a> {
             }
         }
         Ok(block.iter().zip(left).filter_map(|(&row, left)| left.then_some(row)).collect())
-    }
-
-    /// Whether an earlier row of the block is the parent that row `n` points at, within its own table.
-    fn earlier_parent(&self, key: &ParentKey, block: &[usize], left: &[bool], n: usize) -> bool {
-        let Some(own_cells) = &key.own_cells else { return false };
-        let child = self.rows.row(block[n]);
-        (0..=n).filter(|&m| left[m]).any(|m| {
-            let parent = self.rows.row(block[m]);
-            own_cells.iter().zip(&key.cells).all(|(&p, &c)| equal(&parent[p], &child[c], self.rows.arena))
-        })
     }
 
     fn refuse(&mut self, row: usize, reason: Reason, field: Option<String>, message: String) {
@@ -252,15 +272,6 @@ fn blocks(rows: Vec<usize>, max: usize) -> impl DoubleEndedIterator<Item = Vec<u
         rest = after;
     }
     pieces.into_iter()
-}
-
-fn equal(a: &Cell, b: &Cell, arena: &[u8]) -> bool {
-    match (a, b) {
-        (Cell::Text(a), Cell::Text(b)) | (Cell::Bytes(a), Cell::Bytes(b)) => a.of(arena) == b.of(arena),
-        (Cell::Decimal(a), Cell::Decimal(b)) => Decimal::of(a.of(arena)) == Decimal::of(b.of(arena)),
-        (Cell::Null | Cell::Missing, _) => false,
-        _ => a == b,
-    }
 }
 
 /// `code = "ZZ" and number = 7`

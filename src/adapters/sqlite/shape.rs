@@ -33,8 +33,8 @@ pub struct ParentKey {
     pub columns: Vec<String>,
     pub parent: String,
     pub parent_columns: Vec<String>,
-    /// Where the parent is the same table: positions of the parent's columns in a row's cells, if all are given.
-    pub own_cells: Option<Vec<usize>>,
+    /// The parent is the table itself.
+    pub is_own_table: bool,
 }
 
 /// One table, one set of columns, one way of meeting a row that is there.
@@ -66,11 +66,7 @@ impl Shape {
                     columns: names,
                     parent: fk.parent.clone(),
                     parent_columns: fk.parent_columns.clone(),
-                    own_cells: fk
-                        .parent
-                        .eq_ignore_ascii_case(&table.name)
-                        .then(|| fk.parent_columns.iter().map(|n| at(n)).collect::<Option<_>>())
-                        .flatten(),
+                    is_own_table: fk.parent.eq_ignore_ascii_case(&table.name),
                 })
             })
             .collect();

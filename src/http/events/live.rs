@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_record_is_told_with_its_fields_and_the_keys_of_its_rows() {
-        let kind = ColumnKind::Text { max_chars: None, max_bytes: None, charset: Charset::Utf8mb4 };
+        let kind = ColumnKind::Text { max_chars: None, max_bytes: None, charset: Charset::Utf8mb4, padded: false };
         let column = |name: &str| Column {
             name: name.to_owned(),
             kind: kind.clone(),

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 
 use super::{Committer, Early, Purpose};
 use crate::core::cell::Span;
-use crate::core::outcome::{Counts, Reason, Rejection};
+use crate::core::outcome::{Counts, LOST_KEY, Reason, Rejection};
 use crate::messages::{DeadLetter, Record, RecordBatch, RowBatch};
 use crate::ports::{AuditEntry, LetterWarehouse, PartitionCounts, StoredDeadLetter, WarehouseError};
 
@@ -130,7 +130,7 @@ fn is_whole(stored: &StoredDeadLetter) -> bool {
     let rejection = &stored.letter.rejection;
     match rejection.reason {
         Reason::Tombstone => true,
-        Reason::RecordTooLarge if rejection.field.as_deref() == Some("@key") => false,
+        Reason::RecordTooLarge if rejection.field.as_deref() == Some(LOST_KEY) => false,
         _ => stored.letter.payload.is_some(),
     }
 }

@@ -138,6 +138,35 @@ async fn a_row_may_point_at_itself_or_at_an_earlier_row_of_its_table_but_not_at_
 }
 
 #[tokio::test]
+async fn a_row_may_lean_on_one_that_comes_after_it() {
+    let fixture = fixture().await;
+    let mut warehouse = fixture.warehouse().await;
+    let target = fixture.target("node", &["id", "parent"], OnConflict::Update).await;
+    // So many that they go in several statements; the last is the root of all, and one's parent is nowhere.
+    let last = 700;
+    let rows: Vec<Vec<V>> = (1..last)
+        .map(|i| vec![V::I(i), V::I(if i == 350 { 999 } else { i + 1 })])
+        .chain([vec![V::I(last), V::I(last)]])
+        .collect();
+    let refused = attempt(&mut *warehouse, &target, &rows).await;
+    let wanted: Vec<_> = (0..350).map(|row| (row, Reason::ForeignKey, "parent")).collect();
+    assert_eq!(reasons(&refused), wanted, "the one, and whatever points at it");
+
+    let target = fixture.target("item", &ITEM, OnConflict::Update).await;
+    let first = [item("B", 9, V::I(0), t("S7")), item("B", 3, V::I(0), t("S8"))];
+    assert!(attempt(&mut *warehouse, &target, &first).await.is_empty());
+    // Each serial goes to a row that comes before the one that gives it up.
+    let handed_over = [
+        item("B", 1, V::I(0), t("S8")),
+        item("B", 3, V::I(0), t("S7")),
+        item("B", 9, V::I(0), t("S9")),
+        item("B", 10, V::I(0), t("S9")),
+    ];
+    let refused = attempt(&mut *warehouse, &target, &handed_over).await;
+    assert_eq!(reasons(&refused), [(3, Reason::UniqueKey, "serial")]);
+}
+
+#[tokio::test]
 async fn messages_name_the_value_and_the_other_table() {
     let fixture = fixture().await;
     let mut warehouse = fixture.warehouse().await;
