@@ -270,6 +270,7 @@ fn moments_fit_the_columns_range_and_lose_what_it_does_not_keep() {
             ("\"838:59:59.1\"", Err(InvalidTime)),
             ("\"-00:00:01\"", Ok("-1000000")),
             ("\"00:00:01.9\"", Ok("1000000")),
+            ("\"-00:00:01.9\"", Ok("-1000000")),
             ("\"x\"", Err(InvalidTime)),
             ("1", Err(WrongType)),
         ],
