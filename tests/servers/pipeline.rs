@@ -1,5 +1,6 @@
 //! The main job on real servers: every record once, as rows that an independent script computed.
 
+use super::items;
 use super::support::*;
 
 pub fn tests() -> Vec<(&'static str, super::Test)> {
@@ -8,6 +9,7 @@ pub fn tests() -> Vec<(&'static str, super::Test)> {
         ("all_records_become_the_rows_of_the_csv_files_on_mariadb", |s| whole_load(&s.kafka, &s.mariadb)),
         ("a_stream_that_moves_is_proved", |s| proved_on_its_way(&s.kafka, &s.mysql)),
         ("a_dry_run_shows_rows_and_keeps_nothing", dry_run_keeps_nothing),
+        ("a_dry_run_sets_large_records_aside", dry_run_sets_large_records_aside),
         ("check_connect_names_what_does_not_fit_the_real_tables", check_connect_names_misfits),
     ]
 }
@@ -67,11 +69,25 @@ fn dry_run_keeps_nothing(servers: &Servers) {
     for table in ["flight", "carrier", "bief_offset", "bief_dead_letter"] {
         assert_eq!(database.count(&format!("SELECT COUNT(*) FROM {table}")), 0, "{table}");
     }
+}
+
+/// As the daemon would, which never decodes such a record.
+fn dry_run_sets_large_records_aside(servers: &Servers) {
+    let (topic, database, folder) = (unique("large"), Database::create(&servers.mysql), tempfile::tempdir().unwrap());
+    create_topic(&servers.kafka, &topic, 1, &[]);
+    let producer = items::producer(&servers.kafka, &[]);
+    let large = format!(r#"{{"id": 2, "name": "large", "else": "{}"}}"#, "x".repeat(2000));
+    items::send(&producer, &topic, "1", Some(&items::good(1)));
+    items::send(&producer, &topic, "2", Some(large.as_bytes()));
+    items::flush(&producer);
+    let config = items::config(folder.path(), &servers.kafka, &database.url(), &topic);
     let text = std::fs::read_to_string(&config).unwrap();
-    std::fs::write(&config, text.replace("[[stream]]", "[[stream]]\nmax_record_bytes = \"100B\"")).unwrap();
-    let output = bief(&["run", "--dry-run", "3", "-c"]).arg(&config).output().unwrap();
+    std::fs::write(&config, text.replace("lanes =", "max_record_bytes = \"1KiB\"\nlanes =")).unwrap();
+    make_tables(&config);
+    let output = bief(&["run", "--dry-run", "5", "-c"]).arg(&config).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains("would be: 0 applied, 0 duplicates, 3 dead letters"), "{text}");
+    assert!(text.contains("-> dead letter: record_too_large"), "{text}");
+    assert!(text.contains("would be: 1 applied, 0 duplicates, 1 dead letters"), "{text}");
 }
 
 /// A daemon whose topic is not there makes the tables and reads nothing.
