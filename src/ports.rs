@@ -247,8 +247,15 @@ pub trait Bookkeeping {
     async fn reset(&self, topic: &str, steps: &[(reset::Step, i64)], now: DateTime<Utc>) -> Result<(), WarehouseError>;
 
     /// Puts down that the broker truncated the partition's log, and raises the epoch, so that nobody goes on with it before
-    /// an operator has decided. Does nothing where that is put down already.
-    async fn truncated(&self, topic: &str, partition: i32, now: DateTime<Utc>) -> Result<(), WarehouseError>;
+    /// an operator has decided. Does nothing where that is put down already, nor where the epoch is another one than that
+    /// under which it was judged: then an operator has decided meanwhile.
+    async fn truncated(
+        &self,
+        topic: &str,
+        partition: i32,
+        judged: Option<i64>,
+        now: DateTime<Utc>,
+    ) -> Result<(), WarehouseError>;
 
     /// In the filter's order.
     async fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<Vec<StoredDeadLetter>, WarehouseError>;

@@ -254,14 +254,18 @@ impl Pipeline {
         let recorded = bookkeeping.offsets(Some(topic)).await.map_err(warehouse_start)?;
         let mut standing = standing(broker, topic).await?;
         let mut doubts = standing.doubts(&recorded);
-        if doubts.iter().any(|d| d.kind == doubt::Kind::NoPartition) {
+        let mut cut_short = Vec::new();
+        if doubts.iter().any(|d| matches!(d.kind, doubt::Kind::NoPartition | doubt::Kind::PastEnd)) {
             tokio::time::sleep(ASKED_AGAIN).await;
             standing = self::standing(broker, topic).await?;
-            doubts = doubt::confirmed(&doubts, standing.doubts(&recorded));
+            let again = standing.doubts(&recorded);
+            cut_short = doubt::cut_short(&doubts, &again);
+            doubts = doubt::confirmed(&doubts, again);
         }
         self.board.in_doubt(name, &doubts, self.clock.now());
-        for partition in doubt::cut_short(&doubts) {
-            bookkeeping.truncated(topic, partition, self.clock.now()).await.map_err(warehouse_start)?;
+        for row in recorded.iter().filter(|row| cut_short.contains(&row.partition)) {
+            let put_down = bookkeeping.truncated(topic, row.partition, Some(row.epoch), self.clock.now());
+            put_down.await.map_err(warehouse_start)?;
         }
         if !doubts.is_empty() {
             let told = doubt::describe(topic, &doubts);

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::mpsc;
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
+use std::time::Duration;
 
 use actix::prelude::*;
 use tokio::sync::mpsc::Sender;
@@ -20,11 +21,13 @@ use self::claimer::Claimer;
 pub use self::feed::{Claimed, Claims, Ended, Feed, Polling};
 pub use self::lanes::{BatchLimits, MemoryLimit};
 use self::watch::{LOOK_EVERY, Watch};
-use crate::core::doubt::{self, Doubt};
 use crate::messages::{Assignments, Board, RecordBatch};
 use crate::metrics::{QueueMetrics, StreamMetrics};
 use crate::ports::{Broker, Clock, OpenBookkeeping, OpenSource};
 use crate::runtime::ExitGuard;
+
+/// How long after a failure a truncated log is put down again.
+const PUT_DOWN_AGAIN: Duration = Duration::from_secs(1);
 
 /// Where a partition begins that the database does not know yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,36 +181,20 @@ impl Consumer {
         let watch = Arc::clone(&self.watch);
         let expected = self.claimer.topic_id.get().cloned().unwrap_or_default();
         let look = async move { tokio::task::spawn_blocking(move || watch.look(&expected)).await };
-        let told = look.into_actor(self).map(|found, actor: &mut Self, ctx: &mut Context<Self>| {
+        let told = look.into_actor(self).map(|found, actor, ctx| {
             actor.looking = false;
             match found {
-                Ok(Ok(doubts)) if doubts.is_empty() => {}
-                Ok(Ok(doubts)) => actor.give_up(&doubts, ctx),
+                Ok(Ok(None)) => {}
+                Ok(Ok(Some(doubt))) => {
+                    actor.guard.pass(doubt);
+                    ctx.stop();
+                }
                 // The source tells that no broker answers.
                 Ok(Err(error)) => tracing::debug!(%error, "the broker could not be asked where the topic stands"),
                 Err(error) => tracing::debug!(%error, "the broker was not asked where the topic stands"),
             }
         });
         ctx.spawn(told);
-    }
-}
-
-impl Consumer {
-    /// Takes the pipeline down, once it is put down which logs were cut short.
-    fn give_up(&mut self, doubts: &[Doubt], ctx: &mut Context<Self>) {
-        let told = doubt::describe(&self.claimer.topic, doubts);
-        let (claimer, cut_short) = (Arc::clone(&self.claimer), doubt::cut_short(doubts));
-        // No other look meanwhile.
-        self.looking = true;
-        let put_down = async move {
-            for partition in cut_short {
-                claimer.put_down(partition).await;
-            }
-        };
-        ctx.spawn(put_down.into_actor(self).map(|(), actor, ctx| {
-            actor.guard.pass(told);
-            ctx.stop();
-        }));
     }
 }
 
@@ -233,7 +220,10 @@ impl Handler<LogTruncated> for Consumer {
     fn handle(&mut self, LogTruncated { partition, done }: LogTruncated, ctx: &mut Self::Context) {
         let claimer = Arc::clone(&self.claimer);
         let put_down = async move {
-            claimer.put_down(partition).await;
+            while let Err(error) = claimer.truncated(partition).await {
+                tracing::warn!(%error, partition, "that the broker truncated the log could not be put down; tried again");
+                tokio::time::sleep(PUT_DOWN_AGAIN).await;
+            }
             drop(done);
         };
         ctx.spawn(put_down.into_actor(self));

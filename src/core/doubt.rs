@@ -93,10 +93,12 @@ pub fn confirmed(first: &[Doubt], second: Vec<Doubt>) -> Vec<Doubt> {
     second.into_iter().filter(|d| d.kind != Kind::NoPartition || missed(d)).collect()
 }
 
-/// Partitions whose log is shorter than what was read. Once it has grown again its bounds no longer tell, so that it must be
-/// put down.
-pub fn cut_short(doubts: &[Doubt]) -> Vec<i32> {
-    doubts.iter().filter(|d| d.kind == Kind::PastEnd).map(|d| d.partition).collect()
+/// Partitions whose log was shorter than what was read in two looks, seconds apart: one may have asked a broker that did not
+/// know yet that it leads no more. Once the log has grown again its bounds no longer tell, so that it must be put down.
+pub fn cut_short(first: &[Doubt], second: &[Doubt]) -> Vec<i32> {
+    let past_end =
+        |doubts: &[Doubt], partition| doubts.iter().any(|d| d.partition == partition && d.kind == Kind::PastEnd);
+    first.iter().map(|d| d.partition).filter(|&p| past_end(first, p) && past_end(second, p)).collect()
 }
 
 /// Partitions named in one sentence; beyond them only their number is told.
@@ -153,6 +155,14 @@ mod tests {
         let second = look(&[(0, None), (1, Some((8, 9))), (2, None)]);
         let kinds: Vec<_> = confirmed(&first, second).iter().map(|d| (d.partition, d.kind)).collect();
         assert_eq!(kinds, [(0, Kind::NoPartition), (1, Kind::BeforeStart)]);
+    }
+
+    #[test]
+    fn a_log_was_cut_short_where_two_looks_say_so() {
+        let look = |ends: [i64; 3]| -> Vec<Doubt> {
+            (0..).zip(ends).filter_map(|(p, end)| judge(p, ("a", 7), ("a", Some((0, end))))).collect()
+        };
+        assert_eq!(cut_short(&look([6, 6, 7]), &look([6, 7, 6])), [0]);
     }
 
     #[test]

@@ -29,7 +29,10 @@ pub fn fit_json<'a>(raw: &'a str, kind: &ColumnKind) -> Result<Fit<'a>, Misfit> 
             _ => match numbers_of(raw).find(|number| !is_kept_by_json(number)) {
                 Some(number) => {
                     let number = shortened(number);
-                    Err((Reason::OutOfRange, format!("a JSON column would round {number}; send it as a text")))
+                    Err((
+                        Reason::OutOfRange,
+                        format!("a JSON column would not keep all digits of {number}; send it as a text"),
+                    ))
                 }
                 None => Ok(Fit::Text(raw)),
             },
@@ -77,17 +80,23 @@ fn numbers_of(raw: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Whether MySQL keeps the number as it is: it has 64-bit integers, signed or not, and double precision for the rest.
+/// Whether MySQL keeps the number: it has 64-bit integers, signed or not, and double precision for the rest. Others keep more,
+/// but a record must fare alike everywhere.
 fn is_kept_by_json(number: &str) -> bool {
     /// All decimals of so many digits are told apart by a double.
     const SAFE_DIGITS: usize = 15;
+    /// With so many, every double can be told from every other.
+    const MOST_DIGITS: usize = 17;
     if number.parse::<i64>().is_ok() || number.parse::<u64>().is_ok() {
         return true;
     }
     let Some(written) = Digits::of(number) else { return false };
     let value: f64 = number.parse().unwrap_or(f64::INFINITY);
     let normal = value.is_normal() || written.digits.is_empty();
-    let kept = || Digits::of(&format!("{value:e}")).is_some_and(|kept| kept == written);
+    // Its shortest form, or as many digits as it was given with: two programs print one double differently.
+    let digits = written.digits.len().clamp(1, MOST_DIGITS) - 1;
+    let forms = || [format!("{value:e}"), format!("{value:.digits$e}")];
+    let kept = || forms().iter().any(|form| Digits::of(form).is_some_and(|kept| kept == written));
     value.is_finite() && (normal && written.digits.len() <= SAFE_DIGITS || kept())
 }
 

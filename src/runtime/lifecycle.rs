@@ -64,7 +64,7 @@ impl Lifecycle {
             }
             generation += 1;
             let mut running_since = None;
-            let delay = match self.incarnation(generation, relapses > 1, &mut running_since).await {
+            let delay = match self.incarnation(generation, relapses > 2, &mut running_since).await {
                 End::Finished => break UnitState::Stopped,
                 End::NotStarted(error) => {
                     self.board.failed(self.name(), error.message.clone());

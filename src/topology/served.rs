@@ -104,8 +104,7 @@ fn not_well(unit: &UnitStatus) -> Option<(String, DateTime<Utc>)> {
     match unit.state {
         UnitState::Running if unit.failing_since.is_none() => None,
         UnitState::Running => {
-            let (times, error) = (unit.restarts, error());
-            Some((format!("it was built again {times} times, and has not run for a minute since: {error}"), since))
+            Some((format!("it failed again and again, and has not run for a minute since: {}", error()), since))
         }
         _ => Some((error(), since)),
     }

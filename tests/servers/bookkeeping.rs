@@ -261,8 +261,9 @@ pub async fn partitions_are_introduced_without_fencing_anyone(url: &str) {
     assert_eq!(of(books.offsets(Some("orders")).await.unwrap()), [(0, 1, 9), (1, 1, 5), (2, 1, 9)]);
     let claimed = books.claim("orders", &[at(0, 100)], now()).await.unwrap();
     assert_eq!(of(claimed), [(0, 2, 9)]);
-    books.truncated("orders", 0, now()).await.unwrap();
-    books.truncated("orders", 0, now()).await.unwrap();
+    books.truncated("orders", 0, Some(1), now()).await.unwrap();
+    books.truncated("orders", 0, Some(2), now()).await.unwrap();
+    books.truncated("orders", 0, None, now()).await.unwrap();
     let row = &books.offsets(Some("orders")).await.unwrap()[0];
     assert_eq!((row.epoch, row.topic_id.as_str()), (3, "truncated:id"), "once");
     server.end().await;

@@ -590,7 +590,7 @@ impl Bookkeeping for Book {
         panic!("no actor asks for it")
     }
 
-    async fn truncated(&self, _: &str, _: i32, _: DateTime<Utc>) -> Result<(), WarehouseError> {
+    async fn truncated(&self, _: &str, _: i32, _: Option<i64>, _: DateTime<Utc>) -> Result<(), WarehouseError> {
         panic!("no broker here truncates a log")
     }
 

@@ -2,15 +2,11 @@
 //! would fence whoever holds it.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use super::StartAt;
 use super::feed::{Claimed, Claims, Ended};
 use crate::core::doubt;
 use crate::ports::{Bounds, Broker, Claim, Clock, OpenBookkeeping, SourceError, TopicStanding, WarehouseError};
-
-/// How long after a failure a truncated log is put down again.
-const PUT_DOWN_AGAIN: Duration = Duration::from_secs(1);
 
 /// Takes partitions over: broker and database are asked for each assignment anew.
 pub(super) struct Claimer {
@@ -24,16 +20,9 @@ pub(super) struct Claimer {
 }
 
 impl Claimer {
-    /// Puts down that the broker truncated a log, however often it takes.
-    pub async fn put_down(&self, partition: i32) {
-        while let Err(error) = self.truncated(partition).await {
-            tracing::warn!(%error, partition, "that the broker truncated the log could not be put down; tried again");
-            tokio::time::sleep(PUT_DOWN_AGAIN).await;
-        }
-    }
-
-    async fn truncated(&self, partition: i32) -> Result<(), WarehouseError> {
-        (self.open_bookkeeping)().await?.truncated(&self.topic, partition, self.clock.now()).await
+    /// Puts down that the broker truncated a log.
+    pub async fn truncated(&self, partition: i32) -> Result<(), WarehouseError> {
+        (self.open_bookkeeping)().await?.truncated(&self.topic, partition, None, self.clock.now()).await
     }
 
     pub async fn claim(&self, partitions: Vec<i32>) -> Claims {
@@ -64,9 +53,6 @@ impl Claimer {
         };
         let ours: Vec<_> = recorded.iter().filter(|o| partitions.contains(&o.partition)).cloned().collect();
         let doubts = standing.doubts(&ours);
-        for partition in doubt::cut_short(&doubts) {
-            bookkeeping.truncated(&self.topic, partition, self.clock.now()).await?;
-        }
         if !doubts.is_empty() {
             return passing(doubt::describe(&self.topic, &doubts));
         }
@@ -202,7 +188,7 @@ mod tests {
             Ok(self.0.lock().unwrap().iter().copied().map(offset).collect())
         }
 
-        async fn truncated(&self, _: &str, _: i32, _: DateTime<Utc>) -> Result<(), WarehouseError> {
+        async fn truncated(&self, _: &str, _: i32, _: Option<i64>, _: DateTime<Utc>) -> Result<(), WarehouseError> {
             unreachable!("nobody asks")
         }
 

@@ -29,6 +29,8 @@ const FULL_WAIT: Duration = Duration::from_millis(1);
 const IDLE_WAIT: Duration = Duration::from_millis(20);
 /// Partitions that are not taken over after so long are told as trouble: they are not read meanwhile.
 const CLAIM_PATIENCE: Duration = Duration::from_secs(5);
+/// How long other lanes go on after one has met a batch that cannot be read.
+const OTHERS_GO_ON: Duration = Duration::from_secs(5);
 const UNCLAIMED: &str = "partitions that the group gave are not taken over yet: the database, another daemon that holds \
                          their rows, or the broker keeps the answer back; it is waited for, and asked for again";
 /// The thread's name on the board.
@@ -145,6 +147,15 @@ struct State {
     /// When each lane was last given a batch.
     given: Vec<Option<Instant>>,
     reported: Instant,
+    damaged: Option<Damaged>,
+}
+
+/// A batch that cannot be read. Its lane is polled no more; the others for a while, so that they are not held up by it
+/// between one building of the pipeline and the next.
+struct Damaged {
+    error: String,
+    lane: usize,
+    until: Instant,
 }
 
 /// A feed that was begun, between two turns.
@@ -198,6 +209,7 @@ impl Feed {
             starved: None,
             given: vec![None; self.lanes.len()],
             reported: Instant::now(),
+            damaged: None,
         };
         Polling { feed: self, state, events: Vec::new() }
     }
@@ -227,12 +239,27 @@ impl Feed {
         if state.reported.elapsed() >= REPORT_EVERY {
             self.report(state);
         }
+        self.end_if_damaged(state)?;
         Ok(turn)
+    }
+
+    /// What lies before a batch that cannot be read is handed on and written first.
+    fn end_if_damaged(&self, state: &State) -> Result<(), Ended> {
+        let Some(Damaged { error, until, .. }) = &state.damaged else { return Ok(()) };
+        let under_way = state.filling.iter().any(|f| !f.is_empty()) || self.assignments.any_in_flight();
+        let now = Instant::now();
+        match now >= *until && (!under_way || now >= *until + REVOCATION_WAIT) {
+            true => Err(Ended::Passing { error: error.clone() }),
+            false => Ok(()),
+        }
     }
 
     /// Polls one lane into its batch and hands the batch on where there is room.
     fn fill(&mut self, state: &mut State, lane: usize) -> Result<Turn, Ended> {
-        let State { positions, filling, blocked, given, .. } = state;
+        let State { positions, filling, blocked, given, damaged, .. } = state;
+        let readable = |damaged: &Option<Damaged>| {
+            damaged.as_ref().is_none_or(|damaged| damaged.lane != lane && Instant::now() < damaged.until)
+        };
         let filling = &mut filling[lane];
         let mut polled = 0;
         let (limits, memory, cost) = (self.limits, &self.memory.shares[lane], &self.memory.cost);
@@ -240,21 +267,30 @@ impl Feed {
         // records wait in librdkafka, which stops fetching when its own share is full.
         loop {
             let part = filling.part(&limits, memory, cost, POLLED_AT_ONCE);
-            if part == 0 {
+            if part == 0 || !readable(damaged) {
                 break;
             }
             let (before, mut bytes) = (filling.records(), 0);
             let (board, stream) = (&self.board, &self.stream);
-            let count = self.source.poll(lane, part, &mut |p| {
+            let outcome = self.source.poll(lane, part, &mut |p| {
                 if let (Polled::End { partition, offset }, true) = (p, positions.contains_key(&p.partition())) {
                     board.read_to_end(stream, partition, offset);
                 }
                 bytes += filling.take(p, positions, &limits);
-            })?;
+            });
             let records = filling.records() - before;
             filling.charge(records, bytes, memory, cost);
             self.metrics.records_consumed.inc_by(records as u64);
             self.metrics.bytes_consumed.inc_by(bytes as u64);
+            let count = match outcome {
+                Ok(count) => count,
+                Err(SourceError::Damaged(error)) => {
+                    let until = Instant::now() + OTHERS_GO_ON;
+                    damaged.get_or_insert(Damaged { error, lane, until });
+                    records
+                }
+                Err(error) => return Err(error.into()),
+            };
             polled += count;
             if count > 0 {
                 crate::failpoint!("polled", |error| return Err(Ended::Failed { error, fatal: false }));
@@ -408,7 +444,8 @@ impl Feed {
         state.claiming_since = (!state.claiming.is_empty()).then_some(since);
         let unclaimed = state.claiming_since.filter(|since| since.elapsed() >= CLAIM_PATIENCE);
         let unclaimed = unclaimed.map(|_| UNCLAIMED.to_owned());
-        match self.source.trouble().or(unclaimed) {
+        let damaged = state.damaged.as_ref().map(|damaged| damaged.error.clone());
+        match self.source.trouble().or(damaged).or(unclaimed) {
             Some(cause) => self.board.troubled(&self.stream, ACTOR, &cause, self.clock.now()),
             None => self.board.well(&self.stream, ACTOR),
         }

@@ -30,9 +30,9 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// What is in doubt; puts it on the board. Waits for the broker. `expected`: the id under which the partitions were taken
-    /// over, empty where there is none.
-    pub(super) fn look(&self, expected: &str) -> Result<Vec<Doubt>, SourceError> {
+    /// What is in doubt, in words; puts it on the board. Waits for the broker. `expected`: the id under which the
+    /// partitions were taken over, empty where there is none.
+    pub(super) fn look(&self, expected: &str) -> Result<Option<String>, SourceError> {
         // Before the broker is asked: what is committed now, the broker has.
         let held: Vec<(i32, i64)> = self
             .board
@@ -44,13 +44,14 @@ impl Watch {
             .map(|p| (p.partition, p.next_offset))
             .collect();
         if held.is_empty() {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         let doubts = self.doubts(expected, &held)?;
-        if !doubts.is_empty() {
-            self.board.in_doubt(&self.stream, &doubts, self.clock.now());
+        if doubts.is_empty() {
+            return Ok(None);
         }
-        Ok(doubts)
+        self.board.in_doubt(&self.stream, &doubts, self.clock.now());
+        Ok(Some(doubt::describe(&self.topic, &doubts)))
     }
 
     fn doubts(&self, expected: &str, held: &[(i32, i64)]) -> Result<Vec<Doubt>, SourceError> {
@@ -177,7 +178,7 @@ mod tests {
         let (watch, broker) = watch(0..3);
         let look = |says: Says| {
             *broker.says.lock().unwrap() = says;
-            watch.look("id").map(|doubts| !doubts.is_empty()).map_err(drop)
+            watch.look("id").map(|doubt| doubt.is_some()).map_err(drop)
         };
         assert_eq!(look(Says::Topic), Ok(false));
         assert_eq!(look(Says::NoTopic), Ok(false), "a broker that has just started says so too");
@@ -191,7 +192,7 @@ mod tests {
     #[test]
     fn the_ends_of_all_partitions_are_asked_for_in_turn() {
         let (watch, broker) = watch(0..20);
-        let looks: Vec<bool> = (0..3).map(|_| !watch.look("id").unwrap().is_empty()).collect();
+        let looks: Vec<bool> = (0..3).map(|_| watch.look("id").unwrap().is_some()).collect();
         assert_eq!(looks, [false, false, true], "the last partition has lost its end");
         let asked = broker.asked.lock().unwrap();
         assert_eq!(asked[..20], (0..20).collect::<Vec<i32>>());

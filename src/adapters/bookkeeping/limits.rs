@@ -70,8 +70,14 @@ impl Bookkeeping for Limited {
         limited("setting offsets", ANSWER_LIMIT, self.0.reset(topic, steps, now)).await
     }
 
-    async fn truncated(&self, topic: &str, partition: i32, now: DateTime<Utc>) -> Result<(), WarehouseError> {
-        limited("putting a truncated log down", ANSWER_LIMIT, self.0.truncated(topic, partition, now)).await
+    async fn truncated(
+        &self,
+        topic: &str,
+        partition: i32,
+        judged: Option<i64>,
+        now: DateTime<Utc>,
+    ) -> Result<(), WarehouseError> {
+        limited("putting a truncated log down", ANSWER_LIMIT, self.0.truncated(topic, partition, judged, now)).await
     }
 
     async fn dead_letters(&self, filter: &DeadLetterFilter) -> Result<Vec<StoredDeadLetter>, WarehouseError> {

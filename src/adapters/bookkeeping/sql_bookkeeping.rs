@@ -243,11 +243,18 @@ impl Bookkeeping for SqlBookkeeping {
         }
     }
 
-    async fn truncated(&self, topic: &str, partition: i32, now: DateTime<Utc>) -> Result<(), WarehouseError> {
+    async fn truncated(
+        &self,
+        topic: &str,
+        partition: i32,
+        judged: Option<i64>,
+        now: DateTime<Utc>,
+    ) -> Result<(), WarehouseError> {
         use offset::Column as C;
         let told = |e: DbErr| from_db_err("putting a truncated log down", &e);
         let row = offset::Entity::find_by_id((topic.to_owned(), partition)).one(&self.db).await.map_err(told)?;
-        let Some(row) = row.filter(|row| !doubt::recorded_id(&row.topic_id).1) else { return Ok(()) };
+        let stands = |row: &offset::Model| judged.is_none_or(|epoch| epoch == row.epoch);
+        let Some(row) = row.filter(|row| stands(row) && !doubt::recorded_id(&row.topic_id).1) else { return Ok(()) };
         offset::Entity::update_many()
             .col_expr(C::TopicId, Expr::val(format!("{}{}", doubt::TRUNCATED, row.topic_id)))
             .col_expr(C::Epoch, Expr::col(C::Epoch).add(1))
@@ -255,6 +262,7 @@ impl Bookkeeping for SqlBookkeeping {
             .filter(C::Topic.eq(topic))
             .filter(C::PartitionId.eq(partition))
             .filter(C::TopicId.eq(row.topic_id))
+            .filter(C::Epoch.eq(row.epoch))
             .exec(&self.db)
             .await
             .map(drop)

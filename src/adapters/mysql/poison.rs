@@ -15,6 +15,8 @@ use crate::core::schema::{Charset, ColumnKind, ForeignKey};
 use crate::core::target::{OnConflict, Rows};
 use crate::ports::Refusal;
 
+/// How often rows that lean on others are gone through: knots beyond that are not worth the locks that are held meanwhile.
+const LEANING_PASSES: usize = 16;
 const NOT_NULL: u16 = 1048;
 
 /// The search in one call.
@@ -283,9 +285,13 @@ impl<'r> Poison<'r> {
         let mut leaning: Vec<usize> =
             all.iter().copied().filter(|position| self.refused.get(position).is_some_and(leans)).collect();
         let (mut affected, mut tried) = (0, usize::MAX);
-        // Where none of them went in, none would the next time.
-        while self.went_in && !leaning.is_empty() && leaning.len() < tried {
+        // Where none of them went in, none would the next time. A chain of rows goes in at once in one of the two directions.
+        for _ in 0..LEANING_PASSES {
+            if !self.went_in || leaning.is_empty() || leaning.len() == tried {
+                break;
+            }
             tried = leaning.len();
+            leaning.reverse();
             let mut left = Vec::new();
             for position in leaning {
                 match session.run(&plan.insert(position, position)).await {

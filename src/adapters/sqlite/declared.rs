@@ -40,16 +40,16 @@ pub fn kind(declared: &str) -> ColumnKind {
         },
         ["FLOAT"] => ColumnKind::Float { single: arguments.len() != 1 || first.is_none_or(|p| p <= 24) },
         ["DOUBLE" | "REAL"] | ["DOUBLE", "PRECISION"] => ColumnKind::Float { single: false },
-        ["CHAR" | "CHARACTER" | "NCHAR"] => chars(first.unwrap_or(1)),
+        ["CHAR" | "CHARACTER" | "NCHAR"] => chars(first.unwrap_or(1), true),
         ["VARCHAR" | "NVARCHAR"] | ["CHARACTER" | "CHAR", "VARYING"] => match first {
-            Some(length) => chars(length),
+            Some(length) => chars(length, false),
             None => text(MAX_LENGTH),
         },
         ["TINYTEXT"] => text(255),
         ["TEXT" | "CLOB"] => text(65_535),
         ["MEDIUMTEXT"] => text(16_777_215),
         ["LONGTEXT"] => text(MAX_LENGTH),
-        ["BINARY"] => binary(u64::from(first.unwrap_or(1))),
+        ["BINARY"] => ColumnKind::Binary { max_bytes: Some(u64::from(first.unwrap_or(1))), padded: true },
         ["VARBINARY"] => binary(first.map_or(MAX_LENGTH, u64::from)),
         ["TINYBLOB"] => binary(255),
         ["BLOB"] => binary(65_535),
@@ -75,8 +75,8 @@ fn integer(bits: u32, unsigned: bool) -> ColumnKind {
     ColumnKind::Integer { min, max: max.min(i128::from(i64::MAX)) }
 }
 
-fn chars(length: u32) -> ColumnKind {
-    ColumnKind::Text { max_chars: Some(u64::from(length)), max_bytes: None, charset: Charset::Utf8mb4, padded: false }
+fn chars(length: u32, padded: bool) -> ColumnKind {
+    ColumnKind::Text { max_chars: Some(u64::from(length)), max_bytes: None, charset: Charset::Utf8mb4, padded }
 }
 
 fn text(max_bytes: u64) -> ColumnKind {
@@ -106,8 +106,8 @@ mod tests {
             ("MEDIUMINT", int(-8_388_608, 8_388_607)),
             ("BIGINT", int(i128::from(i64::MIN), i128::from(i64::MAX))),
             ("BIGINT UNSIGNED", int(0, i128::from(i64::MAX))),
-            ("VARCHAR(7)", chars(7)),
-            ("CHAR", chars(1)),
+            ("VARCHAR(7)", chars(7, false)),
+            ("CHAR", chars(1, true)),
             ("TEXT", text(65_535)),
             ("BLOB", binary(65_535)),
             ("DECIMAL(8, 2)", ColumnKind::Decimal { precision: 8, scale: 2, unsigned: false }),

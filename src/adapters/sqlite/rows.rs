@@ -1,6 +1,8 @@
 //! Writes rows of one table: straight where all are new, else asking first what is there; rows that SQLite refuses
 //! are found by asking for missing parents and by halving. Must never leave a refusal without its row.
 
+use std::collections::HashSet;
+
 use sea_orm::sqlx::sqlite::{SqliteArguments, SqliteConnection};
 use sea_orm::sqlx::{self, AssertSqlSafe};
 
@@ -11,6 +13,9 @@ use crate::core::cell::Cell;
 use crate::core::outcome::{Reason, Rejection};
 use crate::core::target::Rows;
 use crate::ports::{Refusal, WarehouseError, Written};
+
+/// How often rows that lean on others are gone through: knots beyond that are not worth the time.
+const LEANING_PASSES: usize = 16;
 
 /// `SQLITE_CONSTRAINT_FOREIGNKEY`
 const FOREIGN_KEY: i32 = 787;
@@ -126,19 +131,26 @@ impl<'a> RowWriter<'a> {
 
     /// Tries the rows that lean on others as long as one of them goes in, and refuses the rest.
     async fn settle_leaning(&mut self) -> Result<(), WarehouseError> {
+        let mut passes = 0;
         while !self.leaning.is_empty() {
+            passes += 1;
             let mut refused = Vec::new();
-            let leaning = std::mem::take(&mut self.leaning);
+            let mut leaning = std::mem::take(&mut self.leaning);
+            // A chain of rows goes in at once in one of the two directions.
+            leaning.reverse();
             for &row in &leaning {
                 if let Attempt::Refused { code, words } = self.attempt(Kind::Write, &[row]).await? {
                     refused.push((row, code, words));
                 }
             }
-            if refused.len() < leaning.len() {
+            if refused.len() < leaning.len() && passes < LEANING_PASSES {
                 self.leaning = refused.into_iter().map(|(row, ..)| row).collect();
                 continue;
             }
-            let rest = self.refuse_orphans(&leaning, true).await?;
+            let mut rest = HashSet::new();
+            for block in blocks(refused.iter().map(|(row, ..)| *row).collect(), self.shape.max_block()) {
+                rest.extend(self.refuse_orphans(&block, true).await?);
+            }
             for (row, code, words) in refused.into_iter().filter(|(row, ..)| rest.contains(row)) {
                 let (reason, field, message) = self.blame(row, code, &words);
                 self.refuse(row, reason, field, message);
