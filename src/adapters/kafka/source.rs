@@ -28,6 +28,12 @@ const LARGEST_ANSWER: &str = "2147483647";
 const SESSION_TIMEOUT: &str = "6000";
 const HEARTBEAT: &str = "1500";
 
+/// How long, in milliseconds, the group waits in a rebalance for members that say nothing: those that a broker remembers of before
+/// it was killed, and others that died while they joined, for whom no session runs. librdkafka's 5 minutes are for
+/// consumers that work between two polls; here a partition is given back within seconds. No less than the session, which
+/// librdkafka demands.
+const REBALANCE_TIMEOUT: u64 = 30_000;
+
 /// An error of the group that comes again after so long is told as trouble, and no more when it has not come for so
 /// long. While a broker starts, joining fails once or twice.
 const GROUP_PATIENCE: Duration = Duration::from_secs(5);
@@ -164,7 +170,9 @@ impl KafkaSource {
         // A lane that was full is refilled at once, not a second after it has room.
         client::set_default(&mut config, "fetch.queue.backoff.ms", "10");
         client::set_consumer_defaults(&mut config);
+        let session = config.get("session.timeout.ms").and_then(|ms| ms.parse().ok()).unwrap_or(REBALANCE_TIMEOUT);
         config
+            .set("max.poll.interval.ms", session.max(REBALANCE_TIMEOUT).to_string())
             .set("group.id", &settings.group)
             .set("enable.auto.offset.store", "false")
             .set("partition.assignment.strategy", "cooperative-sticky")
