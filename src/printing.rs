@@ -15,7 +15,6 @@ macro_rules! out {
 
 /// As `println!`.
 macro_rules! outln {
-    () => { $crate::printing::to_stdout(format_args!("\n")) };
     ($($what:tt)*) => { $crate::printing::to_stdout(format_args!("{}\n", format_args!($($what)*))) };
 }
 

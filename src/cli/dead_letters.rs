@@ -17,7 +17,6 @@ use super::{exit, printable};
 use crate::adapters::warehouse;
 use crate::config::WarehouseConfig;
 use crate::core::decode::shortened;
-
 use crate::ports::{DeadLetterFilter, LetterHead, StoredDeadLetter, WarehouseError};
 use crate::topology::letters::first_portion;
 

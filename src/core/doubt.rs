@@ -96,9 +96,9 @@ pub fn confirmed(first: &[Doubt], second: Vec<Doubt>) -> Vec<Doubt> {
 /// Partitions whose log was shorter than what was read in two looks, seconds apart: one may have asked a broker that did not
 /// know yet that it leads no more. Once the log has grown again its bounds no longer tell, so that it must be put down.
 pub fn cut_short(first: &[Doubt], second: &[Doubt]) -> Vec<i32> {
-    let past_end =
-        |doubts: &[Doubt], partition| doubts.iter().any(|d| d.partition == partition && d.kind == Kind::PastEnd);
-    first.iter().map(|d| d.partition).filter(|&p| past_end(first, p) && past_end(second, p)).collect()
+    let past_end = |d: &&Doubt| d.kind == Kind::PastEnd;
+    let again = |partition: &i32| second.iter().filter(past_end).any(|d| d.partition == *partition);
+    first.iter().filter(past_end).map(|d| d.partition).filter(again).collect()
 }
 
 /// Partitions named in one sentence; beyond them only their number is told.

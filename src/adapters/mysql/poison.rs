@@ -12,11 +12,9 @@ use super::tsv::{self, Form};
 use crate::core::cell::Cell;
 use crate::core::outcome::{Reason, Rejection};
 use crate::core::schema::{Charset, ColumnKind, ForeignKey};
-use crate::core::target::{OnConflict, Rows};
+use crate::core::target::{LEANING_PASSES, OnConflict, Rows};
 use crate::ports::Refusal;
 
-/// How often rows that lean on others are gone through: knots beyond that are not worth the locks that are held meanwhile.
-const LEANING_PASSES: usize = 16;
 const NOT_NULL: u16 = 1048;
 
 /// The search in one call.

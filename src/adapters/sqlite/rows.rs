@@ -11,11 +11,8 @@ use super::shape::{Kind, Shape};
 use crate::adapters::sql_errors::{Class, sqlite_class, sqlite_code, warehouse_error};
 use crate::core::cell::Cell;
 use crate::core::outcome::{Reason, Rejection};
-use crate::core::target::Rows;
+use crate::core::target::{LEANING_PASSES, Rows};
 use crate::ports::{Refusal, WarehouseError, Written};
-
-/// How often rows that lean on others are gone through: knots beyond that are not worth the time.
-const LEANING_PASSES: usize = 16;
 
 /// `SQLITE_CONSTRAINT_FOREIGNKEY`
 const FOREIGN_KEY: i32 = 787;
