@@ -118,10 +118,16 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
         None if whole => "; NO DRILL, since it would kill the servers that BIEF_TEST_… names".to_owned(),
         None => String::new(),
     };
+    let passed = status.success() && drilled.is_none_or(|outcome| outcome.is_ok());
+    if !passed && !interrupted.load(Ordering::Relaxed) {
+        // Their logs go with them. Tests that kill and starve servers leave errors there too.
+        for line in servers.guard().complaints()? {
+            eprintln!("in the log of {line}");
+        }
+    }
     let folder = servers.guard().folder().to_path_buf();
     drop(servers);
     let ended = if folder.exists() { "some servers DID NOT END" } else { "all servers ended" };
-    let passed = status.success() && drilled.is_none_or(|outcome| outcome.is_ok());
     eprintln!(
         "{}: {tally} in {:.0} s, with {}{without}{drill}; {ended}",
         if passed { "passed" } else { "FAILED" },

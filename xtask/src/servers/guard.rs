@@ -71,6 +71,12 @@ rm -f "$folder/$name.sock" "$folder/$name.sock.lock"
 setsid sh -c "$START" sh "$folder/$name.pid" "$@" </dev/null >>"$folder/$name.log" 2>&1 &
 "#;
 
+/// How programs mark the lines of their logs that tell of an error.
+const ERROR_WORDS: [&str; 4] = ["ERROR", "FATAL", "PANIC", "Exception"];
+/// How many complaints of each program are told, and how much of each.
+const COMPLAINTS: usize = 10;
+const COMPLAINT_CHARS: usize = 300;
+
 /// The folder of some running programs, which end when this is dropped.
 #[derive(Debug)]
 pub struct Guard {
@@ -147,6 +153,28 @@ impl Guard {
             started.current_dir(folder);
         }
         started
+    }
+
+    /// The last errors in the log of each program, one a line, after the program's name.
+    pub fn complaints(&self) -> Result<Vec<String>> {
+        let mut logs = Vec::new();
+        for entry in std::fs::read_dir(&self.folder).context("cannot list the programs' folder")? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|ending| ending == "log") {
+                logs.push(path);
+            }
+        }
+        logs.sort();
+        let mut told = Vec::new();
+        for path in logs {
+            let log = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            let log = String::from_utf8_lossy(&log);
+            let errors: Vec<&str> = log.lines().filter(|line| ERROR_WORDS.iter().any(|w| line.contains(w))).collect();
+            let name = path.file_stem().unwrap_or_default().to_string_lossy();
+            let last = errors.iter().skip(errors.len().saturating_sub(COMPLAINTS));
+            told.extend(last.map(|line| format!("{name}: {}", line.chars().take(COMPLAINT_CHARS).collect::<String>())));
+        }
+        Ok(told)
     }
 
     /// Lets the programs run on without this process.
@@ -246,6 +274,19 @@ mod tests {
         assert!(stat.exists());
         drop(guard);
         wait_until("it is dead", || !std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")));
+    }
+
+    #[test]
+    fn the_last_errors_of_each_log_are_told_and_nothing_else() {
+        let guard = Guard::new().unwrap();
+        let numbered: String = (0..COMPLAINTS + 5).map(|n| format!("[Note] {n}\n[ERROR] InnoDB: {n}\n")).collect();
+        std::fs::write(guard.folder().join("b.log"), numbered).unwrap();
+        std::fs::write(guard.folder().join("a.log"), format!("FATAL: {}\n", "é".repeat(COMPLAINT_CHARS))).unwrap();
+        std::fs::write(guard.folder().join("calm.log"), "ready for connections\n").unwrap();
+        let told = guard.complaints().unwrap();
+        assert_eq!(told.len(), 1 + COMPLAINTS);
+        assert_eq!(told[0], format!("a: FATAL: {}", "é".repeat(COMPLAINT_CHARS - "FATAL: ".len())));
+        assert_eq!((told[1].as_str(), told[COMPLAINTS].as_str()), ("b: [ERROR] InnoDB: 5", "b: [ERROR] InnoDB: 14"));
     }
 
     #[test]
