@@ -17,8 +17,18 @@ const SECRET_KEYS: [&str; 3] = ["daemon.token", "warehouse.url", "cache.url"];
 /// Fields of the configuration's types that hold a secret, each with a canary below.
 const SECRET_FIELDS: [&str; 3] = ["properties", "token", "url"];
 
-const PROPERTIES: [&str; 5] =
-    ["sasl.username", "sasl.password", "ssl.key.password", "ssl.keystore.password", "sasl.oauthbearer.client.secret"];
+const PROPERTIES: [&str; 10] = [
+    "sasl.username",
+    "sasl.password",
+    "sasl.oauthbearer.client.secret",
+    "sasl.oauthbearer.client.credentials.client.secret",
+    "sasl.oauthbearer.assertion.private.key.passphrase",
+    "sasl.oauthbearer.assertion.private.key.pem",
+    "sasl.oauthbearer.config",
+    "ssl.key.password",
+    "ssl.key.pem",
+    "ssl.keystore.password",
+];
 
 fn sources() -> Vec<String> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/config");

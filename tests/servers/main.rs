@@ -29,6 +29,7 @@ mod offsets;
 mod parts;
 mod pipeline;
 mod poison;
+mod rebalances;
 mod schema;
 mod security;
 mod shipped;
@@ -105,6 +106,7 @@ fn main() -> ExitCode {
         failpoints::tests(),
         lost_commits::tests(),
         fencing::tests(),
+        rebalances::tests(),
         memory::tests(),
         errors::tests(),
         offsets::tests(),
