@@ -7,3 +7,5 @@ pub mod own_topic;
 pub mod producer;
 mod queue;
 pub mod source;
+#[cfg(test)]
+mod source_tests;
