@@ -1,7 +1,6 @@
 //! A daemon that is stopped in the middle of a batch, past its session timeout, while another takes its partitions
 //! over: when it goes on, its commit is refused and counted, and no record is lost or written twice.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::parts::{Parts, long};
@@ -34,15 +33,6 @@ const MORE_ROUNDS: usize = 5;
 const ADVANCED: &str = "SELECT SUM(next_offset) FROM bief_offset";
 /// The group's patience, the database's with a silent session, and as much again for a slow machine.
 const FREE_AGAIN: Duration = Duration::from_secs(2 * (6 + 30));
-
-fn replace_in(config: &Path, changes: &[(&str, &str)]) {
-    let text = std::fs::read_to_string(config).unwrap();
-    let changed = changes.iter().fold(text, |text, (from, to)| {
-        assert!(text.contains(from), "{from} in {text}");
-        text.replace(from, to)
-    });
-    std::fs::write(config, changed).unwrap();
-}
 
 fn send_until_stopped(sleeper: &Daemon, parts: &mut Parts, round: usize) {
     let began = Instant::now();

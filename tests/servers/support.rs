@@ -148,6 +148,16 @@ pub fn create_topic(kafka: &str, topic: &str, partitions: i32, settings: &[(&str
     made.into_iter().for_each(|outcome| drop(outcome.unwrap()));
 }
 
+/// Puts other text in place of some of a configuration's, which must be there.
+pub fn replace_in(config: &Path, changes: &[(&str, &str)]) {
+    let text = std::fs::read_to_string(config).unwrap();
+    let changed = changes.iter().fold(text, |text, (from, to)| {
+        assert!(text.contains(from), "{from} in {text}");
+        text.replace(from, to)
+    });
+    std::fs::write(config, changed).unwrap();
+}
+
 /// The folder of the repository.
 pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
