@@ -387,8 +387,7 @@ fn one_lease_two_daemons(servers: &Servers) {
     let folder = tempfile::tempdir().unwrap();
     let mut parts = Parts::new(servers, 4);
     let config = parts.config(folder.path(), &database.url(), &parts.topic.clone(), 100);
-    let text = std::fs::read_to_string(&config).unwrap();
-    std::fs::write(&config, text.replace("sqlite://cache.db", cache.url().as_str())).unwrap();
+    replace_in(&config, &[("sqlite://cache.db", cache.url().as_str())]);
     parts.send(400);
     let holder = Daemon::start_with(&config, &[("FAILPOINTS", "before-clean=1*return(hang)->off")]);
     let told = |daemon: &Daemon, what: &str| daemon.log().iter().any(|line| line.contains(what));

@@ -379,8 +379,7 @@ fn shipped_aggregates(servers: &Servers) {
         let topics = Topics { group: unique("group"), ..topics.clone() };
         let config = shipped_config(&own, &servers.kafka, &url, &topics, lanes);
         // The test refreshes in the daemon's place: on a busy machine they would be at it both.
-        let text = std::fs::read_to_string(&config).unwrap();
-        std::fs::write(&config, text.replace("[[aggregate]]", "[[aggregate]]\nevery = \"1d\"")).unwrap();
+        replace_in(&config, &[("[[aggregate]]", "[[aggregate]]\nevery = \"1d\"")]);
         let (found, code) = json_of(bief(&["check", "--json", "-c"]).arg(&config));
         assert_eq!(code, 0, "{found:#}");
         let daemon = Daemon::start(&config);
