@@ -109,11 +109,18 @@ pub struct Prepared {
     contributors: Vec<(u32, u32)>,
     /// For each row, whether its values come from several records.
     blended: Vec<bool>,
+    /// The key, encoded, where this is the row of one record apart.
+    apart_key: Option<Vec<u8>>,
 }
 
 impl Prepared {
     pub fn rows<'a>(&'a self, target: &'a Target, arena: &'a [u8]) -> Rows<'a> {
         Rows { target, columns: &self.columns, cells: &self.cells, arena }
+    }
+
+    /// The key, encoded, where this is the row of a record whose rows are not joined with others of their keys.
+    pub fn apart_key(&self) -> Option<&[u8]> {
+        self.apart_key.as_deref()
     }
 
     /// The records that a row came from, ascending.
@@ -266,7 +273,8 @@ impl Alone {
     fn prepared(self) -> Prepared {
         let said = |(_, cell): &(usize, Cell)| *cell != Cell::Missing;
         let (columns, cells) = self.row.into_iter().enumerate().filter(said).unzip();
-        Prepared { columns, cells, contributors: vec![(self.record, 0)], blended: vec![false] }
+        let (contributors, blended) = (vec![(self.record, 0)], vec![false]);
+        Prepared { columns, cells, contributors, blended, apart_key: Some(self.key) }
     }
 }
 

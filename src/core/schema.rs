@@ -96,4 +96,9 @@ impl Table {
     pub fn column(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|c| c.name.eq_ignore_ascii_case(name))
     }
+
+    /// Whether a row may have its parent in the same table.
+    pub fn points_at_itself(&self) -> bool {
+        self.foreign_keys.iter().any(|key| key.parent.eq_ignore_ascii_case(&self.name))
+    }
 }

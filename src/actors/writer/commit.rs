@@ -4,6 +4,7 @@
 
 mod parents;
 mod retry;
+mod tables;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,13 +12,14 @@ use chrono::{DateTime, Utc};
 
 use self::parents::Early;
 pub use self::retry::{Ended, Retried, RetryRequest};
-use crate::core::commit_plan::{self, Known, Prepared, PreparedTable};
+use self::tables::{Attempt, Pass};
+use crate::core::commit_plan::{Known, PreparedTable};
 use crate::core::letter_share::LetterShare;
 use crate::core::mapping::Plan;
-use crate::core::marks::{DirtyBuckets, LANE_OF_COMMANDS, Mark, Marking};
-use crate::core::outcome::{Counts, Reason, Rejection};
+use crate::core::marks::{LANE_OF_COMMANDS, Mark, Marking};
+use crate::core::outcome::{Counts, Rejection};
 use crate::messages::{Assignments, DeadLetter, OffsetMove, RowBatch};
-use crate::ports::{PartitionCounts, Warehouse, WarehouseError, Written};
+use crate::ports::{PartitionCounts, Warehouse, WarehouseError};
 
 /// What a committed batch came to.
 #[derive(Debug, Default, PartialEq)]
@@ -57,9 +59,6 @@ pub struct Committer {
     /// How many of the stream's recent records were set aside; one for all lanes. `None`: any number may be.
     share: Option<Arc<Mutex<LetterShare>>>,
 }
-
-/// How often a batch's joined rows may be refused for their last records before each record's row is written apart.
-const BLAMED_JOINED: u32 = 24;
 
 impl Committer {
     /// `known` is shared by the lanes of a stream: what one has committed no other writes again.
@@ -275,94 +274,6 @@ impl Committer {
         })
     }
 
-    async fn write_tables(
-        &mut self,
-        warehouse: &mut dyn Warehouse,
-        batch: &RowBatch,
-        early: &Early,
-        pass: &Pass<'_>,
-    ) -> Result<Attempt, WarehouseError> {
-        let Pass { apart, trusting, attempts, .. } = *pass;
-        let mut excluded = pass.excluded.to_vec();
-        // Set aside while what else was written stands.
-        let mut found: Vec<(u32, Rejection)> = Vec::new();
-        let plan = Arc::clone(&self.plan);
-        let arena = &batch.source.bytes;
-        let mut changed = early.changed.clone();
-        changed.resize(batch.source.records.len(), false);
-        let mut tables: Vec<PreparedTable> = Vec::with_capacity(plan.targets.len());
-        let mut rows = early.rows.clone();
-        rows.resize(plan.targets.len(), 0);
-        let mut dirty = DirtyBuckets::default();
-        for (index, target) in plan.targets.iter().enumerate() {
-            let made = &batch.tables[index];
-            let table = if target.dimension && trusting && early.parents && attempts == 1 {
-                PreparedTable { groups: Vec::new(), left_out: true }
-            } else if target.dimension && trusting {
-                commit_plan::prepare(index, target, made, arena, &excluded, apart, Some(&mut self.known()))
-            } else {
-                commit_plan::prepare(index, target, made, arena, &excluded, apart, None)
-            };
-            let (mut blamed, mut doubtful) = (Vec::new(), Vec::new());
-            for (at, prepared) in table.groups.iter().enumerate() {
-                let Written { unchanged, mut refused, others_in } =
-                    warehouse.write(prepared.rows(target, arena)).await?;
-                // Rows that are as they were.
-                let mut kept = unchanged.clone();
-                if !refused.is_empty() {
-                    // A parent that was remembered may have been deleted by hand: believe the refusal only
-                    // once everything was written.
-                    let foreign = refused.iter().any(|r| r.rejection.reason == Reason::ForeignKey);
-                    if foreign && tables.iter().any(|t| t.left_out) {
-                        return Ok(Attempt::Stale);
-                    }
-                    // What else this call wrote can stand if the refused records have left no other row.
-                    if others_in
-                        && !target.dimension
-                        && let others = tables.iter().flat_map(|t| &t.groups).chain(others_of(&table.groups, at))
-                        && let Some(records) = prepared.sole_authors(refused.iter().map(|r| r.row), others)
-                    {
-                        for (record, refusal) in records.into_iter().zip(refused) {
-                            kept.push(refusal.row);
-                            excluded[record as usize] = true;
-                            found.push((record, refusal.rejection));
-                        }
-                        kept.sort_unstable();
-                        refused = Vec::new();
-                    }
-                }
-                if !refused.is_empty() {
-                    // A row is refused for the values of one record; the others of its key get their turn. Where
-                    // it can't be told which record's, each is written apart.
-                    let alone = prepared.rows(target, arena).len() == 1 && !prepared.is_joined(0);
-                    for refusal in refused {
-                        match prepared.author_of(refusal.row, target.on_conflict) {
-                            Some(author) if attempts < BLAMED_JOINED || !prepared.is_joined(refusal.row) => {
-                                blamed.push((author, refusal.rejection));
-                            }
-                            _ => doubtful.extend(prepared.records_of(refusal.row)),
-                        }
-                    }
-                    if alone {
-                        // One row that was refused left nothing: the next of its key is tried without it.
-                        continue;
-                    }
-                    found.append(&mut blamed);
-                    return Ok(Attempt::Refused { refused: found, doubtful });
-                }
-                rows[index] += (prepared.rows(target, arena).len() - kept.len()) as u64;
-                dirty.add(&self.markings, index, &prepared.rows(target, arena), &kept);
-                commit_plan::mark_changed(target.on_conflict, prepared, &unchanged, &mut changed);
-            }
-            if !blamed.is_empty() {
-                found.append(&mut blamed);
-                return Ok(Attempt::Refused { refused: found, doubtful });
-            }
-            tables.push(table);
-        }
-        Ok(Attempt::Whole { tables, changed, rows, dirty, refused: found })
-    }
-
     fn letter(&self, batch: &RowBatch, index: u32, rejection: &Rejection) -> DeadLetter {
         let record = &batch.source.records[index as usize];
         let bytes = &batch.source.bytes;
@@ -451,10 +362,6 @@ fn set_aside(
     }
 }
 
-fn others_of(groups: &[Prepared], at: usize) -> impl Iterator<Item = &Prepared> {
-    groups[..at].iter().chain(&groups[at + 1..])
-}
-
 /// By record: its partition is not ours any more. Nothing is left out where no offset is moved.
 fn not_held(batch: &RowBatch, moves: &[OffsetMove]) -> Vec<bool> {
     let gone = |partition: i32| !moves.is_empty() && !moves.iter().any(|m| m.partition == partition);
@@ -479,18 +386,6 @@ enum Purpose {
     Retry,
 }
 
-/// One attempt at a batch's rows.
-struct Pass<'p> {
-    /// By record: it was set aside, or is not ours.
-    excluded: &'p [bool],
-    /// By record: its rows are not joined with others of their keys.
-    apart: &'p [bool],
-    /// Remembered parents are left out.
-    trusting: bool,
-    /// From 1.
-    attempts: u32,
-}
-
 struct WrittenBatch {
     tables: Vec<PreparedTable>,
     committed: Committed,
@@ -504,25 +399,6 @@ impl WrittenBatch {
         let records = counted.total() - counted.gaps;
         (records.max(0) as u64, counted.dead_letters.max(0) as u64)
     }
-}
-
-enum Attempt {
-    Whole {
-        tables: Vec<PreparedTable>,
-        changed: Vec<bool>,
-        rows: Vec<u64>,
-        /// Records that can't be written and left nothing behind.
-        refused: Vec<(u32, Rejection)>,
-        dirty: DirtyBuckets,
-    },
-    /// A row points at nothing, and parents were left out because they were remembered.
-    Stale,
-    Refused {
-        /// Records that can't be written.
-        refused: Vec<(u32, Rejection)>,
-        /// Records of which at least one can't be written.
-        doubtful: Vec<u32>,
-    },
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! A warehouse in memory with primary keys, foreign keys and a CHECK: `quantity` and `city` must not be negative.
+//! A warehouse in memory with primary keys, foreign keys, a CHECK (`quantity` and `city` must not be negative) and a
+//! unique index (`serial`).
 //! Holds the committer to the port's rules: rows with distinct ascending keys, no missing cells, one transaction.
 
 use std::cell::RefCell;
@@ -69,6 +70,11 @@ impl Database {
         let refuse = |reason, message: String| Err(Rejection { reason, field: None, message });
         if let Some((name, value)) = row.iter().find(|(_, value)| value.starts_with('-')) {
             return refuse(Reason::Check, format!("{name} is {value}"));
+        }
+        if let Some(serial) = row.get("serial")
+            && self.tables[&table.name].iter().any(|(other, row)| other != key && row.get("serial") == Some(serial))
+        {
+            return refuse(Reason::UniqueKey, format!("{serial} is another's"));
         }
         for foreign in &table.foreign_keys {
             let Some(value) = row.get(&table.columns[foreign.columns[0]].name) else { continue };
@@ -164,13 +170,23 @@ impl Warehouse for Model {
         assert_eq!(distinct.len(), keys.len(), "keys are distinct");
         *self.ledger.borrow_mut().handed.entry(rows.target.table.name.clone()).or_default() += rows.len();
         let mut written = Written::default();
-        for at in 0..rows.len() {
-            match self.open().put(&rows, at) {
-                Ok(true) => {}
-                Ok(false) => written.unchanged.push(at),
-                Err(rejection) => written.refused.push(Refusal { row: at, rejection }),
+        // What is refused for what others hold is tried again, as long as one of them goes in.
+        let mut turn: Vec<usize> = (0..rows.len()).collect();
+        loop {
+            let tried = turn.len();
+            for at in turn {
+                match self.open().put(&rows, at) {
+                    Ok(true) => {}
+                    Ok(false) => written.unchanged.push(at),
+                    Err(rejection) => written.refused.push(Refusal { row: at, rejection }),
+                }
             }
+            if written.refused.is_empty() || written.refused.len() == tried {
+                break;
+            }
+            turn = written.refused.drain(..).map(|refusal| refusal.row).collect();
         }
+        written.unchanged.sort_unstable();
         written.others_in = self.ledger.borrow().others_stay && !written.refused.is_empty();
         self.must_return = !written.refused.is_empty() && rows.len() > 1 && !written.others_in;
         Ok(written)

@@ -16,6 +16,7 @@ use super::*;
 use crate::core::cell::Span;
 use crate::core::decode::{Envelope, FieldOrder};
 use crate::core::mapping::Mapping;
+use crate::core::outcome::Reason;
 use crate::core::target::OnConflict::{Ignore, Update};
 use crate::core::target::Rows;
 use crate::core::testing::{bigint, column, decode_records, envelope, mapping, required, shop, table, varchar};
@@ -388,7 +389,8 @@ fn a_rehearsal_tells_what_would_be_and_leaves_no_trace() {
     assert_eq!(bench.write(&[ANN]).rows, [1, 1], "nothing of it is remembered");
 }
 
-/// Orders with a customer that each record brings along, a region that no record brings, and a log of first orders.
+/// Orders with a customer that each record brings along, a region that no record brings, an order that they replace, and
+/// a log of first orders.
 fn regions() -> Plan {
     let customers = vec![required("code", varchar(3)), column("name", varchar(9)), column("city", bigint())];
     let orders = vec![
@@ -396,15 +398,16 @@ fn regions() -> Plan {
         column("customer", varchar(3)),
         column("region", bigint()),
         column("quantity", bigint()),
+        column("replaces", bigint()),
     ];
     let firsts = vec![required("customer", varchar(3)), column("quantity", bigint())];
     let tables = [
         table("firsts", firsts, &[(0, "customers", "code")]),
-        table("orders", orders, &[(1, "customers", "code"), (2, "regions", "id")]),
+        table("orders", orders, &[(1, "customers", "code"), (2, "regions", "id"), (4, "orders", "id")]),
         table("customers", customers, &[]),
     ];
     let optional = |m: Mapping| Mapping { optional: true, ..m };
-    let order = [("id", "id"), ("customer", "customer"), ("region", "region"), ("quantity", "quantity")];
+    let order = ["id", "customer", "region", "quantity", "replaces"].map(|name| (name, name));
     let mappings = [
         mapping("orders", Update, &order),
         optional(mapping("firsts", Ignore, &[("customer", "customer"), ("quantity", "quantity")])),
@@ -430,9 +433,10 @@ fn payload() -> impl Strategy<Value = String> {
         field("city", &["1", "2", "0", "-1", "null"]),
         field("payer", &["\"a\"", "\"b\"", "\"d\""]),
         field("payer_city", &["1", "5", "-1", "null"]),
+        field("replaces", &["1", "2", "3", "null"]),
     );
-    let record = (id, rest).prop_map(|(id, (a, b, c, d, e, f, g))| {
-        let fields: Vec<String> = [Some(id.to_owned()), a, b, c, d, e, f, g].into_iter().flatten().collect();
+    let record = (id, rest).prop_map(|(id, (a, b, c, d, e, f, g, h))| {
+        let fields: Vec<String> = [Some(id.to_owned()), a, b, c, d, e, f, g, h].into_iter().flatten().collect();
         format!("{{{}}}", fields.join(","))
     });
     prop_oneof![20 => record, 1 => Just("[]".to_owned())]
@@ -568,6 +572,43 @@ proptest! {
             let letters = ledger.database.letters.iter().filter(|l| l.partition == *partition).count();
             prop_assert_eq!(ledger.database.counts[partition].dead_letters, letters as i64);
         }
+    }
+}
+
+/// Items with a name of their own, and another item that they are part of.
+fn items() -> Plan {
+    let columns = ["id", "part_of", "serial", "quantity"];
+    let made = columns.map(|name| if name == "id" { required(name, bigint()) } else { column(name, bigint()) });
+    let table = table("items", made.to_vec(), &[(1, "items", "id")]);
+    Plan::new("items", &[mapping("items", Update, &columns.map(|name| (name, name)))], &[table]).unwrap()
+}
+
+#[test]
+fn rows_that_lean_on_rows_with_other_columns_go_in_behind_them() {
+    for others_stay in [false, true] {
+        let mut bench = Bench::new(items());
+        bench.ledger.borrow_mut().others_stay = others_stay;
+        // The smallest key is a child's, and fields that are null are left out. A chain in either order of the records.
+        let committed = bench.write(&[
+            r#"{"id":1,"part_of":2}"#,
+            r#"{"id":2,"part_of":3,"quantity":1}"#,
+            r#"{"id":3,"part_of":9,"serial":1}"#,
+            r#"{"id":9}"#,
+            r#"{"id":8,"part_of":9,"quantity":7}"#,
+            r#"{"id":7,"part_of":8,"serial":2}"#,
+            r#"{"id":6,"part_of":7}"#,
+            r#"{"id":5,"part_of":4}"#,
+        ]);
+        assert_eq!((reasons(&committed), bench.letters()), (vec![Reason::ForeignKey], vec![7]), "{others_stay}");
+        assert_eq!((bench.counts(0), bench.rows("items").len()), (counts(7, 0, 1, 0), 7));
+        // What one gives up another takes, which comes first in the order of keys.
+        let committed = bench.write(&[r#"{"id":3,"serial":5,"quantity":1}"#, r#"{"id":1,"serial":1}"#]);
+        assert_eq!(reasons(&committed), [], "{others_stay}");
+        assert_eq!(bench.rows("items")[0], "id=1 part_of=2 serial=1");
+        // Who holds it keeps it; the record that does not want it is written.
+        let taken = [r#"{"id":2,"serial":5}"#, r#"{"id":2,"quantity":3}"#, r#"{"id":4,"quantity":1,"part_of":1}"#];
+        assert_eq!(reasons(&bench.write(&taken)), [Reason::UniqueKey], "{others_stay}");
+        assert_eq!(bench.rows("items")[1], "id=2 part_of=3 quantity=3");
     }
 }
 
