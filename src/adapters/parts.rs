@@ -11,9 +11,35 @@ pub fn powers_of_two<T>(items: &[T], most: usize) -> impl Iterator<Item = &[T]> 
     })
 }
 
+/// How many of so many rows the next statement takes: 256, 128, 64, a multiple of 8, or fewer than 8. Some twenty lengths
+/// serve all, and few rows need two statements at most.
+pub fn of_few_lengths(rows: usize) -> usize {
+    match rows {
+        0..8 => rows,
+        8..64 => rows / 8 * 8,
+        _ => 1 << rows.ilog2(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn few_rows_need_two_statements_and_many_lengths_are_few() {
+        let cut = |mut rows: usize| {
+            let mut parts = Vec::new();
+            while rows > 0 {
+                parts.push(of_few_lengths(rows));
+                rows -= parts[parts.len() - 1];
+            }
+            parts
+        };
+        assert_eq!(cut(500), [256, 128, 64, 48, 4]);
+        assert!((0..64).all(|rows| cut(rows).len() <= 2));
+        let lengths: std::collections::BTreeSet<usize> = (0..=500).flat_map(cut).collect();
+        assert_eq!(lengths.len(), 17, "{lengths:?}");
+    }
 
     #[test]
     fn parts_have_few_lengths_and_leave_nothing_out() {

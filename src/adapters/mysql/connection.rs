@@ -24,8 +24,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// as [`LIMITS`] say.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(120);
 const KEEPALIVE: Duration = Duration::from_secs(30);
-/// Prepared statements kept: one for each table and number of rows of small batches.
-const PREPARED: usize = 256;
+/// Prepared statements kept: one for each table and number of rows, of which there are few. With all its placeholders each
+/// takes some 200 bytes a cell, here and at the server.
+const PREPARED: usize = 64;
 /// The buffer of a batch larger than this is given back to the system.
 const KEPT_BUFFER: usize = 1 << 20;
 

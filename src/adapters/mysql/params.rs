@@ -6,6 +6,7 @@ use std::ops::Range;
 use mysql_async::Value;
 
 use super::tsv::Form;
+use crate::adapters::parts::of_few_lengths;
 use crate::core::cell::Cell;
 use crate::core::target::Rows;
 use crate::core::time::{MICROS_PER_DAY, civil_from_days};
@@ -89,8 +90,9 @@ pub(super) fn row_size(row: &[Cell]) -> usize {
         .sum()
 }
 
-/// Which of `positions` from `start` on fit into one statement, `extra` placeholders a row beside the cells.
-/// At least one.
+/// Which of `positions` from `start` on go into one statement, `extra` placeholders a row beside the cells: at least one,
+/// and of few lengths, since each is a statement of its own that the connection and the server keep, with all its
+/// placeholders.
 pub(super) fn chunk(
     rows: &Rows<'_>,
     positions: &[usize],
@@ -108,7 +110,7 @@ pub(super) fn chunk(
         }
         end += 1;
     }
-    start..end
+    start..start + of_few_lengths(end - start)
 }
 
 /// `(?,?),(?,?)`: `rows` groups of `width` placeholders.
@@ -171,8 +173,8 @@ mod tests {
         let cells = vec![Cell::Int(1); 200 * 1000];
         let rows = Rows { target: &target, columns: &columns, cells: &cells, arena: b"" };
         let all: Vec<usize> = (0..1000).collect();
-        assert_eq!(chunk(&rows, &all, 0, 0, 1 << 30), 0..327);
-        assert_eq!(chunk(&rows, &all, 990, 0, 1 << 30), 990..1000);
+        assert_eq!(chunk(&rows, &all, 0, 0, 1 << 30), 0..256, "of 327 whose placeholders are few enough");
+        assert_eq!(chunk(&rows, &all, 990, 0, 1 << 30), 990..998);
         assert_eq!(chunk(&rows, &all, 0, 0, 10_000), 0..1, "2 rows of 3,200 bytes are above half of the packet");
         assert_eq!(chunk(&rows, &all, 7, 0, 16), 7..8, "one row at least");
     }

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use super::connection::Session;
 use super::errors::Failure;
 use super::params::{datetime_micros, placeholders};
+use crate::adapters::parts::of_few_lengths;
 use crate::core::outcome::{LOST_KEY, Reason};
 use crate::core::time;
 use crate::messages::{DeadLetter, OffsetMove};
@@ -147,6 +148,7 @@ pub(super) async fn set_aside(
             }
             end += 1;
         }
+        end = start + of_few_lengths(end - start);
         match store(session, &stored[start..end], now).await {
             Ok(()) => start = end,
             // A limit of the server that is smaller than its packets: without payload it fits, or without its key too.
