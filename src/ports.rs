@@ -451,6 +451,9 @@ pub trait Broker: Send + Sync {
     /// Who takes part in a consumer group, in words: client and host.
     fn group_members(&self, group: &str) -> Result<Vec<String>, SourceError>;
 
+    /// Hears what the client says by itself, which would pile up in it as long as nothing is asked.
+    fn listen(&self) {}
+
     /// Where the whole topic stands.
     fn standing(&self, topic: &str) -> Result<TopicStanding, SourceError> {
         let mut standing = TopicStanding::default();

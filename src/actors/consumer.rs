@@ -12,7 +12,6 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::mpsc;
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
-use std::time::Duration;
 
 use actix::prelude::*;
 use tokio::sync::mpsc::Sender;
@@ -23,11 +22,8 @@ pub use self::lanes::{BatchLimits, MemoryLimit};
 use self::watch::{LOOK_EVERY, Watch};
 use crate::messages::{Assignments, Board, RecordBatch};
 use crate::metrics::{QueueMetrics, StreamMetrics};
-use crate::ports::{Broker, Clock, OpenBookkeeping, OpenSource};
+use crate::ports::{Broker, Clock, OpenBookkeeping, OpenSource, WarehouseError};
 use crate::runtime::ExitGuard;
-
-/// How long after a failure a truncated log is put down again.
-const PUT_DOWN_AGAIN: Duration = Duration::from_secs(1);
 
 /// Where a partition begins that the database does not know yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,12 +56,12 @@ pub struct ConsumerSettings {
 #[rtype(result = "()")]
 struct PartitionsAssigned(Vec<i32>);
 
-/// The broker truncated the log of this partition; the sender is dropped once that is put down.
+/// The broker truncated the log of this partition; answered once that is put down, or cannot be.
 #[derive(Message)]
 #[rtype(result = "()")]
 struct LogTruncated {
     partition: i32,
-    done: mpsc::Sender<()>,
+    done: mpsc::Sender<Result<(), WarehouseError>>,
 }
 
 /// The thread has ended.
@@ -130,7 +126,7 @@ impl Actor for Consumer {
         let ended = ctx.address();
         let name = format!("poll-{}", settings.stream);
         let poll = move |guard: &ExitGuard| {
-            let outcome = match (settings.open_source)() {
+            let mut outcome = match (settings.open_source)() {
                 Ok(source) => Feed {
                     stream: settings.stream,
                     source,
@@ -153,7 +149,9 @@ impl Actor for Consumer {
                 // Before the next life of the pipeline looks at the offsets. Where this one is cancelled nobody answers.
                 let (done, put_down) = mpsc::channel();
                 ended.do_send(LogTruncated { partition, done });
-                let _ = put_down.recv();
+                if let Ok(Err(error)) = put_down.recv() {
+                    outcome = error.into();
+                }
             }
             outcome.tell(guard);
             ended.do_send(PollingEnded);
@@ -218,13 +216,11 @@ impl Handler<LogTruncated> for Consumer {
     type Result = ();
 
     fn handle(&mut self, LogTruncated { partition, done }: LogTruncated, ctx: &mut Self::Context) {
-        let claimer = Arc::clone(&self.claimer);
+        let (claimer, watch) = (Arc::clone(&self.claimer), Arc::clone(&self.watch));
         let put_down = async move {
-            while let Err(error) = claimer.truncated(partition).await {
-                tracing::warn!(%error, partition, "that the broker truncated the log could not be put down; tried again");
-                tokio::time::sleep(PUT_DOWN_AGAIN).await;
-            }
-            drop(done);
+            let waited = |cause: &str| watch.board.troubled(&watch.stream, feed::ACTOR, cause, watch.clock.now());
+            // The thread waits for it.
+            let _ = done.send(claimer.put_down(partition, &waited).await);
         };
         ctx.spawn(put_down.into_actor(self));
     }

@@ -16,6 +16,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// First and longest wait after a failure.
 const RETRY_FIRST: Duration = Duration::from_secs(1);
 const RETRY_LONGEST: Duration = Duration::from_secs(30);
+/// Looks without a letter after which the client is let go: unused, it would keep what it complains of while Kafka is away.
+const UNUSED: u32 = 60;
 
 /// What an outbox is made of.
 pub struct OutboxSettings {
@@ -80,6 +82,8 @@ struct Desk {
     publisher: Option<Box<dyn LetterPublisher>>,
     /// The last letter that was tried in this pass.
     tried: i64,
+    /// Looks in a row that found nothing.
+    unused: u32,
     /// Why a letter of this pass did not arrive; it is tried again in the next.
     failed: Option<String>,
 }
@@ -88,8 +92,18 @@ impl Desk {
     /// How many letters were published; 0 also where another daemon publishes.
     async fn round(&mut self, settings: &OutboxSettings) -> Result<usize, String> {
         let outcome = self.publish(settings).await;
-        if outcome.is_err() {
-            self.book = None;
+        match outcome {
+            Ok(0) => {
+                self.unused += 1;
+                if self.unused >= UNUSED
+                    && let Some(publisher) = self.publisher.take()
+                {
+                    // It may wait for its threads.
+                    let _ = tokio::task::spawn_blocking(move || drop(publisher)).await;
+                }
+            }
+            Ok(_) => self.unused = 0,
+            Err(_) => self.book = None,
         }
         outcome
     }
@@ -188,12 +202,10 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn letters_that_are_refused_for_good_hold_up_no_other_and_are_tried_again() {
-        let waiting = Rc::new(RefCell::new((1..=12).collect::<BTreeSet<i64>>()));
-        let opened = Arc::new(Mutex::new(0));
-        let counter = Arc::clone(&opened);
-        let settings = OutboxSettings {
+    /// Each client that is opened is counted.
+    fn settings(opened: &Arc<Mutex<usize>>) -> OutboxSettings {
+        let counter = Arc::clone(opened);
+        OutboxSettings {
             topic: "orders".to_owned(),
             bytes_a_round: 1,
             open_book: Arc::new(|| unreachable!("handed in")),
@@ -204,7 +216,14 @@ mod tests {
             clock: Arc::new(SystemClock),
             published: IntCounter::new("published", "letters").unwrap(),
             failures: IntCounter::new("failures", "tries").unwrap(),
-        };
+        }
+    }
+
+    #[tokio::test]
+    async fn letters_that_are_refused_for_good_hold_up_no_other_and_are_tried_again() {
+        let waiting = Rc::new(RefCell::new((1..=12).collect::<BTreeSet<i64>>()));
+        let opened = Arc::new(Mutex::new(0));
+        let settings = settings(&opened);
         let mut desk = Desk::default();
         let mut outcomes = Vec::new();
         for _ in 0..10 {
@@ -216,5 +235,24 @@ mod tests {
         assert_eq!(outcomes, wanted);
         assert_eq!(waiting.borrow().iter().copied().collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
         assert!(*opened.lock().unwrap() >= 5, "a client that failed is not used again");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_nothing_needs_for_a_while_is_let_go() {
+        let waiting = Rc::new(RefCell::new(BTreeSet::from([6])));
+        let opened = Arc::new(Mutex::new(0));
+        let settings = settings(&opened);
+        let mut desk = Desk { book: Some(Box::new(Table(Rc::clone(&waiting)))), ..Desk::default() };
+        for round in 0..2 {
+            assert_eq!(desk.round(&settings).await, Ok(1), "{round}");
+            for look in 1..UNUSED {
+                assert_eq!(desk.round(&settings).await, Ok(0));
+                assert!(desk.publisher.is_some(), "{look}");
+            }
+            assert_eq!(desk.round(&settings).await, Ok(0));
+            assert!(desk.publisher.is_none());
+            waiting.borrow_mut().insert(7);
+        }
+        assert_eq!(*opened.lock().unwrap(), 2);
     }
 }

@@ -112,7 +112,7 @@ impl<'r> Redrive<'r> {
                 let (retried, unanswered) = self.persist(&plan, topic, portion).await?;
                 // A former log's ledger is no partition's that is read now.
                 if let Some(board) = self.board.filter(|_| topic == own && !self.how.dry_run) {
-                    retried.counts.iter().for_each(|moved| board.moved(&stream.topic, moved.partition, moved.counts));
+                    retried.counts.iter().for_each(|moved| board.moved(&stream.name, moved.partition, moved.counts));
                 }
                 add(sum, retried, unanswered);
             }

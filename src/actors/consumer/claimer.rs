@@ -2,11 +2,15 @@
 //! would fence whoever holds it.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use super::StartAt;
 use super::feed::{Claimed, Claims, Ended};
 use crate::core::doubt;
 use crate::ports::{Bounds, Broker, Claim, Clock, OpenBookkeeping, SourceError, TopicStanding, WarehouseError};
+
+/// How long after a failure a truncated log is put down again.
+const PUT_DOWN_AGAIN: Duration = Duration::from_secs(1);
 
 /// Takes partitions over: broker and database are asked for each assignment anew.
 pub(super) struct Claimer {
@@ -20,8 +24,27 @@ pub(super) struct Claimer {
 }
 
 impl Claimer {
-    /// Puts down that the broker truncated a log.
-    pub async fn truncated(&self, partition: i32) -> Result<(), WarehouseError> {
+    /// Puts down that the broker truncated a log, however long that takes: who reads on without would not notice. `waited`
+    /// hears what it waits for.
+    ///
+    /// # Errors
+    /// What does not pass by itself.
+    pub async fn put_down(&self, partition: i32, waited: &dyn Fn(&str)) -> Result<(), WarehouseError> {
+        while let Err(error) = self.truncated(partition).await {
+            if let WarehouseError::Fatal { what } = error {
+                let what = format!(
+                    "the broker truncated the log of partition {partition}, and that cannot be put down: {what}"
+                );
+                return Err(WarehouseError::Fatal { what });
+            }
+            waited(&error.to_string());
+            tracing::warn!(%error, partition, "that the broker truncated the log could not be put down; tried again");
+            tokio::time::sleep(PUT_DOWN_AGAIN).await;
+        }
+        Ok(())
+    }
+
+    async fn truncated(&self, partition: i32) -> Result<(), WarehouseError> {
         (self.open_bookkeeping)().await?.truncated(&self.topic, partition, None, self.clock.now()).await
     }
 
@@ -189,7 +212,7 @@ mod tests {
         }
 
         async fn truncated(&self, _: &str, _: i32, _: Option<i64>, _: DateTime<Utc>) -> Result<(), WarehouseError> {
-            unreachable!("nobody asks")
+            Ok(())
         }
 
         async fn ledger(&self, _: &str) -> Result<Ledger, WarehouseError> {
@@ -242,6 +265,37 @@ mod tests {
         assert_eq!(epochs(&book), [(0, 2), (1, 1), (2, 2)]);
         assert_eq!(claimed(&second, &[1]).await, [(1, 11)], "though something was recorded before");
         assert_eq!(epochs(&book), [(0, 2), (1, 2), (2, 2)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_truncation_is_put_down_once_the_database_is_there_and_told_meanwhile() {
+        let away = || WarehouseError::Transient { what: "away".to_owned() };
+        let denied = || WarehouseError::Fatal { what: "denied".to_owned() };
+        for (errors, told, ends) in
+            [(vec![], 0, Ok(())), (vec![away(), away()], 2, Ok(())), (vec![away(), denied()], 1, Err(()))]
+        {
+            let (errors, waited) = (Mutex::new(errors), Mutex::new(0));
+            let mut claimer = claimer(&Book::default(), StartAt::Earliest);
+            let open = Arc::clone(&claimer.open_bookkeeping);
+            let errors = Arc::new(errors);
+            claimer.open_bookkeeping = Arc::new(move || {
+                let mut errors = errors.lock().unwrap();
+                if errors.is_empty() {
+                    return open();
+                }
+                let error = errors.remove(0);
+                Box::pin(async move { Err(error) })
+            });
+            let outcome = claimer.put_down(3, &|_| *waited.lock().unwrap() += 1).await;
+            assert_eq!(outcome.as_ref().map_err(drop), ends.as_ref().map_err(drop));
+            assert_eq!(*waited.lock().unwrap(), told);
+            if let Err(error) = outcome {
+                assert!(
+                    matches!(error, WarehouseError::Fatal { .. }) && error.to_string().contains("partition 3"),
+                    "{error}"
+                );
+            }
+        }
     }
 
     #[tokio::test]

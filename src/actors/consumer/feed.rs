@@ -34,7 +34,7 @@ const OTHERS_GO_ON: Duration = Duration::from_secs(5);
 const UNCLAIMED: &str = "partitions that the group gave are not taken over yet: the database, another daemon that holds \
                          their rows, or the broker keeps the answer back; it is waited for, and asked for again";
 /// The thread's name on the board.
-const ACTOR: &str = "poll";
+pub(super) const ACTOR: &str = "poll";
 /// A lane that was given a batch so recently lets the next grow: a transaction costs the database the same for one
 /// record as for fifty. A lane that was idle is given its first record at once.
 const PACE: Duration = Duration::from_millis(20);

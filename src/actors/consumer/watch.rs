@@ -33,6 +33,7 @@ impl Watch {
     /// What is in doubt, in words; puts it on the board. Waits for the broker. `expected`: the id under which the
     /// partitions were taken over, empty where there is none.
     pub(super) fn look(&self, expected: &str) -> Result<Option<String>, SourceError> {
+        self.broker.listen();
         // Before the broker is asked: what is committed now, the broker has.
         let held: Vec<(i32, i64)> = self
             .board
@@ -116,9 +117,14 @@ mod tests {
         says: Mutex<Says>,
         /// Whose ends were asked for.
         asked: Mutex<Vec<i32>>,
+        listened: AtomicUsize,
     }
 
     impl Broker for Scripted {
+        fn listen(&self) {
+            self.listened.fetch_add(1, Ordering::SeqCst);
+        }
+
         fn bounds(&self, _: &str, partition: i32) -> Result<Bounds, SourceError> {
             self.asked.lock().unwrap().push(partition);
             // One partition has lost its end.
@@ -154,7 +160,8 @@ mod tests {
     }
 
     fn watch(partitions: Range<i32>) -> (Watch, Arc<Scripted>) {
-        let broker = Arc::new(Scripted { says: Mutex::new(Says::Topic), asked: Mutex::default() });
+        let says = Mutex::new(Says::Topic);
+        let broker = Arc::new(Scripted { says, asked: Mutex::default(), listened: AtomicUsize::default() });
         let board = Board::default();
         board.declare("orders", "orders");
         for partition in partitions {
@@ -187,6 +194,13 @@ mod tests {
         assert_eq!(look(Says::Denied), Err(()));
         assert_eq!(look(Says::NoTopic), Ok(false));
         assert_eq!(look(Says::NoTopic), Ok(true));
+    }
+
+    #[test]
+    fn the_client_is_listened_to_also_while_no_partition_is_held() {
+        let (watch, broker) = watch(0..0);
+        assert_eq!(watch.look("id").unwrap(), None);
+        assert_eq!((broker.listened.load(Ordering::SeqCst), broker.asked.lock().unwrap().len()), (1, 0));
     }
 
     #[test]

@@ -106,6 +106,10 @@ fn unreachable(error: &KafkaError) -> bool {
 }
 
 impl Broker for KafkaBroker {
+    fn listen(&self) {
+        self.complaint();
+    }
+
     fn bounds(&self, topic: &str, partition: i32) -> Result<Bounds, SourceError> {
         self.ask(&format!("partition {partition} of topic {topic}"), |client| {
             client.fetch_watermarks(topic, partition, ANSWER).map(|(low, high)| Bounds { low, high })

@@ -228,7 +228,7 @@ impl<'r> Poison<'r> {
         while let (Some(&first), Some(&last)) = (self.left.first(), self.left.last()) {
             match session.run(&plan.insert(first, last)).await {
                 Ok(ack) => {
-                    self.went_in = true;
+                    self.went_in |= ack.affected > 0;
                     return Ok(Applied { affected: ack.affected, changed: ack.changed });
                 }
                 Err(Failure::Row(row)) => {
@@ -259,7 +259,8 @@ impl<'r> Poison<'r> {
             };
             match answer {
                 Ok(ack) => {
-                    self.went_in = true;
+                    // Rows that are as they were prove nothing of the server.
+                    self.went_in |= ack.affected > 0;
                     affected += ack.affected;
                 }
                 Err(Failure::Row(row)) if to - from == 1 => self.blame(session, plan, all[from], row).await?,
