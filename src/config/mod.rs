@@ -131,7 +131,7 @@ pub struct WarehouseConfig {
     /// the path joined with the configuration file's folder.
     pub url: Secret,
     pub tls: Tls,
-    /// PEM file of the authority that signed the server's certificate; the system's where none is named.
+    /// PEM file of the authority that signed the server's certificate; Mozilla's, compiled in, where none is named.
     pub ca: Option<PathBuf>,
     /// Folder of the domain's SQL files; relative to the configuration file, with whose folder it is joined here.
     pub migrations: Option<PathBuf>,

@@ -109,7 +109,11 @@ const FOREIGN: &[(&str, &str)] = &[
 ];
 
 const PROTOCOLS: [&str; 4] = ["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"];
-const MECHANISMS: [&str; 4] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"];
+const MECHANISMS: [&str; 3] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"];
+
+/// The start of the names of what has no effect, since this build of librdkafka lacks what it is for.
+const NOT_BUILT_IN: [(&str, &str); 3] =
+    [("sasl.kerberos.", "Kerberos"), ("sasl.oauthbearer.", "OAUTHBEARER"), ("enable.sasl.oauthbearer.", "OAUTHBEARER")];
 
 /// The start of some property's name.
 pub(super) fn is_prefix(name: &str) -> bool {
@@ -201,10 +205,10 @@ fn check_name(r: &mut Reader<'_>, property: &Property) {
             None => "see librdkafka's CONFIGURATION.md for the names it knows".into(),
         };
         r.error(&property.key_span, format!("librdkafka has no property {shown}"), help);
-    } else if name.starts_with("sasl.kerberos.") {
+    } else if let Some((_, what)) = NOT_BUILT_IN.iter().find(|(start, _)| name.starts_with(start)) {
         r.error(
             &property.key_span,
-            format!("{shown} has no effect: this build has no Kerberos"),
+            format!("{shown} has no effect: this build has no {what}"),
             format!("use one of the mechanisms {}", MECHANISMS.join(", ")),
         );
     }
@@ -282,7 +286,7 @@ fn check_trust(r: &mut Reader<'_>, properties: &[Property]) {
     }
     let mechanism = value("sasl.mechanism").or(value("sasl.mechanisms"));
     if let Some(protocol) = value("security.protocol").filter(|p| is_one_of(p, &["sasl_plaintext"]))
-        && mechanism.is_some_and(|p| is_one_of(&p, &["PLAIN", "OAUTHBEARER"]))
+        && mechanism.is_some_and(|p| is_one_of(&p, &["PLAIN"]))
     {
         r.warning(
             &protocol.span,
