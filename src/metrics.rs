@@ -112,7 +112,7 @@ impl Metrics {
             ),
             records_applied: r.int_counter_vec(
                 "bief_records_applied_total",
-                "Committed records that changed or confirmed a row, or were superseded within their batch.",
+                "Committed records that changed a row, or were superseded within their batch.",
                 stream,
             ),
             duplicates: r.int_counter_vec(
@@ -170,7 +170,7 @@ impl Metrics {
             ),
             commit_failures: r.int_counter_vec(
                 "bief_commit_failures_total",
-                "Transactions that did not commit, for whatever reason.",
+                "Transactions that did not commit: begun again, fenced, or the end of the stream.",
                 stream,
             ),
             fenced_commits: r.int_counter_vec(

@@ -225,7 +225,7 @@ async fn write(
     let mut tried = false;
     loop {
         let outcome = attempt(lane, open, batch, held, clock).await;
-        let what = match outcome {
+        let error = match outcome {
             Ok(committed) => {
                 if tried {
                     reporter.board.well(&reporter.stream, &reporter.actor);
@@ -237,15 +237,19 @@ async fn write(
                 }
                 return Outcome::Committed(committed);
             }
-            Err(WarehouseError::Transient { what }) => what,
-            Err(error @ WarehouseError::Fenced { .. }) => {
+            Err(error) => error,
+        };
+        reporter.metrics.commit_failures.inc();
+        let what = match error {
+            WarehouseError::Transient { what } => what,
+            error @ WarehouseError::Fenced { .. } => {
                 reporter.metrics.fenced_commits.inc();
                 return Outcome::Fenced { error: error.to_string() };
             }
-            Err(error @ WarehouseError::SchemaChanged { .. }) => {
+            error @ WarehouseError::SchemaChanged { .. } => {
                 return Outcome::Failed { error: error.to_string(), fatal: false };
             }
-            Err(error @ WarehouseError::Fatal { .. }) => {
+            error @ WarehouseError::Fatal { .. } => {
                 return Outcome::Failed { error: error.to_string(), fatal: true };
             }
         };
@@ -253,7 +257,6 @@ async fn write(
             warehouse.abandon();
         }
         let wait = backoff.next_delay();
-        reporter.metrics.commit_failures.inc();
         reporter.metrics.commit_retries.inc();
         reporter.board.troubled(&reporter.stream, &reporter.actor, &what, clock.now());
         tracing::warn!(

@@ -50,8 +50,7 @@ pub struct Entry {
 }
 
 pub const SCHEMA: &str = "compare the table with the mapping: `bief check --connect`";
-pub const GRANT: &str =
-    "grant the user SELECT, INSERT, UPDATE, DELETE and CREATE TEMPORARY TABLES on the warehouse's database";
+pub const GRANT: &str = "grant the user what is missing: `bief check --connect` prints the statement";
 /// Of no use to who wrote the statement.
 pub const SERVER: &str = "this server does not understand bief: MySQL 8.0 or MariaDB 10.6 and newer are supported";
 pub const LOGIN: &str = "check user and password in warehouse.url and the hosts that the account may come from";

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 
 use self::selection::FilterArgs;
-use super::support::{block_on, fail, load, print_json};
+use super::support::{block_on, fail, load, log_command, print_json};
 use super::{exit, printable};
 use crate::adapters::warehouse;
 use crate::config::WarehouseConfig;
@@ -80,7 +80,10 @@ struct ShowArgs {
     json: bool,
 }
 
-pub fn run(args: &Args) -> u8 {
+pub fn run(args: &Args, log: Option<&str>) -> u8 {
+    if let Err(code) = log_command(log) {
+        return code;
+    }
     match &args.command {
         Command::List(args) => list(args),
         Command::Show(args) => show(args),

@@ -22,7 +22,7 @@ pub struct Args {
     #[command(flatten)]
     daemon: Daemon,
 
-    /// Ask whether it is ready instead (GET /readyz), which its database and broker decide
+    /// Ask whether it is ready instead (GET /readyz), which its database, broker and cache decide
     #[arg(long)]
     ready: bool,
 

@@ -109,6 +109,17 @@ enum Command {
     FitExec(fit_exec::Args),
 }
 
+impl Command {
+    /// It prints all trouble itself, and logs only for who asks for it. `top` has the terminal for itself.
+    fn tells_all_itself(&self) -> bool {
+        use Command::{Check, Completions, Healthcheck, Man, Offsets, Status, Tap, Test, Verify};
+        matches!(
+            self,
+            Check(_) | Completions(_) | Healthcheck(_) | Man(_) | Offsets(_) | Status(_) | Tap(_) | Test(_) | Verify(_)
+        )
+    }
+}
+
 /// The whole command line, for completions and manual pages.
 pub fn command() -> clap::Command {
     Cli::command()
@@ -135,6 +146,11 @@ pub fn main() -> u8 {
 
 fn run(cli: &Cli) -> u8 {
     let log = cli.log.as_deref();
+    if cli.command.tells_all_itself()
+        && let Err(code) = support::log_if_asked(log)
+    {
+        return code;
+    }
     match &cli.command {
         #[cfg(feature = "embedded")]
         Command::Demo(args) => demo::run(args, log),
@@ -154,7 +170,7 @@ fn run(cli: &Cli) -> u8 {
         Command::Top(args) => top::run(args, &mut std::io::stdout()),
         Command::Tap(args) => tap::run(args, std::io::stdout().is_terminal(), &mut std::io::stdout()),
         Command::Healthcheck(args) => healthcheck::run(args),
-        Command::DeadLetters(args) => dead_letters::run(args),
+        Command::DeadLetters(args) => dead_letters::run(args, log),
         Command::Completions(args) => completions::run(args, &mut command(), &mut std::io::stdout()),
         Command::Man(args) => man::run(args, command(), &mut std::io::stdout()),
         Command::ChildExec(args) => child_exec::run(args),

@@ -48,6 +48,14 @@ pub fn log_command(filter: Option<&str>) -> Result<(), u8> {
     log(Format::Auto, filter.or(quiet))
 }
 
+/// Sets up the log of a command that tells all trouble itself: for who asks for one.
+pub fn log_if_asked(filter: Option<&str>) -> Result<(), u8> {
+    match filter.is_some() || std::env::var_os("RUST_LOG").is_some_and(|filter| !filter.is_empty()) {
+        true => log(Format::Auto, filter),
+        false => Ok(()),
+    }
+}
+
 fn log(format: Format, filter: Option<&str>) -> Result<(), u8> {
     super::logging::init(format, filter).map_err(|error| {
         errln!("bief: {error}");

@@ -30,6 +30,7 @@ mod parts;
 mod pipeline;
 mod poison;
 mod rebalances;
+mod restored;
 mod schema;
 mod security;
 mod shipped;
@@ -107,6 +108,7 @@ fn main() -> ExitCode {
         lost_commits::tests(),
         fencing::tests(),
         rebalances::tests(),
+        restored::tests(),
         memory::tests(),
         errors::tests(),
         offsets::tests(),

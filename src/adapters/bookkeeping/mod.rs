@@ -15,7 +15,9 @@ mod sql_bookkeeping;
 
 use std::sync::Arc;
 
-use sea_orm::{DatabaseConnection, DbBackend, SqliteTransactionMode, TransactionOptions, TransactionTrait};
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DbBackend, SqliteTransactionMode, TransactionOptions, TransactionTrait,
+};
 use sea_orm_migration::MigratorTrait;
 
 use crate::adapters::sql_errors::from_db_err;
@@ -59,17 +61,38 @@ pub fn open_letter_book(settings: &WarehouseConfig) -> OpenLetterBook {
     })
 }
 
+const WHAT: &str = "creating the bookkeeping tables";
+
+/// What a newer version made of the tables is not ours to write to.
+async fn refuse_newer<C: ConnectionTrait>(db: &C) -> Result<(), WarehouseError> {
+    let applied = Migrator::get_migration_models(db).await.map_err(|e| from_db_err(WHAT, &e))?;
+    let known = Migrator::migrations();
+    match applied.iter().find(|applied| known.iter().all(|migration| migration.name() != applied.version)) {
+        None => Ok(()),
+        Some(newer) => Err(WarehouseError::Fatal {
+            what: format!(
+                "the bookkeeping tables are those of a newer bief ({:?} in bief_schema): start that version, or put the \
+                 backup from before the upgrade back",
+                newer.version
+            ),
+        }),
+    }
+}
+
 /// Brings the bookkeeping tables to this version's shape. `db` holds one session ([`connect::Sessions::One`]),
 /// since the lock that keeps a second daemon out belongs to its session.
 pub async fn migrate(db: &DatabaseConnection) -> Result<(), WarehouseError> {
-    const WHAT: &str = "creating the bookkeeping tables";
     if db.get_database_backend() == DbBackend::Sqlite {
         let transaction = db.begin_with_options(immediate()).await.map_err(|e| from_db_err(WHAT, &e))?;
+        refuse_newer(&transaction).await?;
         Migrator::up(&transaction, None).await.map_err(|e| from_db_err(WHAT, &e))?;
         return transaction.commit().await.map_err(|e| from_db_err(WHAT, &e));
     }
     connect::lock_schema(db).await?;
-    let pending = async { Migrator::get_pending_migrations(db).await.map_err(|e| from_db_err(WHAT, &e)) };
+    let pending = async {
+        refuse_newer(db).await?;
+        Migrator::get_pending_migrations(db).await.map_err(|e| from_db_err(WHAT, &e))
+    };
     let outcome = match limits::limited(WHAT, limits::ANSWER_LIMIT, pending).await {
         Ok(pending) if pending.is_empty() => Ok(()),
         // A table that is changed may be large: no limit.
