@@ -6,7 +6,7 @@ use super::cell::Cell;
 use super::schema::Table;
 
 /// How often rows that were refused for what other rows hold are gone through again: knots beyond that are not worth the locks
-/// that are held meanwhile. Each pass goes the other way, so that a chain of rows goes in at once.
+/// that are held meanwhile. Each pass goes the other way, so that a chain of rows goes in within two.
 pub const LEANING_PASSES: usize = 16;
 
 /// What happens to a row whose primary key is there already.

@@ -62,8 +62,7 @@ fn whole_batch(servers: &Servers) {
     daemon.stop();
     // Into one batch.
     send_items(servers, &topic, 0..40);
-    let text = std::fs::read_to_string(&config).unwrap();
-    std::fs::write(&config, text.replace("[daemon]", "[daemon]\non_fatal = \"exit\"")).unwrap();
+    replace_in(&config, &[("[daemon]", "[daemon]\non_fatal = \"exit\"")]);
     let mut daemon = Daemon::start(&config);
     let status = daemon.wait_end(PATIENCE);
     assert_eq!(status.code(), Some(4), "{:#?}", daemon.log());

@@ -77,14 +77,15 @@ fn matrix(servers: &Servers, server: &str, shift: usize) {
         // A group of its own for each run: nobody waits for the session of the one that was killed.
         let config = parts.config(folder.path(), &database.url(), &unique("group"), BATCH);
         let told: Vec<String> = run.iter().map(Cell::action).collect();
-        // What hangs is cut at the end of its time to drain, for certain; the others' is long enough on any machine.
-        let (usual, short) = ("drain_timeout = \"15s\"", "drain_timeout = \"2s\"");
-        let hangs_for_good = run[0].kind == "hang";
-        if hangs_for_good {
+        // What hangs is cut at the end of its time to drain, for certain. All others, the second daemon as well, have long
+        // enough for a busy machine.
+        let is_hang = run[0].kind == "hang";
+        let (usual, short) = ("drain_timeout = \"60s\"", "drain_timeout = \"2s\"");
+        if is_hang {
             replace_in(&config, &[(usual, short)]);
         }
         let daemon = Daemon::start_with(&config, &[("FAILPOINTS", &told.join(";"))]);
-        if hangs_for_good {
+        if is_hang {
             replace_in(&config, &[(short, usual)]);
         }
         let second = run[0].point.eq("release").then(|| {

@@ -36,8 +36,7 @@ fn killed_at_random_moments(servers: &Servers) {
     let (database, folder) = (Database::create(&servers.mysql), tempfile::tempdir().unwrap());
     let config = shipped_config(folder.path(), &servers.kafka, &database.url(), &whole_data_set(&servers.kafka), 2);
     // Smaller batches: the load lasts for all kills, and more of them meet a commit.
-    let text = std::fs::read_to_string(&config).unwrap();
-    std::fs::write(&config, text.replace("lanes = 2", "lanes = 2\nmax_batch_records = 1500")).unwrap();
+    replace_in(&config, &[("lanes = 2", "lanes = 2\nmax_batch_records = 1500")]);
     let mut dice = Dice(0xb1ef);
     for kill in 0..20 {
         let daemon = Daemon::start(&config);
@@ -89,8 +88,7 @@ fn some_items(servers: &Servers, database: &Database, folder: &std::path::Path, 
     (0..records).for_each(|id| send(&producer, &topic, &id.to_string(), Some(&good(id))));
     flush(&producer);
     let config = items::config(folder, &servers.kafka, &database.url(), &topic);
-    let text = std::fs::read_to_string(&config).unwrap();
-    std::fs::write(&config, text.replace("lanes = 2", "lanes = 2\nmax_batch_records = 100")).unwrap();
+    replace_in(&config, &[("lanes = 2", "lanes = 2\nmax_batch_records = 100")]);
     config
 }
 
@@ -143,8 +141,7 @@ fn lost_commit_answer(servers: &Servers) {
 fn only_what_came_later(servers: &Servers) {
     let (database, folder) = (Database::create(&servers.mysql), tempfile::tempdir().unwrap());
     let config = some_items(servers, &database, folder.path(), 100);
-    let text = std::fs::read_to_string(&config).unwrap();
-    std::fs::write(&config, text.replace("lanes = 2", "start = \"latest\"\nlanes = 2")).unwrap();
+    replace_in(&config, &[("lanes = 2", "start = \"latest\"\nlanes = 2")]);
     let daemons = [Daemon::start(&config), Daemon::start(&config)];
     for daemon in &daemons {
         daemon.wait("given its partition", |status| {
@@ -164,10 +161,9 @@ fn only_what_came_later(servers: &Servers) {
 fn session_that_the_broker_refuses(servers: &Servers) {
     let (database, folder) = (Database::create(&servers.mysql), tempfile::tempdir().unwrap());
     let config = some_items(servers, &database, folder.path(), 1);
-    let text = std::fs::read_to_string(&config).unwrap();
     let properties =
         "[kafka.properties]\n\"session.timeout.ms\" = \"1000\"\n\"heartbeat.interval.ms\" = \"300\"\n\n[warehouse]";
-    std::fs::write(&config, text.replacen("[warehouse]", properties, 1)).unwrap();
+    replace_in(&config, &[("[warehouse]", properties)]);
     let daemon = Daemon::start(&config);
     daemon.wait("stopped for good", |status| status["units"][0]["state"] == "failed");
     let (code, body) = daemon.get("/readyz").unwrap();

@@ -65,17 +65,11 @@ fn read_of(partitions: i32, kafka: &str, url: &str, folder: &Path, payloads: &[V
     payloads.iter().enumerate().for_each(|(id, p)| send(&producer, &topic, &id.to_string(), Some(p)));
     flush(&producer);
     let config = items::config(folder, kafka, url, &topic);
-    change(&config, "lanes =", "max_dead_letter_share = 1.0\nlanes =");
+    replace_in(&config, &[("lanes =", "max_dead_letter_share = 1.0\nlanes =")]);
     let daemon = Daemon::start(&config);
     daemon.wait_caught_up(payloads.len() as i64);
     daemon.stop();
     config
-}
-
-fn change(config: &Path, from: &str, to: &str) {
-    let text = std::fs::read_to_string(config).unwrap();
-    assert!(text.contains(from));
-    std::fs::write(config, text.replacen(from, to, 1)).unwrap();
 }
 
 fn orphan(id: usize) -> Vec<u8> {
@@ -181,7 +175,7 @@ fn not_there(kafka: &str, server: &str) {
     assert_eq!((code, &told["refused"], &told["unknown"]), (3, &1.into(), &serde_json::json!([4242])), "{told}");
     let (told, code) = letters(&config, &["drop", "4243", "4242", "--yes"]);
     assert_eq!((code, &told["dropped"], &told["unknown"]), (3, &0.into(), &serde_json::json!([4242, 4243])), "{told}");
-    change(&config, &database.url(), "mysql://root@127.0.0.1:1/gone");
+    replace_in(&config, &[(&database.url(), "mysql://root@127.0.0.1:1/gone")]);
     let (told, code) = letters(&config, &["retry", "1"]);
     assert_eq!((code, &told["code"], &told["applied"]), (1, &"failed".into(), &0.into()), "{told}");
     assert!(told["message"].as_str().is_some_and(|why| why.contains("database")), "{told}");
@@ -291,7 +285,7 @@ fn too_many(kafka: &str, server: &str) {
     assert_clean(&config);
     assert_eq!(database.count("SELECT COUNT(*) FROM bief_dead_letter"), stored);
 
-    change(&config, "lanes =", "max_dead_letter_share = 1.0\nlanes =");
+    replace_in(&config, &[("lanes =", "max_dead_letter_share = 1.0\nlanes =")]);
     let daemon = Daemon::start(&config);
     daemon.wait_caught_up(RECORDS);
     daemon.stop();
@@ -307,7 +301,7 @@ fn too_many_over_restarts(kafka: &str, server: &str) {
     (0..10_000).for_each(|id| send(&producer, &topic, &id.to_string(), Some(b"[]")));
     flush(&producer);
     let config = items::config(folder.path(), kafka, &database.url(), &topic);
-    change(&config, "lanes = 2", "lanes = 1\nmax_batch_records = 300");
+    replace_in(&config, &[("lanes = 2", "lanes = 1\nmax_batch_records = 300")]);
     let panics = [("FAILPOINTS", "before-write=2*off->1*panic(planted)->2*off->1*panic(planted)->off")];
     let daemon = Daemon::start_with(&config, &panics);
     daemon.wait("stopped for good", |status| status["units"][0]["state"] == "failed");
@@ -328,7 +322,7 @@ fn published(kafka: &str, server: &str) {
     (0..10).for_each(|id| send(&producer, &topic, &format!("k{id}"), Some(&orphan(id))));
     flush(&producer);
     let config = items::config(folder.path(), kafka, &database.url(), &topic);
-    change(&config, "lanes =", &format!("dead_letter_topic = \"{dead}\"\nlanes ="));
+    replace_in(&config, &[("lanes =", &format!("dead_letter_topic = \"{dead}\"\nlanes ="))]);
     // The first round is sent, and the mark fails: it is sent once more.
     let daemon = Daemon::start_with(&config, &[("FAILPOINTS", "before-mark-published=1*return->off")]);
     daemon.wait_caught_up(10);
@@ -411,7 +405,7 @@ fn published_as_far_as_they_fit(kafka: &str, server: &str) {
     send(&producer, &topic, &filled(4_200_000), Some(b"{}"));
     flush(&producer);
     let config = items::config(folder.path(), kafka, &database.url(), &topic);
-    change(&config, "lanes =", &format!("dead_letter_topic = \"{dead}\"\nlanes ="));
+    replace_in(&config, &[("lanes =", &format!("dead_letter_topic = \"{dead}\"\nlanes ="))]);
     let daemon = Daemon::start(&config);
     daemon.wait_caught_up(4);
     wait("all published", || {

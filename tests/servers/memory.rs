@@ -81,8 +81,7 @@ fn send_backlog(servers: &Servers, topic: &str, records: i64, filler_bytes: usiz
 
 fn config(folder: &Path, servers: &Servers, database: &Database, topic: &str, memory: u64) -> PathBuf {
     let config = items::config(folder, &servers.kafka, &database.url(), topic);
-    let text = std::fs::read_to_string(&config).unwrap();
-    std::fs::write(&config, text.replace("[daemon]", &format!("[daemon]\nmemory = \"{memory}MiB\""))).unwrap();
+    replace_in(&config, &[("[daemon]", &format!("[daemon]\nmemory = \"{memory}MiB\""))]);
     config
 }
 

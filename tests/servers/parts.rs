@@ -118,7 +118,7 @@ impl Parts {
             r#"
 [daemon]
 http = "127.0.0.1:0"
-drain_timeout = "15s"
+drain_timeout = "60s"
 
 [kafka]
 brokers = "{kafka}"

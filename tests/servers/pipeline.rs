@@ -1,5 +1,7 @@
 //! The main job on real servers: every record once, as rows that an independent script computed.
 
+use std::time::Instant;
+
 use super::items;
 use super::support::*;
 
@@ -49,8 +51,13 @@ fn proved_on_its_way(kafka: &str, server: &str) {
         partitions.map(|p| p["next_offset"].as_i64().unwrap_or(0)).sum()
     };
     daemon.wait("begun", |status| partitions(status).iter().any(|p| p["next_offset"].as_i64() > Some(0)));
-    let proofs: Vec<i64> = (0..3).map(|_| read_to(&assert_clean(&config))).collect();
-    assert!(proofs[0] < FLIGHTS + WEATHER && proofs[0] < proofs[2], "it moved meanwhile: {proofs:?}");
+    let first = read_to(&assert_clean(&config));
+    assert!(first < FLIGHTS + WEATHER, "it is to move meanwhile: {first}");
+    let began = Instant::now();
+    // On a busy machine a proof may be quicker than a batch.
+    while read_to(&assert_clean(&config)) == first {
+        assert!(began.elapsed() < PATIENCE, "it does not move from {first}: {:#?}", daemon.log());
+    }
     daemon.stop();
 }
 
@@ -81,8 +88,7 @@ fn dry_run_sets_large_records_aside(servers: &Servers) {
     items::send(&producer, &topic, "2", Some(large.as_bytes()));
     items::flush(&producer);
     let config = items::config(folder.path(), &servers.kafka, &database.url(), &topic);
-    let text = std::fs::read_to_string(&config).unwrap();
-    std::fs::write(&config, text.replace("lanes =", "max_record_bytes = \"1KiB\"\nlanes =")).unwrap();
+    replace_in(&config, &[("lanes =", "max_record_bytes = \"1KiB\"\nlanes =")]);
     make_tables(&config);
     let output = bief(&["run", "--dry-run", "5", "-c"]).arg(&config).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
@@ -111,8 +117,7 @@ fn check_connect_names_misfits(servers: &Servers) {
     make_tables(&config);
     let sound = bief(&["check", "--connect", "-c"]).arg(&config).output().unwrap();
     assert_eq!(sound.status.code(), Some(0), "{}", String::from_utf8_lossy(&sound.stderr));
-    let text = std::fs::read_to_string(&config).unwrap();
-    std::fs::write(&config, text.replace("dep_delay = \"dep_delay\"", "dep_dellay = \"dep_delay\"")).unwrap();
+    replace_in(&config, &[("dep_delay = \"dep_delay\"", "dep_dellay = \"dep_delay\"")]);
     let found = bief(&["check", "--connect", "-c"]).arg(&config).output().unwrap();
     let said = String::from_utf8_lossy(&found.stderr);
     assert_eq!(found.status.code(), Some(3), "{said}");

@@ -2,6 +2,7 @@
 //! twice, and no partition stands still for long.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -15,9 +16,10 @@ pub fn tests() -> Vec<(&'static str, super::Test)> {
 const PARTITIONS: usize = 16;
 const DAEMONS: usize = 3;
 
-/// Joins and leaves, and how long a partition may stand still. The short run is beside other tests.
+/// Joins and leaves, and how long a partition may stand still. The short run is beside other tests, yet no rebalance may take
+/// the 30 s that the group would wait for a member.
 const LONG: (usize, Duration) = (100, Duration::from_secs(10));
-const SHORT: (usize, Duration) = (8, Duration::from_secs(40));
+const SHORT: (usize, Duration) = (8, Duration::from_secs(25));
 
 /// Each partition gets some within a second.
 const AT_ONCE: i64 = 40;
@@ -54,14 +56,14 @@ impl Idle<'_> {
 }
 
 /// Alternately up to all daemons and down to one; the one that leaves has been there longest.
-fn change(daemons: &mut Vec<Daemon>, start: impl Fn() -> Daemon, joining: &mut bool) {
+fn change(daemons: &mut Vec<Daemon>, config: &Path, joining: &mut bool) {
     match daemons.len() {
         DAEMONS => *joining = false,
         1 => *joining = true,
         _ => {}
     }
     if *joining {
-        daemons.push(start());
+        daemons.push(Daemon::start(config));
     } else {
         daemons.remove(0).stop();
     }
@@ -91,14 +93,17 @@ fn joins_and_leaves(servers: &Servers) {
         let looking = scope.spawn(|| meanwhile(&settled, LOOK, || idle.look()));
         let changing = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let mut joining = true;
-            (0..changes).for_each(|_| change(&mut daemons, || Daemon::start(&config), &mut joining));
+            for _ in 0..changes {
+                change(&mut daemons, &config, &mut joining);
+            }
         }));
-        // Nobody looks any more before nothing comes any more.
+        // Nobody looks any more before nothing comes any more; and all are told to end, whoever panicked.
         settled.store(true, Ordering::SeqCst);
-        looking.join().unwrap();
+        let looked = looking.join();
         fed.store(true, Ordering::SeqCst);
-        feeding.join().unwrap();
-        changing.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        for outcome in [changing, looked, feeding.join()] {
+            outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        }
     });
     let ends = "SELECT SUM(next_offset) FROM bief_offset";
     daemons[0].wait("all in", |_| database.count(ends) == parts.total());

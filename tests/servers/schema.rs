@@ -101,12 +101,11 @@ fn grants_are_checked(servers: &Servers, server: &str) {
     let mut theirs = url.clone();
     theirs.set_username(&user).unwrap();
     theirs.set_password(Some("hunter2")).unwrap();
-    let text = std::fs::read_to_string(&config).unwrap();
     let tls = format!("url = \"{theirs}\"\ntls = \"require\"");
     let plain = format!("url = \"{theirs}\"");
     // MySQL's default login wants an encrypted connection; MariaDB's does not, and may offer none.
     let url_line = if server == servers.mysql { tls } else { plain };
-    std::fs::write(&config, text.replace(&format!("url = \"{}\"", database.url()), &url_line)).unwrap();
+    replace_in(&config, &[(&format!("url = \"{}\"", database.url()), &url_line)]);
     let check = || json_of(bief(&["check", "--connect", "--json", "-c"]).arg(&config));
     let (found, code) = check();
     let told = found.to_string();

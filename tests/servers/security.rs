@@ -57,7 +57,6 @@ pub fn secure_tests() -> Vec<(&'static str, super::Test)> {
 fn secured(folder: &Path, servers: &Servers, database: &Database, topic: &str, mechanism: &str, ca: &str) -> PathBuf {
     let address = &servers.secure.as_ref().unwrap().address;
     let config = items::config(folder, address, &database.url(), topic);
-    let text = std::fs::read_to_string(&config).unwrap();
     let properties = format!(
         r#"[kafka.properties]
 "security.protocol" = "sasl_ssl"
@@ -68,7 +67,7 @@ fn secured(folder: &Path, servers: &Servers, database: &Database, topic: &str, m
 
 [warehouse]"#
     );
-    std::fs::write(&config, text.replace("[warehouse]", &properties)).unwrap();
+    replace_in(&config, &[("[warehouse]", &properties)]);
     config
 }
 
@@ -206,8 +205,7 @@ fn wrong_protocol(servers: &Servers) {
     let topic = unique("protocol");
     create_topic(&servers.kafka, &topic, 1, &[]);
     let config = secured(folder.path(), servers, &database, &topic, "PLAIN", ca);
-    let text = std::fs::read_to_string(&config).unwrap();
-    std::fs::write(&config, text.replace("\"sasl_ssl\"", "\"plaintext\"")).unwrap();
+    replace_in(&config, &[("\"sasl_ssl\"", "\"plaintext\"")]);
     let (text, code) = printed(bief(&["check", "--connect", "-c"]).arg(&config).env("BIEF_KAFKA_PASSWORD", PASSWORD));
     assert!(code == 3 && text.contains("are `brokers` and \"security.protocol\""), "{code}: {text}");
     // The offline check has a word for it, too.

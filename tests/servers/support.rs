@@ -320,7 +320,7 @@ impl Daemon {
     /// SIGTERM, and an end in order.
     pub fn stop(mut self) {
         self.signal("-TERM");
-        let status = self.wait_end(Duration::from_secs(20));
+        let status = self.wait_end(PATIENCE);
         assert_eq!(status.code(), Some(0), "{:#?}", self.log());
     }
 }

@@ -42,8 +42,7 @@ fn damaged_batch(servers: &Servers, compression: &str, byte: u64, properties: &s
     turn_over(&log, 10, byte);
     let database = Database::create(&servers.mysql);
     let config = items::config(folder.path(), &servers.kafka, &database.url(), &topic);
-    let text = std::fs::read_to_string(&config).unwrap();
-    std::fs::write(&config, text.replace("[warehouse]", &format!("{properties}\n[warehouse]"))).unwrap();
+    replace_in(&config, &[("[warehouse]", &format!("{properties}\n[warehouse]"))]);
     let daemon = Daemon::start(&config);
     let restarts = || daemon.status()["units"][0]["restarts"].as_i64();
     for round in 0..5 {

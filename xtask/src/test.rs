@@ -120,9 +120,14 @@ pub fn run(arguments: &[String]) -> Result<ExitCode> {
     };
     let passed = status.success() && drilled.is_none_or(|outcome| outcome.is_ok());
     if !passed && !interrupted.load(Ordering::Relaxed) {
-        // Their logs go with them. Tests that kill and starve servers leave errors there too.
-        for line in servers.guard().complaints()? {
-            eprintln!("in the log of {line}");
+        // Their logs go with them, and the room that they took. Tests that kill and starve servers leave errors there too.
+        match servers.guard().complaints() {
+            Ok(lines) => lines.iter().for_each(|line| eprintln!("in the log of {line}")),
+            Err(error) => eprintln!("the servers' logs cannot be read: {error:#}"),
+        }
+        let mut room = Command::new("df");
+        if let Err(error) = room.arg("-h").arg(servers.guard().folder()).status() {
+            eprintln!("df, which tells the disk's room, cannot be run: {error}");
         }
     }
     let folder = servers.guard().folder().to_path_buf();

@@ -34,6 +34,11 @@ const HEARTBEAT: &str = "1500";
 /// librdkafka demands.
 const REBALANCE_TIMEOUT: u64 = 30_000;
 
+/// `max.poll.interval.ms`, which librdkafka tells the group as that timeout.
+fn rebalance_timeout(session: Option<&str>) -> u64 {
+    session.and_then(|ms| ms.parse().ok()).unwrap_or(REBALANCE_TIMEOUT).max(REBALANCE_TIMEOUT)
+}
+
 /// An error of the group that comes again after so long is told as trouble, and no more when it has not come for so
 /// long. While a broker starts, joining fails once or twice.
 const GROUP_PATIENCE: Duration = Duration::from_secs(5);
@@ -170,9 +175,8 @@ impl KafkaSource {
         // A lane that was full is refilled at once, not a second after it has room.
         client::set_default(&mut config, "fetch.queue.backoff.ms", "10");
         client::set_consumer_defaults(&mut config);
-        let session = config.get("session.timeout.ms").and_then(|ms| ms.parse().ok()).unwrap_or(REBALANCE_TIMEOUT);
         config
-            .set("max.poll.interval.ms", session.max(REBALANCE_TIMEOUT).to_string())
+            .set("max.poll.interval.ms", rebalance_timeout(config.get("session.timeout.ms")).to_string())
             .set("group.id", &settings.group)
             .set("enable.auto.offset.store", "false")
             .set("partition.assignment.strategy", "cooperative-sticky")
@@ -335,5 +339,12 @@ mod tests {
         }
         assert!(refusal.goes_on(after(10)) && !refusal.goes_on(after(11)), "{}", refusal.what);
         assert!(!refusal.again(after(60), "later".to_owned()).goes_on(after(60)), "another trouble");
+    }
+
+    #[test]
+    fn the_group_waits_30_s_or_a_longer_session() {
+        for (session, waits) in [(None, 30_000), (Some("6000"), 30_000), (Some("45000"), 45_000)] {
+            assert_eq!(rebalance_timeout(session), waits, "{session:?}");
+        }
     }
 }
