@@ -16,6 +16,9 @@ pub fn tests() -> Vec<(&'static str, super::Test)> {
         ("poison_records_become_exactly_these_dead_letters_on_mysql", |s| poison(&s.kafka, Some(&s.mysql))),
         ("poison_records_become_exactly_these_dead_letters_on_mariadb", |s| poison(&s.kafka, Some(&s.mariadb))),
         ("poison_records_become_exactly_these_dead_letters_on_sqlite", |s| poison(&s.kafka, None)),
+        ("who_has_another_of_its_own_table_above_it_is_no_poison_on_mysql", |s| leaning(&s.kafka, Some(&s.mysql))),
+        ("who_has_another_of_its_own_table_above_it_is_no_poison_on_mariadb", |s| leaning(&s.kafka, Some(&s.mariadb))),
+        ("who_has_another_of_its_own_table_above_it_is_no_poison_on_sqlite", |s| leaning(&s.kafka, None)),
     ]
 }
 
@@ -45,6 +48,53 @@ fn kinds(id: i64) -> Vec<Poison> {
 }
 
 const RECORDS: i64 = 6_000;
+
+const STAFF: &str = "\
+CREATE TABLE staff (
+  id INTEGER NOT NULL,
+  name VARCHAR(10) NULL,
+  manager INTEGER NULL,
+  PRIMARY KEY (id),
+  CONSTRAINT staff_manager FOREIGN KEY (manager) REFERENCES staff (id)
+);
+";
+
+/// Managers come first, with fewer fields and greater keys than who is under them.
+fn leaning(kafka: &str, server: Option<&str>) {
+    const MANAGERS: i64 = 100;
+    let (topic, folder) = (unique("staff"), tempfile::tempdir().unwrap());
+    create_topic(kafka, &topic, 1, &[]);
+    let database = server.map(Database::create);
+    let url = match &database {
+        Some(database) => database.url(),
+        None => format!("sqlite://{}", folder.path().join("bief.db").display()),
+    };
+    let config = items::config(folder.path(), kafka, &url, &topic);
+    std::fs::write(folder.path().join("migrations/0001_item.sql"), STAFF).unwrap();
+    let columns = r#"id = "id", name = "name", amount = "amount", born = "born", parent = "parent", label = "label""#;
+    replace_in(&config, &[("\"item\"", "\"staff\""), (columns, r#"id = "id", name = "name", manager = "manager""#)]);
+    let producer = producer(kafka, &[]);
+    for manager in 0..MANAGERS {
+        let (id, above) = (10_000 + manager, 10_000 + manager / 2);
+        let text =
+            if manager < 2 { format!(r#"{{"id": {id}}}"#) } else { format!(r#"{{"id": {id}, "manager": {above}}}"#) };
+        send(&producer, &topic, "", Some(text.as_bytes()));
+    }
+    for id in 0..RECORDS {
+        let text = format!(r#"{{"id": {id}, "name": "n{id}", "manager": {}}}"#, 10_000 + id % MANAGERS);
+        send(&producer, &topic, "", Some(text.as_bytes()));
+    }
+    // Nobody is above this one.
+    send(&producer, &topic, "", Some(br#"{"id": -1, "manager": 1000000}"#));
+    flush(&producer);
+    let daemon = Daemon::start(&config);
+    daemon.wait_caught_up(MANAGERS + RECORDS + 1);
+    let status = daemon.status();
+    let (applied, letters) = (&partitions(&status)[0]["applied"], &partitions(&status)[0]["dead_letters"]);
+    assert_eq!((applied.as_i64(), letters.as_i64()), (Some(MANAGERS + RECORDS), Some(1)), "{status:#}");
+    daemon.stop();
+    assert_clean(&config);
+}
 
 fn poison(kafka: &str, server: Option<&str>) {
     let (topic, folder) = (unique("poison"), tempfile::tempdir().unwrap());

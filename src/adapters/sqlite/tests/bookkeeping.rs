@@ -218,3 +218,12 @@ async fn a_file_that_is_locked_is_transient_and_a_file_that_is_not_there_is_fata
     let error = crate::adapters::warehouse::open_bookkeeping(&absent)().await.err().unwrap();
     assert!(matches!(error, WarehouseError::Fatal { .. }) && error.to_string().contains("creates"), "{error}");
 }
+
+#[tokio::test]
+async fn tables_of_a_newer_version_are_left_alone_and_told() {
+    let fixture = Fixture::new().await;
+    fixture.sql("INSERT INTO bief_schema (version, applied_at) VALUES ('m9999_of_tomorrow', 0)").await;
+    let error = crate::adapters::warehouse::prepare(&fixture.settings, fixture.folder.path()).await.unwrap_err();
+    assert!(matches!(error, WarehouseError::Fatal { .. }), "{error:?}");
+    assert!(error.to_string().contains("newer bief (\"m9999_of_tomorrow\""), "{error}");
+}
