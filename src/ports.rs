@@ -437,6 +437,9 @@ pub trait RecordSource {
 /// How the consumer opens its source, on the source's thread.
 pub type OpenSource = Arc<dyn Fn() -> Result<Box<dyn RecordSource>, SourceError> + Send + Sync>;
 
+/// How what a source waits for begins where it is connected to no broker.
+pub const NO_BROKER: &str = "no broker answers";
+
 /// Questions to the broker that may take a while; never asked on the source's thread.
 pub trait Broker: Send + Sync {
     fn bounds(&self, topic: &str, partition: i32) -> Result<Bounds, SourceError>;
@@ -453,6 +456,11 @@ pub trait Broker: Send + Sync {
 
     /// Hears what the client says by itself, which would pile up in it as long as nothing is asked.
     fn listen(&self) {}
+
+    /// Whether a client that is made for this question gets an answer. Later questions are asked by it.
+    fn answers_anew(&self, _topic: &str) -> bool {
+        false
+    }
 
     /// Where the whole topic stands.
     fn standing(&self, topic: &str) -> Result<TopicStanding, SourceError> {

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::feed;
 use crate::core::doubt::{self, Doubt, Kind};
 use crate::messages::Board;
-use crate::ports::{Broker, Clock, SourceError};
+use crate::ports::{Broker, Clock, NO_BROKER, SourceError};
 
 /// A topic that is made anew is to be noticed within 5 s, the rebuilding of the pipeline included.
 pub(super) const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -16,6 +17,9 @@ pub(super) const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Partitions whose ends are asked for in one look, the next ones in the next look: a topic can have thousands. Of the
 /// others librdkafka tells meanwhile, when it asks for an offset that is not there.
 const ENDS_ASKED: usize = 8;
+
+/// After so many seconds without a broker another client is tried. librdkafka tries again each second.
+const CUT_OFF: i64 = 15;
 
 pub(super) struct Watch {
     pub stream: String,
@@ -34,6 +38,9 @@ impl Watch {
     /// partitions were taken over, empty where there is none.
     pub(super) fn look(&self, expected: &str) -> Result<Option<String>, SourceError> {
         self.broker.listen();
+        if let Some(cut_off) = self.cut_off() {
+            return Ok(Some(cut_off));
+        }
         // Before the broker is asked: what is committed now, the broker has.
         let held: Vec<(i32, i64)> = self
             .board
@@ -53,6 +60,21 @@ impl Watch {
         }
         self.board.in_doubt(&self.stream, &doubts, self.clock.now());
         Ok(Some(doubt::describe(&self.topic, &doubts)))
+    }
+
+    /// Why the consumer is to be made anew: it is connected to no broker, though another client is. A broker that was
+    /// paused so long that its cluster gave it up answers at first that there are no brokers, and librdkafka (2.10 and
+    /// newer) then forgets all of them, and those that it began with too.
+    fn cut_off(&self) -> Option<String> {
+        let streams = self.board.snapshot();
+        let troubles = streams.iter().filter(|s| s.stream == self.stream).flat_map(|s| &s.troubles);
+        let cut_off = troubles.into_iter().find(|t| t.actor == feed::ACTOR && t.cause.starts_with(NO_BROKER))?;
+        let seconds = (self.clock.now() - cut_off.since).num_seconds();
+        (seconds >= CUT_OFF && self.broker.answers_anew(&self.topic)).then(|| {
+            format!(
+                "the consumer has had no connection to a broker for {seconds} s, and a new client has: it is made anew"
+            )
+        })
     }
 
     fn doubts(&self, expected: &str, held: &[(i32, i64)]) -> Result<Vec<Doubt>, SourceError> {
@@ -118,11 +140,17 @@ mod tests {
         /// Whose ends were asked for.
         asked: Mutex<Vec<i32>>,
         listened: AtomicUsize,
+        /// Whether a new client is answered.
+        answers: AtomicBool,
     }
 
     impl Broker for Scripted {
         fn listen(&self) {
             self.listened.fetch_add(1, Ordering::SeqCst);
+        }
+
+        fn answers_anew(&self, _: &str) -> bool {
+            self.answers.load(Ordering::SeqCst)
         }
 
         fn bounds(&self, _: &str, partition: i32) -> Result<Bounds, SourceError> {
@@ -161,7 +189,12 @@ mod tests {
 
     fn watch(partitions: Range<i32>) -> (Watch, Arc<Scripted>) {
         let says = Mutex::new(Says::Topic);
-        let broker = Arc::new(Scripted { says, asked: Mutex::default(), listened: AtomicUsize::default() });
+        let broker = Arc::new(Scripted {
+            says,
+            asked: Mutex::default(),
+            listened: AtomicUsize::default(),
+            answers: AtomicBool::default(),
+        });
         let board = Board::default();
         board.declare("orders", "orders");
         for partition in partitions {
@@ -201,6 +234,23 @@ mod tests {
         let (watch, broker) = watch(0..0);
         assert_eq!(watch.look("id").unwrap(), None);
         assert_eq!((broker.listened.load(Ordering::SeqCst), broker.asked.lock().unwrap().len()), (1, 0));
+    }
+
+    #[test]
+    fn a_consumer_that_is_cut_off_while_others_are_answered_is_made_anew() {
+        let (watch, broker) = watch(0..0);
+        let ago = |seconds: i64| watch.clock.now() - chrono::TimeDelta::seconds(seconds);
+        let cause = format!("{NO_BROKER}; librdkafka goes on trying: ");
+        watch.board.troubled("orders", feed::ACTOR, &cause, ago(CUT_OFF + 5));
+        assert_eq!(watch.look("id").unwrap(), None, "nobody is answered");
+        broker.answers.store(true, Ordering::SeqCst);
+        assert!(watch.look("id").unwrap().is_some_and(|told| told.contains("made anew")));
+        watch.board.well("orders", feed::ACTOR);
+        assert_eq!(watch.look("id").unwrap(), None);
+        watch.board.troubled("orders", feed::ACTOR, &cause, ago(CUT_OFF - 5));
+        assert_eq!(watch.look("id").unwrap(), None, "not yet");
+        watch.board.troubled("orders", feed::ACTOR, "the consumer group gives no partitions", ago(0));
+        assert_eq!(watch.look("id").unwrap(), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use rdkafka::client::ClientContext;
@@ -46,7 +47,7 @@ impl ConsumerContext for Quiet {}
 /// The broker of one configuration.
 pub struct KafkaBroker {
     config: ClientConfig,
-    client: BaseConsumer<Quiet>,
+    client: RwLock<Arc<BaseConsumer<Quiet>>>,
     group: String,
 }
 
@@ -56,8 +57,12 @@ impl KafkaBroker {
     pub fn new(mut config: ClientConfig, group: &str) -> Result<Self, SourceError> {
         client::set_consumer_defaults(&mut config);
         config.set("allow.auto.create.topics", "false");
-        let client = config.create_with_context(Quiet::default()).map_err(|e| client::setup_error("client", &e))?;
+        let client = RwLock::new(connect(&config)?);
         Ok(Self { config, client, group: group.to_owned() })
+    }
+
+    fn client(&self) -> Arc<BaseConsumer<Quiet>> {
+        Arc::clone(&self.client.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn group_of(&self, topic: &str) -> String {
@@ -70,8 +75,9 @@ impl KafkaBroker {
         what: &str,
         question: impl FnOnce(&BaseConsumer<Quiet>) -> KafkaResult<T>,
     ) -> Result<T, SourceError> {
-        self.complaint();
-        question(&self.client).map_err(|error| match (unreachable(&error), self.complaint()) {
+        let client = self.client();
+        complaint(&client);
+        question(&client).map_err(|error| match (unreachable(&error), complaint(&client)) {
             (false, _) => Self::told(what, &error),
             (true, Some(complaint)) => SourceError::Transient(format!("{what}: {complaint}")),
             // A listener that wants another protocol hangs up without a word.
@@ -82,18 +88,23 @@ impl KafkaBroker {
         })
     }
 
-    /// What the client has complained of since it was last asked.
-    fn complaint(&self) -> Option<String> {
-        for _ in 0..BACKLOG {
-            // Nothing is assigned, so that no record comes this way; a log line is told as nothing, too.
-            drop(self.client.poll(Duration::ZERO));
-        }
-        self.client.context().0.take()
-    }
-
     fn told(what: &str, error: &KafkaError) -> SourceError {
         client::classify(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown), format!("{what}: {error}"))
     }
+}
+
+fn connect(config: &ClientConfig) -> Result<Arc<BaseConsumer<Quiet>>, SourceError> {
+    let client = config.create_with_context(Quiet::default()).map_err(|e| client::setup_error("client", &e))?;
+    Ok(Arc::new(client))
+}
+
+/// What a client has complained of since it was last asked.
+fn complaint(client: &BaseConsumer<Quiet>) -> Option<String> {
+    for _ in 0..BACKLOG {
+        // Nothing is assigned, so that no record comes this way; a log line is told as nothing, too.
+        drop(client.poll(Duration::ZERO));
+    }
+    client.context().0.take()
 }
 
 /// No broker was there to answer, which says nothing of the question.
@@ -107,7 +118,20 @@ fn unreachable(error: &KafkaError) -> bool {
 
 impl Broker for KafkaBroker {
     fn listen(&self) {
-        self.complaint();
+        complaint(&self.client());
+    }
+
+    fn answers_anew(&self, topic: &str) -> bool {
+        let Ok(client) = connect(&self.config) else { return false };
+        let answers = client.fetch_metadata(Some(topic), ANSWER).is_ok_and(|told| !told.brokers().is_empty());
+        if answers {
+            let before = std::mem::replace(&mut *self.client.write().unwrap_or_else(PoisonError::into_inner), client);
+            // Without a broker it may take long to be let go.
+            if let Err(error) = std::thread::Builder::new().spawn(move || drop(before)) {
+                tracing::warn!(%error, "no thread could be started to let a client go");
+            }
+        }
+        answers
     }
 
     fn bounds(&self, topic: &str, partition: i32) -> Result<Bounds, SourceError> {
@@ -134,7 +158,7 @@ impl Broker for KafkaBroker {
     }
 
     fn topic_id(&self, topic: &str) -> Result<String, SourceError> {
-        super::queue::topic_id(&self.client, topic, ANSWER.as_millis() as i32)
+        super::queue::topic_id(&self.client(), topic, ANSWER.as_millis() as i32)
     }
 
     fn group_members(&self, group: &str) -> Result<Vec<String>, SourceError> {

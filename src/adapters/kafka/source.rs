@@ -17,7 +17,7 @@ use rdkafka::{ClientConfig, Offset, Statistics, TopicPartitionList};
 use super::client;
 use super::queue::LaneQueue;
 use crate::core::memory::ClientLimits;
-use crate::ports::{Polled, RecordSource, SourceError, SourceEvent};
+use crate::ports::{NO_BROKER, Polled, RecordSource, SourceError, SourceEvent};
 
 /// The largest answer that is taken from a broker, in bytes: all that the protocol can carry. A broker sends a batch
 /// that is larger than what was asked for whole, and one that is refused would stall its partition for ever.
@@ -288,7 +288,7 @@ impl RecordSource for KafkaSource {
     fn trouble(&self) -> Option<String> {
         if self.membership.unreachable.load(Ordering::SeqCst) {
             let complaint = self.membership.complaint.lock().unwrap_or_else(PoisonError::into_inner);
-            return Some(format!("no broker answers; librdkafka goes on trying: {complaint}"));
+            return Some(format!("{NO_BROKER}; librdkafka goes on trying: {complaint}"));
         }
         let refusal = self.refusal.as_ref().filter(|refusal| refusal.goes_on(Instant::now()))?;
         if self.consumer.assignment().is_ok_and(|held| held.count() > 0) {
@@ -320,6 +320,19 @@ impl Drop for KafkaSource {
         }
         // Queues go before the client that they belong to.
         self.lanes.clear();
+        if self.membership.unreachable.load(Ordering::SeqCst) {
+            // It may wait for the group's coordinator without end.
+            let consumer = Arc::clone(&self.consumer);
+            let closing = move || {
+                while Arc::strong_count(&consumer) > 1 {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                drop(consumer);
+            };
+            if let Err(error) = std::thread::Builder::new().name("close-consumer".to_owned()).spawn(closing) {
+                tracing::warn!(%error, "no thread could be started to close a consumer without a broker");
+            }
+        }
     }
 }
 
