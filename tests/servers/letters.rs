@@ -78,11 +78,7 @@ fn orphan(id: usize) -> Vec<u8> {
 
 fn retried(kafka: &str, server: Option<&str>) {
     let folder = tempfile::tempdir().unwrap();
-    let database = server.map(Database::create);
-    let url = match &database {
-        Some(database) => database.url(),
-        None => format!("sqlite://{}", folder.path().join("bief.db").display()),
-    };
+    let (_database, url) = Database::create_or_file(server, folder.path());
     // A third has no parent; two can never be read.
     let mut payloads: Vec<Vec<u8>> =
         (0..300).map(|id| if id % 3 == 0 { orphan(id) } else { good(id as i64) }).collect();
@@ -183,11 +179,7 @@ fn not_there(kafka: &str, server: &str) {
 
 fn former(kafka: &str, server: Option<&str>) {
     let folder = tempfile::tempdir().unwrap();
-    let database = server.map(Database::create);
-    let url = match &database {
-        Some(database) => database.url(),
-        None => format!("sqlite://{}", folder.path().join("bief.db").display()),
-    };
+    let (_database, url) = Database::create_or_file(server, folder.path());
     let payloads: Vec<Vec<u8>> = (0..20).map(orphan).collect();
     let config = read(kafka, &url, folder.path(), &payloads);
     // As a reset to another log leaves partition 0, ledger and all, and one that went back partition 1.

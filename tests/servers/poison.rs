@@ -64,11 +64,7 @@ fn leaning(kafka: &str, server: Option<&str>) {
     const MANAGERS: i64 = 100;
     let (topic, folder) = (unique("staff"), tempfile::tempdir().unwrap());
     create_topic(kafka, &topic, 1, &[]);
-    let database = server.map(Database::create);
-    let url = match &database {
-        Some(database) => database.url(),
-        None => format!("sqlite://{}", folder.path().join("bief.db").display()),
-    };
+    let (_database, url) = Database::create_or_file(server, folder.path());
     let config = items::config(folder.path(), kafka, &url, &topic);
     std::fs::write(folder.path().join("migrations/0001_item.sql"), STAFF).unwrap();
     let columns = r#"id = "id", name = "name", amount = "amount", born = "born", parent = "parent", label = "label""#;
@@ -99,11 +95,7 @@ fn leaning(kafka: &str, server: Option<&str>) {
 fn poison(kafka: &str, server: Option<&str>) {
     let (topic, folder) = (unique("poison"), tempfile::tempdir().unwrap());
     create_topic(kafka, &topic, 2, &[("max.message.bytes", "16000000")]);
-    let database = server.map(Database::create);
-    let url = match &database {
-        Some(database) => database.url(),
-        None => format!("sqlite://{}", folder.path().join("bief.db").display()),
-    };
+    let (_database, url) = Database::create_or_file(server, folder.path());
     let config = items::config(folder.path(), kafka, &url, &topic);
     let producer = producer(kafka, &[]);
     let mut wanted: BTreeMap<(String, Option<String>), i64> = BTreeMap::new();

@@ -73,6 +73,14 @@ impl Database {
         Self { server: server.to_owned(), name }
     }
 
+    /// One of a server's, or a file in the folder where none is named; with its URL.
+    pub fn create_or_file(server: Option<&str>, folder: &Path) -> (Option<Self>, String) {
+        let database = server.map(Self::create);
+        let file = || format!("sqlite://{}", folder.join("bief.db").display());
+        let url = database.as_ref().map_or_else(file, Self::url);
+        (database, url)
+    }
+
     pub fn url(&self) -> String {
         format!("{}{}", self.server, self.name)
     }
