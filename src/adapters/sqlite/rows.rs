@@ -8,6 +8,7 @@ use sea_orm::sqlx::{self, AssertSqlSafe};
 
 use super::cells;
 use super::shape::{Kind, Shape};
+use crate::adapters::parts::powers_of_two;
 use crate::adapters::sql_errors::{Class, sqlite_class, sqlite_code, warehouse_error};
 use crate::core::cell::Cell;
 use crate::core::outcome::{Reason, Rejection};
@@ -271,16 +272,9 @@ impl<'a> RowWriter<'a> {
     }
 }
 
-/// Cuts rows into pieces whose lengths are powers of two, so that few statements serve all.
+/// Rows in pieces of few lengths, so that few statements serve all.
 fn blocks(rows: Vec<usize>, max: usize) -> impl DoubleEndedIterator<Item = Vec<usize>> {
-    let mut pieces = Vec::with_capacity(rows.len() / max + 8);
-    let mut rest = &rows[..];
-    while !rest.is_empty() {
-        let (piece, after) = rest.split_at(max.min(1 << rest.len().ilog2()));
-        pieces.push(piece.to_vec());
-        rest = after;
-    }
-    pieces.into_iter()
+    powers_of_two(&rows, max).map(<[usize]>::to_vec).collect::<Vec<_>>().into_iter()
 }
 
 /// `code = "ZZ" and number = 7`
