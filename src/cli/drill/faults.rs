@@ -29,8 +29,8 @@ const PANIC_LIMIT: Duration = Duration::from_secs(60);
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 /// Writers wait 10 s for a lock.
 const LOCK_WAIT: Duration = Duration::from_secs(11);
-/// A large database recovers from its log for a while.
-const HOOK_LIMIT: Duration = Duration::from_secs(600);
+/// For a restart's command, and then for the server: a large database recovers from its log for a while.
+const RESTART_LIMIT: Duration = Duration::from_secs(600);
 /// How long the server is asked to become writable again.
 const WRITABLE_LIMIT: Duration = Duration::from_secs(60);
 /// As daemons tell what the server answered their writers.
@@ -315,8 +315,10 @@ impl<'a> Drill<'a> {
                 self.fleet.wait_left(DRAIN_LIMIT);
                 Ok(applied(name))
             }
-            Kind::BrokerRestart => self.hook(self.broker_restart.clone()),
-            Kind::DatabaseRestart => self.hook(self.database_restart.clone()),
+            Kind::BrokerRestart => self.restart(self.broker_restart.clone(), |drill| {
+                drill.broker.answers_anew(&drill.ground.topic()) && drill.ends().is_some()
+            }),
+            Kind::DatabaseRestart => self.restart(self.database_restart.clone(), |drill| drill.standing().is_some()),
             Kind::ConnectionsReset => {
                 self.ground.proxy.cut_all();
                 Ok(applied("all at once"))
@@ -409,11 +411,19 @@ impl<'a> Drill<'a> {
         Ok(applied(format!("{name} for {:.1} s", time.as_secs_f64())))
     }
 
-    fn hook(&mut self, command: Option<String>) -> Result<Told, Stop> {
+    /// Runs the caller's command and waits until the server answers again: how long that takes is not the daemons' doing.
+    fn restart(&mut self, command: Option<String>, answers: impl FnMut(&mut Self) -> bool) -> Result<Told, Stop> {
         let command = command.ok_or_else(|| "no command was given".to_owned())?;
-        hook::run(&command, HOOK_LIMIT)?;
-        self.check()?;
-        Ok(applied("by the given command"))
+        let began = Instant::now();
+        hook::run(&command, RESTART_LIMIT)?;
+        if !self.wait(RESTART_LIMIT, answers)? {
+            return Err(Stop::Failed(format!(
+                "`{command}` has ended, and the server that it restarts has not answered for {} s; see why it does not \
+                 start",
+                RESTART_LIMIT.as_secs()
+            )));
+        }
+        Ok(applied(format!("by the given command; it answered after {:.1} s", began.elapsed().as_secs_f64())))
     }
 
     fn suffer(&mut self, traffic: Traffic, time: Duration, cut: bool) -> Result<Told, Stop> {

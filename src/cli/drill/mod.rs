@@ -53,7 +53,8 @@ pub struct Args {
     /// Daemons that share the topic
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u64).range(1..=16))]
     daemons: u64,
-    /// Seconds after a fault within which all must be in the tables; else the fault counts as stuck
+    /// Seconds after the end of a fault within which all must be in the tables; else it counts as stuck. A restart ends
+    /// when the server answers again
     #[arg(long, value_name = "S", default_value_t = 120)]
     patience: u64,
     /// Shell command that kills the broker and starts it again; without it that fault is left out
