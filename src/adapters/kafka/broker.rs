@@ -158,6 +158,9 @@ impl Broker for KafkaBroker {
     }
 
     fn topic_id(&self, topic: &str) -> Result<String, SourceError> {
+        // An administrative request that meets no broker keeps two of librdkafka's threads busy until it times out: they
+        // wake each other to look for the controller. A look at the metadata waits in peace.
+        self.ask(&format!("topic {topic}"), |client| client.fetch_metadata(Some(topic), ANSWER))?;
         super::queue::topic_id(&self.client(), topic, ANSWER.as_millis() as i32)
     }
 

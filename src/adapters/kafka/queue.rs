@@ -156,13 +156,17 @@ pub fn topic_id<C: ConsumerContext + 'static>(
 ) -> Result<String, SourceError> {
     let name = CString::new(topic).map_err(|_| SourceError::Fatal(format!("topic name {topic:?} has a NUL byte")))?;
     let client = consumer.client().native_ptr();
-    // SAFETY: the client outlives the calls; collection, queue and event are destroyed at the end of the block;
+    // SAFETY: the client outlives the calls; collection, options, queue and event are destroyed at the end of the block;
     // the id's text is copied before its event goes.
     unsafe {
         let mut names = [name.as_ptr()];
         let topics = sys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), 1);
         let queue = sys::rd_kafka_queue_new(client);
-        sys::rd_kafka_DescribeTopics(client, topics, ptr::null(), queue);
+        let options =
+            sys::rd_kafka_AdminOptions_new(client, sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS);
+        // Else it would go on for a minute after nobody waits for it.
+        sys::rd_kafka_AdminOptions_set_request_timeout(options, timeout_ms, ptr::null_mut(), 0);
+        sys::rd_kafka_DescribeTopics(client, topics, options, queue);
         let event = sys::rd_kafka_queue_poll(queue, timeout_ms);
         let mut id = Err(SourceError::Transient(format!("the broker did not describe topic {topic} in time")));
         if !event.is_null() {
@@ -194,6 +198,7 @@ pub fn topic_id<C: ConsumerContext + 'static>(
             }
             sys::rd_kafka_event_destroy(event);
         }
+        sys::rd_kafka_AdminOptions_destroy(options);
         sys::rd_kafka_queue_destroy(queue);
         sys::rd_kafka_TopicCollection_destroy(topics);
         id
