@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test states what must hold")]
 
 mod going_on;
+#[cfg(target_os = "linux")]
+mod outage;
 mod tap;
 #[cfg(unix)]
 mod top;
