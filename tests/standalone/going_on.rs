@@ -1,21 +1,21 @@
 //! A demo that goes on after its history.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
+use std::io::Read;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
 
 use crate::bief;
+use crate::running::Running;
 
-/// A demo that goes on, and what it says on stderr.
+/// A demo that goes on.
 pub struct Demo {
-    child: Child,
-    said: Receiver<String>,
+    running: Running,
     pub address: String,
     _folder: tempfile::TempDir,
 }
@@ -26,48 +26,29 @@ impl Demo {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_bief"));
         command.args(["demo", "--http", "127.0.0.1:0", "--folder"]).arg(folder.path().join("demo")).args(arguments);
-        command.current_dir(env!("CARGO_MANIFEST_DIR")).env_remove("FAILPOINTS").env_remove("RUST_LOG");
-        let mut child = command.env("PATH", path).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let (tell, said) = channel();
-        std::thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
-        let mut demo = Self { child, said, address: String::new(), _folder: folder };
-        let line = demo.wait_for("http://");
-        demo.address = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap().to_owned();
-        demo
+        command.current_dir(env!("CARGO_MANIFEST_DIR")).env("PATH", path);
+        let running = Running::start(&mut command);
+        let line = running.wait_for("http://");
+        let address = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap().to_owned();
+        Self { running, address, _folder: folder }
     }
 
-    /// Waits until it says so, and answers with the line.
     pub fn wait_for(&self, wanted: &str) -> String {
-        let (limit, mut heard) = (Instant::now() + Duration::from_secs(60), Vec::new());
-        while let Ok(line) = self.said.recv_timeout(limit.saturating_duration_since(Instant::now())) {
-            if line.contains(wanted) {
-                return line;
-            }
-            heard.push(line);
-        }
-        panic!("{wanted:?} was not said, but {heard:?}")
+        self.running.wait_for(wanted)
     }
 
     /// Waits for its end by itself; exit code and what it said on stdout.
     pub fn ended(mut self) -> (Option<i32>, String) {
-        let mut said = String::new();
-        std::io::Read::read_to_string(&mut self.child.stdout.take().unwrap(), &mut said).unwrap();
-        (self.child.wait().unwrap().code(), said)
+        let (child, mut said) = (&mut self.running.child, String::new());
+        child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+        (child.wait().unwrap().code(), said)
     }
 
     /// Interrupts it, and answers with its exit code.
     pub fn interrupt(mut self) -> Option<i32> {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-        self.child.wait().unwrap().code()
-    }
-}
-
-impl Drop for Demo {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let child = &mut self.running.child;
+        rustix::process::kill_process(Pid::from_child(child), Signal::INT).unwrap();
+        child.wait().unwrap().code()
     }
 }
 

@@ -5,6 +5,7 @@
 mod going_on;
 #[cfg(target_os = "linux")]
 mod outage;
+mod running;
 mod tap;
 #[cfg(unix)]
 mod top;

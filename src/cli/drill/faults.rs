@@ -231,12 +231,14 @@ impl<'a> Drill<'a> {
         Ok(())
     }
 
-    /// Seconds until all that the broker has now is in the tables; `None` where it took longer than `patience`.
+    /// Seconds until all that the broker has is in the tables, a record among it that it took after this began, if any still
+    /// come; `None` where it took longer than `patience`.
     pub fn recover(&mut self, patience: Duration) -> Result<Option<f64>, Stop> {
-        let began = Instant::now();
+        let (began, taken) = (Instant::now(), self.load.acknowledged());
         let mut wanted = None;
         let recovered = self.wait(patience, |drill| {
-            if wanted.is_none() {
+            // Without a new one, who read on to the end before a broker went away would be over it at once.
+            if wanted.is_none() && (drill.load.is_over() || drill.load.acknowledged() > taken) {
                 wanted = drill.ends();
             }
             let Some(ends) = &wanted else { return false };

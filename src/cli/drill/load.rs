@@ -66,6 +66,11 @@ impl Load {
         self.burst(records);
     }
 
+    /// No record comes any more.
+    pub fn is_over(&self) -> bool {
+        self.thread.is_none()
+    }
+
     pub fn check(&self) -> Result<(), String> {
         match &*self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(error) => Err(format!("records cannot be produced: {error}")),
