@@ -16,7 +16,8 @@ pub struct Running {
 
 impl Running {
     pub fn start(command: &mut Command) -> Self {
-        command.env_remove("FAILPOINTS").env_remove("RUST_LOG").stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.env_remove("FAILPOINTS").env_remove("RUST_LOG");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let (tell, said) = channel();

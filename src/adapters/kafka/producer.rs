@@ -2,6 +2,7 @@
 //! counted apart. Must never drop a record in silence: a full queue waits, a failed delivery is an error.
 
 use std::pin::pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use futures_util::FutureExt;
 use rdkafka::ClientContext;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::config::FromClientConfigAndContext;
+use rdkafka::config::{FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext, PurgeConfig};
@@ -20,8 +21,6 @@ use crate::config;
 
 /// How long a broker may take to answer the first question.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
-/// Log lines and complaints of a client that are taken up at once, at most.
-const BACKLOG: usize = 1000;
 /// Waits below it are slept through: reports of deliveries are not that urgent.
 const SHORT: Duration = Duration::from_millis(10);
 /// How long a new topic may take until all its partitions have a leader.
@@ -53,19 +52,37 @@ struct Deliveries {
 struct Reports {
     deliveries: Mutex<Deliveries>,
     complaint: Complaint,
+    /// Counts whatever the client tells, so that who polls sees whether there was something.
+    heard: AtomicU64,
 }
 
 impl Reports {
+    fn hear(&self) {
+        self.heard.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Deliveries> {
         self.deliveries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl ClientContext for Reports {
+    /// What is wrong comes as an error, too; these lines are for looking closer.
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.hear();
+        tracing::debug!(facility, "librdkafka: {message}");
+    }
+
     fn error(&self, error: KafkaError, reason: &str) {
+        self.hear();
         tracing::debug!(%reason, "kafka client: {}", describe(&error));
         self.complaint.hear(&error, reason);
         self.lock().trouble = Some(reason.to_string());
+    }
+
+    /// Nobody reads them here; the properties may ask for them.
+    fn stats_raw(&self, _: &[u8]) {
+        self.hear();
     }
 }
 
@@ -73,6 +90,7 @@ impl ProducerContext for Reports {
     type DeliveryOpaque = usize;
 
     fn delivery(&self, result: &DeliveryResult<'_>, topic: usize) {
+        self.hear();
         let mut deliveries = self.lock();
         match result {
             Ok(_) => {
@@ -111,12 +129,22 @@ impl ReplayProducer {
         Ok(Self { producer, config, bootstrap: bootstrap.to_string(), topics: Vec::new() })
     }
 
+    /// Takes in all that the client has to tell. A poll that does not wait takes one event, which is the deliveries of one
+    /// batch of one partition: one now and then falls behind, and what was not taken in fills the queue.
+    fn take_up(&self) {
+        let heard = || self.producer.context().heard.load(Ordering::Relaxed);
+        let mut before = None;
+        while before != Some(heard()) {
+            before = Some(heard());
+            self.producer.poll(Duration::ZERO);
+        }
+    }
+
     /// Partitions of a topic that has a leader for each; `None` where the topic is missing or not ready.
     fn partitions(&self, topic: &str) -> Result<Option<i32>, SinkError> {
         // All topics are asked for: naming one would let the broker create it, with its own count of partitions.
         let metadata = self.producer.client().fetch_metadata(None, FIRST_ANSWER).map_err(|error| {
-            // Complaints wait behind log lines.
-            (0..BACKLOG).for_each(|_| self.producer.poll(Duration::ZERO));
+            self.take_up();
             let cause = self.producer.context().complaint.take();
             SinkError(format!(
                 "no answer from Kafka at {} within {} s ({}); is it running, and are brokers and security right?",
@@ -209,7 +237,7 @@ impl RecordSink for ReplayProducer {
         // The client waits by whole milliseconds and asks without rest for what is left of the last one.
         if wait < SHORT {
             std::thread::sleep(wait);
-            self.producer.poll(Duration::ZERO);
+            self.take_up();
         } else {
             self.producer.poll(wait);
         }
@@ -271,6 +299,32 @@ mod tests {
         }
         let (took, busy) = (began.elapsed(), busy() - before);
         assert!(took >= Duration::from_millis(180) && busy < took / 3, "{busy:?} of {took:?}");
+    }
+
+    #[test]
+    fn what_many_batches_came_to_is_taken_in_at_once() {
+        const TOPICS: usize = 30;
+        let cluster = MockCluster::new(1).unwrap();
+        let mut sink = ReplayProducer::new(&kafka(&[]), &cluster.bootstrap_servers()).unwrap();
+        for topic in 0..TOPICS {
+            cluster.create_topic(&topic.to_string(), 1, 1).unwrap();
+            sink.open(&topic.to_string(), 1).unwrap();
+        }
+        // A batch for each topic. A starved machine may answer them one by one, so the best of some rounds counts.
+        let calls = (0..10).map(|_| {
+            for topic in 0..TOPICS {
+                assert!(sink.send(topic, None, b"x").unwrap());
+            }
+            let (mut calls, limit) = (0, Instant::now() + Duration::from_secs(30));
+            while sink.pending() > 0 {
+                assert!(Instant::now() < limit, "records are still pending");
+                sink.serve(Duration::from_millis(5)).unwrap();
+                calls += 1;
+            }
+            calls
+        });
+        let least = calls.min().unwrap();
+        assert!(least < TOPICS / 2, "{TOPICS} batches took {least} calls");
     }
 
     fn settle(sink: &mut ReplayProducer) -> Result<(), SinkError> {

@@ -231,15 +231,18 @@ impl<'a> Drill<'a> {
         Ok(())
     }
 
-    /// Seconds until all that the broker has is in the tables, a record among it that it took after this began, if any still
-    /// come; `None` where it took longer than `patience`.
+    /// Seconds until all that the broker had when it took the first record after this began is in the tables; with a load
+    /// that is over, all that it has. `None` where it took longer than `patience`.
     pub fn recover(&mut self, patience: Duration) -> Result<Option<f64>, Stop> {
-        let (began, taken) = (Instant::now(), self.load.acknowledged());
-        let mut wanted = None;
+        let (began, mut before, mut wanted) = (Instant::now(), None, None);
         let recovered = self.wait(patience, |drill| {
             // Without a new one, who read on to the end before a broker went away would be over it at once.
-            if wanted.is_none() && (drill.load.is_over() || drill.load.acknowledged() > taken) {
-                wanted = drill.ends();
+            if wanted.is_none()
+                && let Some(ends) = drill.ends()
+            {
+                let records = ends.values().sum::<i64>();
+                let is_new = records > *before.get_or_insert(records);
+                wanted = (is_new || drill.load.is_over()).then_some(ends);
             }
             let Some(ends) = &wanted else { return false };
             let Some(standing) = drill.standing() else { return false };

@@ -72,8 +72,13 @@ impl Load {
     }
 
     pub fn check(&self) -> Result<(), String> {
-        match &*self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner) {
+        let failure = self.shared.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*failure {
             Some(error) => Err(format!("records cannot be produced: {error}")),
+            // It goes on until `finish` takes it.
+            None if self.thread.as_ref().is_some_and(JoinHandle::is_finished) => {
+                Err("records are produced no more: the thread has ended, see above why".to_owned())
+            }
             None => Ok(()),
         }
     }
